@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A decoder model: configuration, names, weights by layer, embedding and head. Holds one layer on the device unless asked
+ * for all. Names are the Hugging Face ones whatever file the weights come from; row order too (GGUF's permuted q and k
+ * rows of llama files are put back). A family is a table in common/families/. */
+#ifndef NT_MODEL_H
+#define NT_MODEL_H
+#include "common/block.h"
+#include "common/checkpoint.h"
+
+enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 };
+
+struct model_config {
+    const struct family *family;
+    char arch[32];               /* model_type */
+    int n_layers, vocab, max_pos;
+    struct block_shape block;
+    bool tied;                   /* head = embedding */
+    bool attn_bias, mlp_bias;
+    enum rope_type rope;
+    double rope_theta, rope_factor, rope_low, rope_high;
+    int rope_orig;
+    int bos, eos;                /* -1 = none */
+};
+
+struct family {
+    const char *model_type;      /* config.json's model_type and the GGUF architecture names, separated by spaces */
+    const char *gguf_arch;
+    /* HF tensor names, "%d" = layer; weights end in .weight, biases in .bias */
+    const char *role[ROLE_COUNT], *norm[NORM_COUNT], *embed, *final_norm, *head;
+    const char *gguf_role[ROLE_COUNT], *gguf_norm[NORM_COUNT], *gguf_embed, *gguf_final_norm, *gguf_head;
+    bool gguf_permuted_qk;       /* llama.cpp permutes q and k rows of this architecture */
+    bool rms, attn_bias;         /* attn_bias: q, k, v always have one (Qwen2) */
+    int (*configure)(struct model_config *c, const json_t *hf_config, struct err *e); /* may be NULL: the common keys */
+};
+
+struct model {
+    struct checkpoint *ck;
+    struct model_config c;
+    json_t *hf_config;           /* config.json, or one made from GGUF keys: written into qweights and by nt-pack */
+    const struct backend *be;    /* may be NULL for tools that only read weights */
+};
+
+/* Opens, recognises the family, checks that every tensor is there with the right shape. Unknown model_type or a config
+ * key that changes what is computed and is not supported: refused by name. */
+struct model *model_open(const char *path, const struct backend *be, struct err *e) NT_MUST_CHECK;
+void model_close(struct model *m);
+/* Identity for stream headers: {"arch", "config_sha256", "name", "layers", "hidden"...}; new reference. Two model files
+ * with the same config and tensors agree. `tensors_sha256` is added only when cheap or asked for. */
+json_t *model_identity(struct model *m);
+/* 0 when a stream's header.model is of this model, else an error that names both. */
+int model_check_identity(struct model *m, const json_t *header, const char *stream, struct err *e) NT_MUST_CHECK;
+
+/* ---- weights on the host, f32 ---- */
+void model_tensor_name(const struct model *m, int layer, enum role r, char out[256]);   /* ".weight" included */
+void model_norm_name(const struct model *m, int layer, enum norm_id n, char out[256]);
+/* Dequantized weight [out, in] of a linear / vector of a norm into dst; checks for non-finite values, naming the tensor. */
+int model_read_linear(struct model *m, int layer, enum role r, float *dst, struct err *e) NT_MUST_CHECK;
+int model_read_bias(struct model *m, int layer, enum role r, float *dst, struct err *e) NT_MUST_CHECK; /* 1 read, 0 none */
+int model_read_norm(struct model *m, int layer, enum norm_id n, float *gain, float *bias, struct err *e) NT_MUST_CHECK;
+int model_read_final_norm(struct model *m, float *gain, float *bias, struct err *e) NT_MUST_CHECK;
+/* Rows r0..r0+n of the embedding table [V, D], or of the head. */
+int model_read_embed(struct model *m, int r0, int n, float *dst, struct err *e) NT_MUST_CHECK;
+int model_read_head(struct model *m, int r0, int n, float *dst, struct err *e) NT_MUST_CHECK;
+bool model_norm_has_bias(const struct model *m);
+
+/* ---- weights on the device ---- */
+/* A block's memory, filled layer by layer. Replacement of single tensors: be->put into blk.w[role], blk.gain[norm]. */
+struct block *block_alloc(struct model *m, int max_pos); /* with rotary table for max_pos positions */
+void block_free(struct model *m, struct block *b);
+int block_load(struct model *m, struct block *b, int layer, struct err *e) NT_MUST_CHECK;
+uint64_t block_bytes(const struct model_config *c);
+
+/* x[R,D] (device) = embedding of host ids. */
+int model_embed(struct model *m, const int32_t *ids, int R, dev x, struct err *e) NT_MUST_CHECK;
+
+/* The head: final norm, then logits in tiles of the vocabulary, nothing of size R x V held. Weights are read once by
+ * head_open and stay on the device. */
+struct head;
+struct head *head_open(struct model *m, const float *final_gain /* NULL: the model's own */, struct err *e) NT_MUST_CHECK;
+void head_free(struct head *h);
+uint64_t head_bytes(const struct model_config *c);
+/* Per row of x[R,D] (output of the last block): nll[R] = -log p(target) in nats (0 where target < 0), best[R] = argmax
+ * (may be NULL). Host arrays. */
+void head_nll(struct head *h, dev x, const int32_t *targets, int R, double *nll, int32_t *best);
+/* KL(teacher || student) per row in nats and both argmaxes (may be NULL). The two heads may share weights. */
+void head_kl(struct head *teacher, dev xt, struct head *student, dev xs, int R, double *kl, int32_t *best_t, int32_t *best_s);
+/* Logits of R rows to the host, [R, V]: for decoding and --dump only. */
+void head_logits(struct head *h, dev x, int R, float *logits);
+/* Backward of the mean next-token cross-entropy: dx[R,D] overwritten, dgain[D] added (DEV_NONE ok). scale = 1/count. */
+void head_ce_back(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain);
+#endif

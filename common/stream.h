@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * NTS/1, the pipe format (man/nt-stream.5): magic, header map, records with aligned payload segments, trailer, end ext.
+ * This module hides msgpack, segments, alignment and checksums. Maps are jansson objects (key order is kept).
+ * File and pipe carry the same bytes; nothing is allocated from a length alone. */
+#ifndef NT_STREAM_H
+#define NT_STREAM_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <jansson.h>
+#include "common/err.h"
+#include "common/outfile.h"
+#include "common/tensor.h"
+
+#define STREAM_SEGMENT_MAX (64u << 20)
+
+/* ---- writing ---- */
+struct stream_writer;
+
+/* `header` (borrowed) must hold "kind" and may hold params, seed, model, need and more; producer and align are added.
+ * `out` is taken over. `inputs`: JSON array of {name, xxh3|sha256, bytes} and `history`: JSON array, both may be NULL;
+ * they go to the trailer. */
+struct stream_writer *stream_create(struct outfile *out, const json_t *header, struct err *e) NT_MUST_CHECK;
+
+/* One record. kind: a lower-case first letter may be skipped by readers that do not know it, an upper-case one must be
+ * understood. meta (borrowed, may be NULL): name, layer, merge, count, form ...; dtype, shape, nbytes and segs are added
+ * from t. t NULL: a record without payload. */
+int stream_write(struct stream_writer *w, const char *kind, const json_t *meta, const struct tensor *t, struct err *e)
+    NT_MUST_CHECK;
+
+/* The same with the payload delivered in pieces: begin, put until nbytes are there, (end is implied by the last byte). */
+int stream_write_begin(struct stream_writer *w, const char *kind, const json_t *meta, enum dtype dtype, int rank,
+                       const uint64_t *shape, struct err *e) NT_MUST_CHECK;
+int stream_write_put(struct stream_writer *w, const void *p, uint64_t n, struct err *e) NT_MUST_CHECK;
+
+/* LayerEnd {layer, records}: closes a layer and flushes; seq starts again at 0. */
+int stream_layer_end(struct stream_writer *w, int layer, struct err *e) NT_MUST_CHECK;
+
+/* Provenance: what the trailer lists. stream_note_inputs copies an input stream's identity and history forward. */
+struct stream_reader;
+void stream_note_input(struct stream_writer *w, const struct stream_reader *r);
+
+/* Trailer with status ok, end ext, commit of the file. `extra` (borrowed, may be NULL): verdict and other keys.
+ * Frees the writer in every case. */
+int stream_finish(struct stream_writer *w, const json_t *extra, struct err *e) NT_MUST_CHECK;
+/* Trailer with status error and the reason, so that it travels down a pipe; a regular file is removed instead.
+ * Frees the writer; never fails. */
+void stream_abort(struct stream_writer *w, const struct err *why);
+
+/* ---- reading ---- */
+struct record {
+    const char *kind;    /* "LayerEnd", "hessian", ... valid until the next stream_next */
+    json_t *meta;        /* borrowed, valid until the next stream_next */
+    const char *name;    /* meta.name or "" */
+    int64_t layer;       /* meta.layer or -1 */
+    uint64_t seq;
+    bool has_payload;
+    struct tensor t;     /* dtype, rank, shape, nbytes; data NULL until stream_payload */
+};
+
+/* path "-" = stdin. Checks the magic and that header.kind is `kind` (NULL: any). zstd-compressed input is refused with
+ * the hint to use zstd -d. */
+struct stream_reader *stream_open(const char *path, const char *kind, struct err *e) NT_MUST_CHECK;
+const json_t *stream_header(const struct stream_reader *r);
+const char *stream_name(const struct stream_reader *r); /* file name or "<stdin>" */
+
+/* 1: *rec is the next record (an unread payload of the one before is skipped, still hashed and checked); 0: end of
+ * stream, trailer and end ext verified; -1: error, among them truncation and an upstream error trailer. Concatenated
+ * streams of the same kind are read through. */
+int stream_next(struct stream_reader *r, struct record *rec, struct err *e) NT_MUST_CHECK;
+/* Reads the payload of the current record. dst NULL: allocates (mem_array, the caller frees), only after checking the
+ * size against --max-mem. Sets rec->t.data. */
+int stream_payload(struct stream_reader *r, struct record *rec, void *dst, struct err *e) NT_MUST_CHECK;
+/* Some bytes of it, in order, for payloads too large to hold. Returns bytes read (0 = all read) or -1. */
+int64_t stream_payload_some(struct stream_reader *r, void *dst, uint64_t n, struct err *e) NT_MUST_CHECK;
+const json_t *stream_trailer(const struct stream_reader *r); /* after stream_next gave 0 */
+/* Copies the current record unchanged (payload not yet read) to a writer. */
+int stream_copy(struct stream_reader *r, struct record *rec, struct stream_writer *w, struct err *e) NT_MUST_CHECK;
+void stream_close(struct stream_reader *r); /* NULL ok */
+
+/* Identity of a stream: xxh3 of its header and tail hashes as 16 hex digits, as the trailer has it; after the end. */
+const char *stream_hash(const struct stream_reader *r);
+#endif
