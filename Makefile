@@ -54,7 +54,7 @@ all: $(TOOLS:%=$(O)/bin/%)
 SLOTS := quantizers families losses checkpoints
 lists: $(SLOTS:%=$(O)/gen/%.inc)
 $(O)/gen/%.inc: FORCE
-	@mkdir -p $(@D); ls common/$*/*.c 2>/dev/null | sed 's|.*/\(.*\)\.c|X(\1)|;y/-/_/' | LC_ALL=C sort >$@.tmp; \
+	@mkdir -p $(@D); { ls common/$*/*.c 2>/dev/null || true; } | sed 's|.*/\(.*\)\.c|X(\1)|;y/-/_/' | LC_ALL=C sort >$@.tmp; \
 	cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
 FORCE:
 
