@@ -47,7 +47,7 @@ size_t block_work_bytes(const struct block_shape *s, int max_R, bool backward);
 typedef void block_tap(void *ctx, enum site site, dev x, int R, int dim);
 
 /* y[R,D] = block(x[R,D]). y may not alias x. tap may be NULL. pos0 = position of the first token of every sequence.
- * The work keeps what backward needs until the next call (if allocated with backward). */
+ * The work keeps what one backward needs until the next call (if allocated with backward). */
 void block_forward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T, int pos0,
                    dev x, dev y, block_tap *tap, void *ctx);
 
@@ -55,7 +55,7 @@ void block_forward(const struct backend *be, const struct block *blk, struct blo
 struct block_grads { dev w[ROLE_COUNT], b[ROLE_COUNT], gain[NORM_COUNT], bias[NORM_COUNT]; };
 /* Called with each linear's input and output gradient (for gradient statistics), before the next op. May be NULL. */
 typedef void block_grad_tap(void *ctx, enum role role, dev x, dev dy, int R);
-/* After block_forward on the same work, x, B, T. dx may be DEV_NONE (then the part of the backward that only feeds dx is
+/* After block_forward on the same work, x, B, T; spends what forward kept, so once per forward. dx may be DEV_NONE (then the part of the backward that only feeds dx is
  * skipped). dy is read only. */
 void block_backward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T, int pos0,
                     dev x, dev dy, dev dx, const struct block_grads *g, block_grad_tap *tap, void *ctx);

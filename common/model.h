@@ -9,6 +9,14 @@
 
 enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 };
 
+/* model_config.c: config.json to a struct; GGUF keys to a config.json. The common keys are checked, a key that changes what
+ * is computed and is not supported is refused by name. */
+struct model_config;
+int model_config_read(struct model_config *c, const json_t *hf_config, struct err *e) NT_MUST_CHECK;
+json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e) NT_MUST_CHECK; /* new reference or NULL */
+/* Inverse frequencies of the rotary table [rot/2], scaling included, in the single precision of the reference code. */
+void model_rope_frequencies(const struct model_config *c, float *freq);
+
 struct model_config {
     const struct family *family;
     char arch[32];               /* model_type */
@@ -25,12 +33,21 @@ struct model_config {
 struct family {
     const char *model_type;      /* config.json's model_type and the GGUF architecture names, separated by spaces */
     const char *gguf_arch;
+    const char *hf_class;        /* config.json's architectures entry */
     /* HF tensor names, "%d" = layer; weights end in .weight, biases in .bias */
     const char *role[ROLE_COUNT], *norm[NORM_COUNT], *embed, *final_norm, *head;
     const char *gguf_role[ROLE_COUNT], *gguf_norm[NORM_COUNT], *gguf_embed, *gguf_final_norm, *gguf_head;
     bool gguf_permuted_qk;       /* llama.cpp permutes q and k rows of this architecture */
     bool rms, attn_bias;         /* attn_bias: q, k, v always have one (Qwen2) */
+    struct { int vocab, hidden, ff, layers, heads, max_pos; double eps, rope_theta; } defaults; /* missing keys of config.json */
     int (*configure)(struct model_config *c, const json_t *hf_config, struct err *e); /* may be NULL: the common keys */
+};
+const struct family *family_by_model_type(const char *model_type); /* NULL: unknown */
+const struct family *family_by_gguf_arch(const char *arch);
+
+/* The tensors of one block as they lie in the file; NULL = no such tensor. */
+struct model_layer {
+    const struct checkpoint_tensor *w[ROLE_COUNT], *b[ROLE_COUNT], *gain[NORM_COUNT], *norm_bias[NORM_COUNT];
 };
 
 struct model {
@@ -38,6 +55,9 @@ struct model {
     struct model_config c;
     json_t *hf_config;           /* config.json, or one made from GGUF keys: written into qweights and by nt-pack */
     const struct backend *be;    /* may be NULL for tools that only read weights */
+    bool gguf;                   /* names and q/k row order are GGUF's */
+    struct model_layer *layers;  /* [n_layers] */
+    const struct checkpoint_tensor *embed, *final_gain, *final_bias, *head; /* head = embed when tied */
 };
 
 /* Opens, recognises the family, checks that every tensor is there with the right shape. Unknown model_type or a config

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * GGUF keys as a config.json: the same JSON that transformers would read, so that a stream or a packed directory carries a
+ * configuration other software understands. Only keys that change what is computed matter here. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/mem.h"
+#include "common/model.h"
+
+struct keys {
+    const struct checkpoint *ck;
+    const char *arch;
+};
+
+static const json_t *get(const struct keys *k, const char *suffix)
+{
+    char key[256];
+    snprintf(key, sizeof key, "%s.%s", k->arch, suffix);
+    return json_object_get(k->ck->meta, key);
+}
+
+/* Some files give one number per layer; equal ones are as good as one. */
+static const json_t *single(const json_t *j)
+{
+    size_t i;
+    const json_t *v;
+    if (!json_is_array(j)) return j;
+    json_array_foreach(j, i, v) if (!json_equal(v, json_array_get(j, 0))) return NULL;
+    return json_array_get(j, 0);
+}
+
+static int get_int(const struct keys *k, const char *suffix, bool must, json_int_t *v, struct err *e)
+{
+    const json_t *j = get(k, suffix);
+    if (!j && !must) return 0;
+    if (!j) return err_set(e, NT_EXIT_DATA, "GGUF key %s.%s is missing", k->arch, suffix);
+    if (!json_is_integer(single(j)))
+        return err_set(e, NT_EXIT_DATA, "GGUF key %s.%s is not one integer for all layers", k->arch, suffix);
+    *v = json_integer_value(single(j));
+    return 0;
+}
+
+/* A single-precision value as the shortest decimal that gives it back: 1e-05, not 9.99999974737875163e-06. */
+static json_t *shortest(double v)
+{
+    char s[40];
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(s, sizeof s, "%.*g", digits, v);
+        if (strtof(s, NULL) == (float)v) break;
+    }
+    return json_real(atof(s));
+}
+
+static double number(const json_t *j, double otherwise) { return json_is_number(j) ? json_number_value(j) : otherwise; }
+
+static const struct { const char *suffix; double neutral; } refused[] = {
+    {"expert_count", 0}, {"attention.sliding_window", 0}, {"logit_scale", 0}, {"embedding_scale", 1}, {"residual_scale", 1},
+    {"attention.scale", 0}, {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0}, {"use_parallel_residual", 0},
+    {"attention.clamp_kqv", 0}, {"attention.max_alibi_bias", 0}, {"attention.causal", 1}, {"interleave_moe_layer_step", 0},
+};
+
+static int check_refused(const struct keys *k, struct err *e)
+{
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        const json_t *j = get(k, refused[i].suffix);
+        double v = json_is_boolean(j) ? json_is_true(j) : number(single(j), refused[i].neutral);
+        if (v != refused[i].neutral && v != 0)
+            return err_set(e, NT_EXIT_DATA, "GGUF key %s.%s changes what the model computes and is not supported", k->arch,
+                           refused[i].suffix);
+    }
+    return 0;
+}
+
+/* llama.cpp stores llama3 scaling as one divisor per frequency (rope_freqs.weight). The formula's parameters are found by
+ * trying those in use and comparing; a table that is no llama3 scaling is refused. */
+static int rope_from_divisors(const struct keys *k, const struct checkpoint_tensor *t, json_t *cfg, int head, double theta,
+                              struct err *e)
+{
+    static const int origs[] = {8192, 4096, 2048, 16384, 32768, 65536, 131072, 1024, 512, 256, 128, 64, 32};
+    int n = head / 2;
+    if (t->t.dtype != DT_F32 || t->t.rank != 1 || t->t.shape[0] != (uint64_t)n)
+        return err_set(e, NT_EXIT_DATA, "tensor rope_freqs.weight: not F32 [%d]", n);
+    const float *div = t->t.data;
+    struct model_config c = {.rope_theta = theta, .rope_low = 1, .rope_high = 4, .block.rot = head};
+    float *plain = MEM_NEW(float, n), *scaled = MEM_NEW(float, n);
+    bool found = false;
+    model_rope_frequencies(&c, plain);
+    c.rope = ROPE_LLAMA3, c.rope_factor = div[n - 1];
+    json_int_t given = 0;
+    if (get_int(k, "rope.scaling.original_context_length", false, &given, e)) goto done;
+    for (size_t i = 0; i <= sizeof origs / sizeof *origs && !found; i++) {
+        c.rope_orig = i ? origs[i - 1] : (int)given;
+        if (c.rope_orig <= 0 || !(c.rope_factor > 0)) continue;
+        model_rope_frequencies(&c, scaled);
+        found = true;
+        for (int f = 0; f < n; f++) found = found && fabs(plain[f] / scaled[f] - div[f]) <= 1e-5 * fabs(div[f]);
+    }
+    if (found)
+        json_object_set_new(cfg, "rope_scaling", json_pack("{s:s,s:o,s:f,s:f,s:i}", "rope_type", "llama3", "factor",
+                            shortest(c.rope_factor), "low_freq_factor", 1.0, "high_freq_factor", 4.0,
+                            "original_max_position_embeddings", c.rope_orig));
+    else
+        err_set(e, NT_EXIT_DATA, "tensor rope_freqs.weight: not a llama3 scaling, which is the only one supported");
+done:
+    mem_free(plain), mem_free(scaled);
+    return found ? 0 : -1;
+}
+
+static int add_rope(const struct keys *k, json_t *cfg, int head, struct err *e)
+{
+    const char *type = json_string_value(get(k, "rope.scaling.type"));
+    double theta = number(get(k, "rope.freq_base"), 10000);
+    json_object_set_new(cfg, "rope_theta", shortest(theta));
+    const struct checkpoint_tensor *t = checkpoint_find(k->ck, "rope_freqs.weight");
+    if (type && !strcmp(type, "linear")) {
+        json_object_set_new(cfg, "rope_scaling", json_pack("{s:s,s:o}", "rope_type", "linear", "factor",
+                            shortest(number(get(k, "rope.scaling.factor"), 1))));
+        if (t) return err_set(e, NT_EXIT_DATA, "GGUF has both rope.scaling.type and rope_freqs.weight, which is not supported");
+    } else if (type && strcmp(type, "none") && !(t && !strcmp(type, "llama3"))) {
+        return err_set(e, NT_EXIT_DATA, "GGUF key %s.rope.scaling.type: %.40s is not supported", k->arch, type);
+    } else if (number(get(k, "rope.scale_linear"), 1) != 1) {
+        return err_set(e, NT_EXIT_DATA, "GGUF key %s.rope.scale_linear is not supported", k->arch);
+    }
+    return t ? rope_from_divisors(k, t, cfg, head, theta, e) : 0;
+}
+
+static bool has(const struct checkpoint *ck, const char *base, const char *suffix)
+{
+    char pattern[256], name[256];
+    snprintf(pattern, sizeof pattern, "%s%s", base, suffix);
+    snprintf(name, sizeof name, strstr(base, "%d") ? "blk.0%s" : "%s", strstr(base, "%d") ? strstr(pattern, "%d") + 2 : pattern);
+    return checkpoint_find(ck, name) != NULL;
+}
+
+static void add_token(json_t *cfg, const struct checkpoint *ck, const char *key, const char *gguf_key)
+{
+    const json_t *id = json_object_get(ck->meta, gguf_key);
+    json_object_set_new(cfg, key, json_is_integer(id) ? json_integer(json_integer_value(id)) : json_null());
+}
+
+static int add_shape(const struct keys *k, json_t *cfg, const struct family *f, struct err *e)
+{
+    const struct checkpoint *ck = k->ck;
+    char embed[64];
+    json_int_t layers = 0, hidden = 0, ff = 0, heads = 0, groups, head = 0, value = 0, rot = 0, ctx = 2048;
+    if (get_int(k, "block_count", true, &layers, e) || get_int(k, "embedding_length", true, &hidden, e) ||
+        get_int(k, "feed_forward_length", true, &ff, e) || get_int(k, "attention.head_count", true, &heads, e)) return -1;
+    groups = heads;
+    if (heads <= 0 || hidden <= 0) return err_set(e, NT_EXIT_DATA, "GGUF key %s.attention.head_count is out of range", k->arch);
+    head = hidden / heads;
+    if (get_int(k, "attention.head_count_kv", false, &groups, e) || get_int(k, "attention.key_length", false, &head, e)) return -1;
+    value = rot = head;
+    if (get_int(k, "attention.value_length", false, &value, e) || get_int(k, "rope.dimension_count", false, &rot, e) ||
+        get_int(k, "context_length", false, &ctx, e)) return -1;
+    if (value != head) return err_set(e, NT_EXIT_DATA, "GGUF key %s.attention.value_length differs from the key length", k->arch);
+    if (rot != head) return err_set(e, NT_EXIT_DATA, "GGUF key %s.rope.dimension_count differs from the head length", k->arch);
+    snprintf(embed, sizeof embed, "%s.weight", f->gguf_embed);
+    const struct checkpoint_tensor *t = checkpoint_find(ck, embed);
+    if (!t || t->t.rank != 2) return err_set(e, NT_EXIT_DATA, "tensor %s is missing or no matrix", embed);
+    json_t *shape = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "hidden_size", hidden, "intermediate_size", ff,
+        "num_hidden_layers", layers, "num_attention_heads", heads, "num_key_value_heads", groups, "head_dim", head,
+        "max_position_embeddings", ctx, "vocab_size", (json_int_t)t->t.shape[0]);
+    json_object_update(cfg, shape);
+    json_decref(shape);
+    return add_rope(k, cfg, (int)(head > 1 << 20 ? 0 : head), e);
+}
+
+json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e)
+{
+    const char *arch = json_string_value(json_object_get(ck->meta, "general.architecture"));
+    if (!arch) { err_set(e, NT_EXIT_DATA, "GGUF key general.architecture is missing"); return NULL; }
+    const struct family *f = family_by_gguf_arch(arch);
+    if (!f) { err_set(e, NT_EXIT_DATA, "GGUF architecture %.64s is not supported", arch); return NULL; }
+    struct keys k = {ck, arch};
+    json_t *cfg = json_object();
+    json_object_set_new(cfg, "architectures", json_pack("[s]", f->hf_class));
+    json_object_set_new(cfg, "model_type", json_string(f->model_type));
+    json_object_set_new(cfg, "hidden_act", json_string("silu"));
+    json_object_set_new(cfg, "rms_norm_eps", shortest(number(get(&k, "attention.layer_norm_rms_epsilon"), f->defaults.eps)));
+    if (check_refused(&k, e) || add_shape(&k, cfg, f, e)) { json_decref(cfg); return NULL; }
+    if (!f->attn_bias) json_object_set_new(cfg, "attention_bias", json_boolean(has(ck, f->gguf_role[ROLE_Q], ".bias")));
+    if (!f->attn_bias) json_object_set_new(cfg, "mlp_bias", json_boolean(has(ck, f->gguf_role[ROLE_GATE], ".bias")));
+    json_object_set_new(cfg, "tie_word_embeddings", json_boolean(!has(ck, f->gguf_head, ".weight")));
+    add_token(cfg, ck, "bos_token_id", "tokenizer.ggml.bos_token_id");
+    add_token(cfg, ck, "eos_token_id", "tokenizer.ggml.eos_token_id");
+    json_object_set_new(cfg, "torch_dtype", json_string("float32"));
+    return cfg;
+}
