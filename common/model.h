@@ -64,8 +64,8 @@ struct model {
  * key that changes what is computed and is not supported: refused by name. */
 struct model *model_open(const char *path, const struct backend *be, struct err *e) NT_MUST_CHECK;
 void model_close(struct model *m);
-/* Identity for stream headers: {"arch", "config_sha256", "name", "layers", "hidden"...}; new reference. Two model files
- * with the same config and tensors agree. `tensors_sha256` is added only when cheap or asked for. */
+/* Identity for stream headers: {arch, layers, hidden, vocab, config_sha256, sample_xxh3, name?}; new reference. It depends on
+ * what is computed and on values (all norms, three rows of every matrix), not on file format or place. */
 json_t *model_identity(struct model *m);
 /* 0 when a stream's header.model is of this model, else an error that names both. */
 int model_check_identity(struct model *m, const json_t *header, const char *stream, struct err *e) NT_MUST_CHECK;
@@ -82,6 +82,11 @@ int model_read_final_norm(struct model *m, float *gain, float *bias, struct err 
 int model_read_embed(struct model *m, int r0, int n, float *dst, struct err *e) NT_MUST_CHECK;
 int model_read_head(struct model *m, int r0, int n, float *dst, struct err *e) NT_MUST_CHECK;
 bool model_norm_has_bias(const struct model *m);
+/* Rows r0..r0+n of any tensor of this model, dequantized and checked; head_dim not 0: GGUF's permuted rows of q or k, put
+ * back in HF order (model_permuted_head gives it: 0 where rows lie as in HF). */
+int model_read_rows(struct model *m, const struct checkpoint_tensor *t, int head_dim, uint64_t r0, uint64_t n, float *dst,
+                    struct err *e) NT_MUST_CHECK;
+int model_permuted_head(const struct model *m, enum role r);
 
 /* ---- weights on the device ---- */
 /* A block's memory, filled layer by layer. Replacement of single tensors: be->put into blk.w[role], blk.gain[norm]. */

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Which model is this? A hash over what the configuration makes it compute and one over a fixed sample of its values, both
+ * free of file format, name and place, so that a GGUF file and the directory it was dequantized to agree. */
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+#include "common/mem.h"
+#include "common/model.h"
+
+/* Everything that enters the numbers; not the longest position, token ids of BOS and EOS, or the tie (the head's sampled
+ * values say it). */
+static void config_hash(const struct model_config *c, char hex[65])
+{
+    const struct block_shape *s = &c->block;
+    unsigned char md[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+    char *text = mem_printf("%s L%d V%d D%d H%d G%d E%d F%d rot%d rms%d eps%.8e scale%.8e window%d bias%d%d rope%d theta%.8e "
+                            "%.8e %.8e %.8e %d", c->arch, c->n_layers, c->vocab, s->D, s->H, s->G, s->E, s->F, s->rot, s->rms,
+                            (double)s->eps, (double)s->scale, s->window, c->attn_bias, c->mlp_bias, c->rope, c->rope_theta,
+                            c->rope_factor, c->rope == ROPE_LLAMA3 ? c->rope_low : 0, c->rope == ROPE_LLAMA3 ? c->rope_high : 0,
+                            c->rope == ROPE_LLAMA3 ? c->rope_orig : 0);
+    EVP_Digest(text, strlen(text), md, &n, EVP_sha256(), NULL);
+    for (unsigned i = 0; i < 32 && i < n; i++) snprintf(hex + 2 * i, 3, "%02x", md[i]);
+    mem_free(text);
+}
+
+/* All norms, and the first, middle and last row of every matrix, as single-precision values in HF order. */
+static void add_rows(struct model *m, XXH3_state_t *h, const struct checkpoint_tensor *t, int head_dim, float *buf)
+{
+    struct err ignored = {0}; /* non-finite values are reported where the tensor is used */
+    if (!t) return;
+    if (t->t.rank == 1) {
+        uint64_t n = t->t.shape[0];
+        (void)!model_read_rows(m, t, head_dim, 0, head_dim ? n : 1, buf, &ignored);
+        XXH3_64bits_update(h, buf, n * sizeof(float));
+        return;
+    }
+    for (uint64_t i = 0; i < 3; i++) {
+        uint64_t row = i * (t->t.shape[0] - 1) / 2;
+        (void)!model_read_rows(m, t, head_dim, row, 1, buf, &ignored);
+        XXH3_64bits_update(h, buf, t->t.shape[1] * sizeof(float));
+    }
+}
+
+static void sample_hash(struct model *m, char hex[17])
+{
+    const struct block_shape *s = &m->c.block;
+    size_t most = (size_t)s->D + (size_t)s->F + (size_t)s->H * (size_t)s->E;
+    float *buf = MEM_NEW(float, most);
+    XXH3_state_t *h = XXH3_createState();
+    XXH3_64bits_reset(h);
+    add_rows(m, h, m->embed, 0, buf);
+    for (int l = 0; l < m->c.n_layers; l++) {
+        const struct model_layer *t = &m->layers[l];
+        for (int r = 0; r < ROLE_COUNT; r++) {
+            add_rows(m, h, t->w[r], model_permuted_head(m, r), buf);
+            add_rows(m, h, t->b[r], model_permuted_head(m, r), buf);
+        }
+        for (int n = 0; n < NORM_COUNT; n++) add_rows(m, h, t->gain[n], 0, buf), add_rows(m, h, t->norm_bias[n], 0, buf);
+    }
+    add_rows(m, h, m->final_gain, 0, buf), add_rows(m, h, m->final_bias, 0, buf);
+    add_rows(m, h, m->head, 0, buf);
+    snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(h));
+    XXH3_freeState(h);
+    mem_free(buf);
+}
+
+json_t *model_identity(struct model *m)
+{
+    char config[65] = "", sample[17] = "";
+    config_hash(&m->c, config);
+    sample_hash(m, sample);
+    json_t *id = json_pack("{s:s,s:i,s:i,s:i,s:s,s:s}", "arch", m->c.arch, "layers", m->c.n_layers, "hidden", m->c.block.D,
+                           "vocab", m->c.vocab, "config_sha256", config, "sample_xxh3", sample);
+    const char *name = json_string_value(json_object_get(m->ck->meta, "general.name"));
+    if (!name) name = json_string_value(json_object_get(m->hf_config, "_name_or_path"));
+    if (name && *name) json_object_set_new(id, "name", json_string(name));
+    return id;
+}
+
+static const char *text(const json_t *id, const char *key)
+{
+    const char *s = json_string_value(json_object_get(id, key));
+    return s ? s : "?";
+}
+
+int model_check_identity(struct model *m, const json_t *header, const char *stream, struct err *e)
+{
+    static const char *const keys[] = {"arch", "layers", "hidden", "vocab", "config_sha256", "sample_xxh3"};
+    const json_t *theirs = json_object_get(header, "model");
+    if (!json_is_object(theirs)) return err_set(e, NT_EXIT_DATA, "%s: its header names no model", stream);
+    json_t *ours = model_identity(m);
+    int rc = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !rc; i++) {
+        const json_t *a = json_object_get(theirs, keys[i]), *b = json_object_get(ours, keys[i]);
+        if (a && json_equal(a, b)) continue;
+        rc = err_set(e, NT_EXIT_DATA, "%s was made from another model (%s, %lld layers, hidden %lld, values %s) than %s (%s, %d "
+                     "layers, hidden %d, values %s): %s differs", stream, text(theirs, "arch"),
+                     (long long)json_integer_value(json_object_get(theirs, "layers")),
+                     (long long)json_integer_value(json_object_get(theirs, "hidden")), text(theirs, "sample_xxh3"), m->ck->path,
+                     m->c.arch, m->c.n_layers, m->c.block.D, text(ours, "sample_xxh3"), keys[i]);
+    }
+    json_decref(ours);
+    return rc;
+}
