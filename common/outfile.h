@@ -3,6 +3,7 @@
  * written directly. Every write and close is checked. Open temporaries are removed at exit and on SIGINT/SIGTERM. */
 #ifndef NT_OUTFILE_H
 #define NT_OUTFILE_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "common/err.h"
@@ -19,12 +20,23 @@ const char *outfile_name(const struct outfile *f);
 int outfile_commit(struct outfile *f, struct err *e) NT_MUST_CHECK; /* flush, fsync, rename, free (also on failure) */
 void outfile_discard(struct outfile *f);                            /* remove the temporary, free; NULL ok */
 
+/* As outfile_open for a FIFO whose reader may never come: waits for it while watching watch_fd (a pipe end, such as
+ * stdin) and gives up when that one hangs up. Anything but a FIFO: the same as outfile_open. */
+struct outfile *outfile_open_watch(const char *path, int watch_fd, struct err *e) NT_MUST_CHECK;
+bool outfile_is_temporary(const struct outfile *f); /* a regular file that commit will rename; false: pipe or device */
+/* True once stdout's reader went away (EPIPE): the tool ends with 74 and says nothing, the reader has the reason. */
+bool outfile_stdout_gone(void);
+
 /* A directory built as a sibling and renamed into place; refused if it exists. */
 struct outdir;
 struct outdir *outdir_open(const char *path, struct err *e) NT_MUST_CHECK;
 const char *outdir_tmp(const struct outdir *d); /* create files in here */
 int outdir_commit(struct outdir *d, struct err *e) NT_MUST_CHECK;
 void outdir_discard(struct outdir *d);
+
+/* Removes every temporary that is still open; called at exit. outfile_unlink_all does so for files from a signal handler. */
+void outfile_cleanup(void);
+void outfile_unlink_all(void);
 
 /* Bytes free for an unprivileged user on the file system of path; UINT64_MAX when unknown. */
 uint64_t disk_free(const char *path);

@@ -18,7 +18,7 @@ struct opt {
     const char *name;   /* long name; NULL ends the table */
     enum opt_type type;
     void *value;        /* its initial value is the default */
-    const char *arg;    /* "FILE", "N", "a|b|c"; NULL for flags */
+    const char *arg;    /* "FILE", "N", "a|b|c"; NULL for flags. Numbers may give their range: "BITS=2..8", "F=0..1", "N=1.." */
     const char *help;   /* one line */
 };
 
@@ -52,6 +52,8 @@ void note(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* as war
 /* True once SIGTERM or SIGINT came: finish the record, stream_abort, tool_exit_signal. */
 bool tool_stopping(void);
 void tool_exit_signal(void) __attribute__((noreturn)); /* exit 143 (130 for SIGINT), temporaries removed */
+
+/* die() and every other exit send an error trailer down the pipe and remove temporaries: nothing to clean up first. */
 
 /* Closes stdout and checks it (a full disk is an error), then exits with code. */
 void tool_finish(int code) __attribute__((noreturn));
