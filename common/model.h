@@ -102,6 +102,8 @@ int model_embed(struct model *m, const int32_t *ids, int R, dev x, struct err *e
  * head_open and stay on the device. */
 struct head;
 struct head *head_open(struct model *m, const float *final_gain /* NULL: the model's own */, struct err *e) NT_MUST_CHECK;
+/* Another head on the same weights with its own final norm (NULL: the model's); `with` must outlive it. */
+struct head *head_share(struct model *m, const struct head *with, const float *final_gain, struct err *e) NT_MUST_CHECK;
 void head_free(struct head *h);
 uint64_t head_bytes(const struct model_config *c);
 /* Per row of x[R,D] (output of the last block): nll[R] = -log p(target) in nats (0 where target < 0), best[R] = argmax
@@ -109,6 +111,9 @@ uint64_t head_bytes(const struct model_config *c);
 void head_nll(struct head *h, dev x, const int32_t *targets, int R, double *nll, int32_t *best);
 /* KL(teacher || student) per row in nats and both argmaxes (may be NULL). The two heads may share weights. */
 void head_kl(struct head *teacher, dev xt, struct head *student, dev xs, int R, double *kl, int32_t *best_t, int32_t *best_s);
+/* Both at once, each logit made once: also the student's nll of targets (nll and targets may be NULL together). */
+void head_compare(struct head *teacher, dev xt, struct head *student, dev xs, const int32_t *targets, int R, double *nll,
+                  double *kl, int32_t *best_t, int32_t *best_s);
 /* Logits of R rows to the host, [R, V]: for decoding and --dump only. */
 void head_logits(struct head *h, dev x, int R, float *logits);
 /* Backward of the mean next-token cross-entropy: dx[R,D] overwritten, dgain[D] added (DEV_NONE ok). scale = 1/count. */

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Final norm and vocabulary projection in tiles: HEAD_ROWS rows by HEAD_COLS words of logits exist at a time, folded at once
+ * into a few running numbers per row. The weights stay on the device; heads of one model can share them. */
+#include <math.h>
+#include <string.h>
+#include "common/mem.h"
+#include "common/model.h"
+
+enum { HEAD_ROWS = 1024, HEAD_COLS = 1024, READ_ROWS = 1024 };
+
+struct head {
+    const struct backend *be;
+    struct block_shape s;
+    int V;
+    dev W;             /* [V, D] */
+    bool owns_W;
+    dev gain, bias;
+    dev xn, stat;      /* [HEAD_ROWS, D], [HEAD_ROWS, 2] */
+    dev z;             /* [HEAD_ROWS * HEAD_COLS] */
+    dev st, best, kl;  /* [HEAD_ROWS, 4], [HEAD_ROWS, 2], [HEAD_ROWS, 6] */
+    dev targets, lse;  /* [HEAD_ROWS] */
+    dev dxn;           /* [HEAD_ROWS, D], made by the first backward */
+};
+
+static dev floats(const struct head *h, size_t n) { return h->be->alloc(n * sizeof(float)); }
+
+/* Everything but W. */
+static struct head *head_alloc(struct model *m, const float *final_gain, struct err *e)
+{
+    struct head *h = MEM_NEW(struct head, 1);
+    size_t D = (size_t)m->c.block.D;
+    float *gain = MEM_NEW(float, D), *bias = MEM_NEW(float, D);
+    h->be = m->be, h->s = m->c.block, h->V = m->c.vocab;
+    if (model_read_final_norm(m, gain, bias, e)) {
+        mem_free(gain), mem_free(bias), mem_free(h);
+        return NULL;
+    }
+    h->gain = floats(h, D);
+    h->be->put(h->gain, final_gain ? final_gain : gain, D * sizeof(float));
+    if (m->final_bias) {
+        h->bias = floats(h, D);
+        h->be->put(h->bias, bias, D * sizeof(float));
+    }
+    h->xn = floats(h, HEAD_ROWS * D), h->stat = floats(h, HEAD_ROWS * 2), h->z = floats(h, (size_t)HEAD_ROWS * HEAD_COLS);
+    h->st = floats(h, HEAD_ROWS * 4), h->best = floats(h, HEAD_ROWS * 2), h->kl = floats(h, HEAD_ROWS * 6);
+    h->targets = floats(h, HEAD_ROWS), h->lse = floats(h, HEAD_ROWS);
+    mem_free(gain), mem_free(bias);
+    return h;
+}
+
+struct head *head_open(struct model *m, const float *final_gain, struct err *e)
+{
+    size_t D = (size_t)m->c.block.D;
+    struct head *h = head_alloc(m, final_gain, e);
+    float *buf;
+    if (!h) return NULL;
+    h->W = floats(h, (size_t)h->V * D), h->owns_W = true;
+    buf = MEM_NEW(float, READ_ROWS * D);
+    for (int r0 = 0; r0 < h->V; r0 += READ_ROWS) {
+        int n = h->V - r0 < READ_ROWS ? h->V - r0 : READ_ROWS;
+        if (model_read_head(m, r0, n, buf, e)) {
+            head_free(h);
+            mem_free(buf);
+            return NULL;
+        }
+        h->be->put(dev_at(h->W, (size_t)r0 * D), buf, (size_t)n * D * sizeof(float));
+    }
+    checkpoint_release(m->ck, m->head);
+    mem_free(buf);
+    return h;
+}
+
+struct head *head_share(struct model *m, const struct head *with, const float *final_gain, struct err *e)
+{
+    struct head *h = head_alloc(m, final_gain, e);
+    if (h) h->W = with->W;
+    return h;
+}
+
+void head_free(struct head *h)
+{
+    if (!h) return;
+    dev parts[] = {h->gain, h->bias, h->xn, h->stat, h->z, h->st, h->best, h->kl, h->targets, h->lse, h->dxn};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) h->be->release(parts[i]);
+    if (h->owns_W) h->be->release(h->W);
+    mem_free(h);
+}
+
+uint64_t head_bytes(const struct model_config *c)
+{
+    uint64_t D = (uint64_t)c->block.D;
+    return 4 * ((uint64_t)c->vocab * D + 2 * HEAD_ROWS * D + (uint64_t)HEAD_ROWS * HEAD_COLS + HEAD_ROWS * 16 + READ_ROWS * D + 2 * D);
+}
+
+/* ---- one tile ---- */
+
+static void norm_rows(struct head *h, dev x, int R)
+{
+    h->be->norm(h->s.rms, h->xn, h->stat, x, h->gain, h->bias, R, h->s.D, h->s.eps);
+}
+
+/* z[R,n] = logits of words v0..v0+n-1 of the R normed rows. */
+static void logits_tile(struct head *h, int R, int v0, int n)
+{
+    int D = h->s.D;
+    h->be->gemm(false, true, R, n, D, 1, h->xn, D, dev_at(h->W, (size_t)v0 * (size_t)D), D, 0, h->z, n);
+}
+
+static int cols_left(const struct head *h, int v0) { return h->V - v0 < HEAD_COLS ? h->V - v0 : HEAD_COLS; }
+static int rows_left(int R, int r0) { return R - r0 < HEAD_ROWS ? R - r0 : HEAD_ROWS; }
+
+static void put_targets(struct head *h, const int32_t *targets, int R)
+{
+    int32_t none[HEAD_ROWS];
+    for (int r = 0; r < R && !targets; r++) none[r] = -1;
+    h->be->put(h->targets, targets ? targets : none, (size_t)R * sizeof(int32_t));
+}
+
+/* ---- reading results ---- */
+
+static double lse_of(const float *st) { return st[0] + log((double)st[1]); }
+
+static void get_nll(struct head *h, const int32_t *targets, int R, double *nll)
+{
+    float st[HEAD_ROWS][4];
+    h->be->get(st, h->st, (size_t)R * sizeof *st);
+    for (int r = 0; r < R; r++) nll[r] = targets[r] < 0 ? 0 : lse_of(st[r]) - st[r][2];
+}
+
+static void get_best(struct head *h, int R, int32_t *best)
+{
+    int32_t b[HEAD_ROWS][2]; /* the second is a float and not needed */
+    h->be->get(b, h->best, (size_t)R * sizeof *b);
+    for (int r = 0; r < R; r++) best[r] = b[r][0];
+}
+
+static void get_kl(struct head *h, int R, double *kl)
+{
+    float st[HEAD_ROWS][6];
+    h->be->get(st, h->kl, (size_t)R * sizeof *st);
+    for (int r = 0; r < R; r++) kl[r] = st[r][4] / (double)st[r][1] - (lse_of(st[r]) - lse_of(st[r] + 2));
+}
+
+/* ---- what callers see ---- */
+
+void head_nll(struct head *h, dev x, const int32_t *targets, int R, double *nll, int32_t *best)
+{
+    for (int r0 = 0; r0 < R; r0 += HEAD_ROWS) {
+        int n = rows_left(R, r0);
+        norm_rows(h, dev_at(x, (size_t)r0 * (size_t)h->s.D), n);
+        put_targets(h, targets + r0, n);
+        h->be->head_init(h->st, h->best, n);
+        for (int v0 = 0; v0 < h->V; v0 += HEAD_COLS) {
+            logits_tile(h, n, v0, cols_left(h, v0));
+            h->be->head_fold(h->st, h->best, h->z, h->targets, n, cols_left(h, v0), v0);
+        }
+        get_nll(h, targets + r0, n, nll + r0);
+        if (best) get_best(h, n, best + r0);
+    }
+}
+
+void head_compare(struct head *t, dev xt, struct head *s, dev xs, const int32_t *targets, int R, double *nll, double *kl,
+                  int32_t *best_t, int32_t *best_s)
+{
+    const struct backend *be = s->be;
+    bool fold_s = best_s || nll;
+    for (int r0 = 0; r0 < R; r0 += HEAD_ROWS) {
+        int n = rows_left(R, r0);
+        size_t at = (size_t)r0 * (size_t)s->s.D;
+        norm_rows(t, dev_at(xt, at), n), norm_rows(s, dev_at(xs, at), n);
+        put_targets(s, targets ? targets + r0 : NULL, n);
+        if (best_t) put_targets(t, NULL, n), be->head_init(t->st, t->best, n);
+        if (fold_s) be->head_init(s->st, s->best, n);
+        be->kl_init(s->kl, n);
+        for (int v0 = 0; v0 < s->V; v0 += HEAD_COLS) {
+            int c = cols_left(s, v0);
+            logits_tile(t, n, v0, c), logits_tile(s, n, v0, c);
+            if (best_t) be->head_fold(t->st, t->best, t->z, t->targets, n, c, v0);
+            if (fold_s) be->head_fold(s->st, s->best, s->z, s->targets, n, c, v0);
+            be->kl_fold(s->kl, t->z, s->z, n, c);
+        }
+        get_kl(s, n, kl + r0);
+        if (nll) get_nll(s, targets + r0, n, nll + r0);
+        if (best_t) get_best(t, n, best_t + r0);
+        if (best_s) get_best(s, n, best_s + r0);
+    }
+}
+
+void head_kl(struct head *teacher, dev xt, struct head *student, dev xs, int R, double *kl, int32_t *best_t, int32_t *best_s)
+{
+    head_compare(teacher, xt, student, xs, NULL, R, NULL, kl, best_t, best_s);
+}
+
+void head_logits(struct head *h, dev x, int R, float *logits)
+{
+    float *tile = MEM_NEW(float, (size_t)HEAD_ROWS * HEAD_COLS);
+    for (int r0 = 0; r0 < R; r0 += HEAD_ROWS) {
+        int n = rows_left(R, r0), step = HEAD_ROWS * HEAD_COLS / n; /* few rows: wide tiles */
+        norm_rows(h, dev_at(x, (size_t)r0 * (size_t)h->s.D), n);
+        for (int v0 = 0; v0 < h->V; v0 += step) {
+            int c = h->V - v0 < step ? h->V - v0 : step;
+            logits_tile(h, n, v0, c);
+            h->be->get(tile, h->z, (size_t)n * (size_t)c * sizeof(float));
+            for (int r = 0; r < n; r++)
+                memcpy(logits + ((size_t)(r0 + r) * (size_t)h->V + (size_t)v0), tile + (size_t)r * (size_t)c,
+                       (size_t)c * sizeof(float));
+        }
+    }
+    mem_free(tile);
+}
+
+/* The first pass finds each row's log of the softmax denominator, the second makes the logits again, turns them into
+ * gradients and multiplies them back. */
+static void ce_back_rows(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain)
+{
+    const struct backend *be = h->be;
+    int D = h->s.D;
+    float st[HEAD_ROWS][4], lse[HEAD_ROWS];
+    norm_rows(h, x, R);
+    put_targets(h, targets, R);
+    be->head_init(h->st, h->best, R);
+    for (int v0 = 0; v0 < h->V; v0 += HEAD_COLS) {
+        logits_tile(h, R, v0, cols_left(h, v0));
+        be->head_fold(h->st, h->best, h->z, h->targets, R, cols_left(h, v0), v0);
+    }
+    be->get(st, h->st, (size_t)R * sizeof *st);
+    for (int r = 0; r < R; r++) lse[r] = (float)lse_of(st[r]);
+    be->put(h->lse, lse, (size_t)R * sizeof *lse);
+    for (int v0 = 0; v0 < h->V; v0 += HEAD_COLS) {
+        int c = cols_left(h, v0);
+        logits_tile(h, R, v0, c);
+        be->ce_back(h->z, h->lse, h->targets, R, c, v0, scale);
+        be->gemm(false, false, R, D, c, 1, h->z, c, dev_at(h->W, (size_t)v0 * (size_t)D), D, v0 ? 1 : 0, h->dxn, D);
+    }
+    be->norm_back(h->s.rms, dx, dgain, DEV_NONE, h->dxn, x, h->stat, h->gain, R, D);
+}
+
+void head_ce_back(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain)
+{
+    if (!dev_ok(h->dxn)) h->dxn = floats(h, HEAD_ROWS * (size_t)h->s.D);
+    for (int r0 = 0; r0 < R; r0 += HEAD_ROWS) {
+        size_t at = (size_t)r0 * (size_t)h->s.D;
+        ce_back_rows(h, dev_at(x, at), targets + r0, rows_left(R, r0), scale, dev_at(dx, at), dgain);
+    }
+}
