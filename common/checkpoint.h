@@ -22,10 +22,12 @@ struct checkpoint {
     int n_tensors;
     struct checkpoint_tensor *tensors; /* in file order */
     json_t *config;      /* config.json as found, or NULL for GGUF */
-    json_t *meta;        /* GGUF key-values (arrays of strings/numbers as JSON arrays) or safetensors __metadata__; may be NULL */
+    json_t *meta;        /* GGUF key-values (arrays of strings/numbers as JSON arrays; see common/gguf.h for what JSON
+                            cannot say) or safetensors __metadata__; may be NULL */
     const char *dir;     /* directory that holds tokenizer.json and config.json, or NULL */
     /* private */
     const struct checkpoint_format *impl;
+    struct checkpoint_index *index;
     void *state;
 };
 
@@ -46,7 +48,5 @@ struct checkpoint_format {
     void (*close)(struct checkpoint *c);
 };
 
-/* ---- writers ---- */
-struct gguf_writer;       /* common/checkpoints/gguf_write.h */
-struct safetensors_writer;/* common/checkpoints/safetensors_write.h */
+/* Writers: common/gguf_write.h, common/safetensors_write.h. What formats share: common/checkpoint_impl.h. */
 #endif
