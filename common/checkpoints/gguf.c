@@ -131,8 +131,8 @@ static json_t *read_value(struct cursor *c, uint32_t type, const char *key);
 
 static json_t *read_array(struct cursor *c, const char *key)
 {
-    uint32_t type;
-    uint64_t n;
+    uint32_t type = 0;
+    uint64_t n = 0;
     if (get(c, &type, 4, key) < 0 || get(c, &n, 8, key) < 0) return NULL;
     if (type >= GGUF_TYPES || type == GGUF_ARRAY)
         return err_set(c->e, NT_EXIT_DATA, "%s: %s: an array of type %u", c->file, key, type), NULL;
@@ -152,8 +152,8 @@ static json_t *read_array(struct cursor *c, const char *key)
 
 static json_t *read_value(struct cursor *c, uint32_t type, const char *key)
 {
-    const char *s;
-    uint64_t len;
+    const char *s = NULL;
+    uint64_t len = 0;
     if (type >= GGUF_TYPES) return err_set(c->e, NT_EXIT_DATA, "%s: %s: unknown value type %u", c->file, key, type), NULL;
     if (type == GGUF_ARRAY) return read_array(c, key);
     if (type == GGUF_STRING) return get_string(c, &s, &len, key) < 0 ? NULL : string_json(s, (size_t)len);
@@ -170,7 +170,7 @@ static json_t *read_value(struct cursor *c, uint32_t type, const char *key)
 static int read_counts(struct cursor *c, uint64_t *n_tensors, uint64_t *n_kv)
 {
     char magic[4];
-    uint32_t version;
+    uint32_t version = 0;
     if (get(c, magic, 4, "the magic") < 0) return -1;
     if (memcmp(magic, "GGUF", 4) != 0) return err_set(c->e, NT_EXIT_DATA, "%s: not a GGUF file", c->file);
     if (get(c, &version, 4, "the version") < 0) return -1;
@@ -193,9 +193,9 @@ static int read_kvs(struct cursor *c, uint64_t n, json_t *meta, struct gguf_stat
 {
     for (uint64_t i = 0; i < n; i++) {
         const uint8_t *start = c->p;
-        const char *s;
-        uint64_t len;
-        uint32_t type;
+        const char *s = NULL;
+        uint64_t len = 0;
+        uint32_t type = 0;
         if (get_string(c, &s, &len, "a key") < 0) return -1;
         if (len > 65535 || !utf8_valid(s, (size_t)len))
             return err_set(c->e, NT_EXIT_DATA, "%s: key %llu is not readable text", c->file, (unsigned long long)i);
@@ -237,7 +237,7 @@ struct info {
 
 static int read_info(struct cursor *c, struct info *i)
 {
-    uint32_t rank, type;
+    uint32_t rank = 0, type = 0;
     uint64_t ne[4];
     memset(i, 0, sizeof *i);
     if (get_string(c, &i->name, &i->len, "a tensor name") < 0) return -1;
@@ -291,7 +291,7 @@ static int read_file(struct checkpoint *ck, const char *path, json_t *meta, stru
     if (file < 0) return -1;
     struct mapping m = checkpoint_mapping(ck, file);
     struct cursor c = {.file = path, .at = m.at, .p = m.at, .end = m.at + m.size, .e = e};
-    uint64_t n_tensors, n_kv, align;
+    uint64_t n_tensors = 0, n_kv = 0, align = 1;
     if (read_counts(&c, &n_tensors, &n_kv) < 0 || read_kvs(&c, n_kv, meta, keep) < 0) return -1;
     if (read_alignment(&c, meta, &align) < 0) return -1;
     return read_tensors(&c, n_tensors, align, ck, file);
