@@ -34,14 +34,26 @@ struct qtensor {
 
 void qtensor_clear(struct qtensor *q); /* frees the parts, zeroes the struct */
 int qtensor_groups(int in, int group);
+/* Fills a QF_UNIFORM tensor's sizes and allocates codes, scale and (not sym) zero. name, layer and role stay. */
+void qtensor_init_uniform(struct qtensor *q, int out, int in, int bits, int group, bool sym, enum dtype scale_dtype);
+/* A QF_PLAIN copy of W[out, in] in the smallest of BF16, F16, F32 that holds every value exactly. */
+void qtensor_init_plain(struct qtensor *q, int out, int in, const float *W);
 void qtensor_dequant(const struct qtensor *q, float *w /* [out, in] */);
 /* Bytes of the form as stored (packed codes, scales, zeros, gidx): the basis of effective bits. */
 uint64_t qtensor_stored_bytes(const struct qtensor *q);
 double qtensor_bits(const struct qtensor *q); /* 8 * stored / (out*in) */
 
 /* One record "QTensor" (meta: name, layer, role, form, bits, group, sym, shape, info, parts) followed by one record
- * "QPart" (meta: name, part) for each part. */
+ * "QPart" (meta: name, part) for each part, in the order of `parts`:
+ *   codes U8 [packed]   scale F16|F32|BF16 [out, n_groups]   zero U8 [packed]   minimum as scale   gidx I32 [in]
+ *   data: a plain tensor, any float dtype [out, in] */
 int qtensor_write(struct stream_writer *w, const struct qtensor *q, struct err *e) NT_MUST_CHECK;
 /* rec is a "QTensor" record; reads its parts too. Checks every shape, code range and finite scales. */
 int qtensor_read(struct stream_reader *r, struct record *rec, struct qtensor *q, struct err *e) NT_MUST_CHECK;
+
+/* n codes of `bits` bits as one dense bit stream: code k lies at bits k*bits .. k*bits+bits-1, bit b of the stream is
+ * bit b%8 of byte b/8 (least significant first); rows follow each other without padding, the last byte ends in zeros. */
+uint64_t qtensor_packed_bytes(uint64_t n, int bits);
+void qtensor_pack(uint8_t *dst, const uint8_t *codes, uint64_t n, int bits);
+void qtensor_unpack(uint8_t *codes, const uint8_t *src, uint64_t n, int bits);
 #endif

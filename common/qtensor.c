@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Low-bit storage: packing, sizes as stored, dequantization, and the records of a quantized tensor in a stream.
+ * Where the numbers come from is a quantizer's business. */
+#include "common/qtensor.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/mem.h"
+
+#define ROW_CHUNK 16 /* rows per unit of parallel work */
+
+/* ---- packing ---- */
+
+uint64_t qtensor_packed_bytes(uint64_t n, int bits)
+{
+    return n / 8 * (uint64_t)bits + (n % 8 * (uint64_t)bits + 7) / 8;
+}
+
+void qtensor_pack(uint8_t *dst, const uint8_t *codes, uint64_t n, int bits)
+{
+    /* eight codes are `bits` whole bytes */
+    for (uint64_t k = 0; k < n; k += 8) {
+        int m = n - k < 8 ? (int)(n - k) : 8, bytes = (m * bits + 7) / 8;
+        uint64_t v = 0;
+        for (int i = 0; i < m; i++) v |= (uint64_t)codes[k + i] << (i * bits);
+        for (int i = 0; i < bytes; i++) dst[k / 8 * bits + i] = (uint8_t)(v >> (8 * i));
+    }
+}
+
+void qtensor_unpack(uint8_t *codes, const uint8_t *src, uint64_t n, int bits)
+{
+    uint64_t mask = (1u << bits) - 1;
+    for (uint64_t k = 0; k < n; k += 8) {
+        int m = n - k < 8 ? (int)(n - k) : 8, bytes = (m * bits + 7) / 8;
+        uint64_t v = 0;
+        for (int i = 0; i < bytes; i++) v |= (uint64_t)src[k / 8 * bits + i] << (8 * i);
+        for (int i = 0; i < m; i++) codes[k + i] = (uint8_t)(v >> (i * bits) & mask);
+    }
+}
+
+/* ---- the struct ---- */
+
+int qtensor_groups(int in, int group)
+{
+    return group <= 0 || group >= in ? 1 : (in - 1) / group + 1;
+}
+
+static void free_parts(struct qtensor *q)
+{
+    mem_free(q->plain.data);
+    mem_free(q->codes);
+    mem_free(q->scale);
+    mem_free(q->zero);
+    mem_free(q->minimum);
+    mem_free(q->gidx);
+    q->codes = q->zero = NULL;
+    q->scale = q->minimum = NULL;
+    q->gidx = NULL;
+    memset(&q->plain, 0, sizeof q->plain);
+}
+
+void qtensor_clear(struct qtensor *q)
+{
+    free_parts(q);
+    json_decref(q->info);
+    memset(q, 0, sizeof *q);
+}
+
+void qtensor_init_uniform(struct qtensor *q, int out, int in, int bits, int group, bool sym, enum dtype scale_dtype)
+{
+    free_parts(q);
+    q->form = QF_UNIFORM;
+    q->out = out;
+    q->in = in;
+    q->bits = bits;
+    q->group = group;
+    q->n_groups = qtensor_groups(in, group);
+    q->sym = sym;
+    q->scale_dtype = scale_dtype;
+    q->codes = MEM_NEW(uint8_t, (size_t)out * in);
+    q->scale = MEM_NEW(float, (size_t)out * q->n_groups);
+    q->zero = sym ? NULL : MEM_NEW(uint8_t, (size_t)out * q->n_groups);
+}
+
+static bool holds(enum dtype t, const float *W, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float back = t == DT_F16 ? f16_to_f32(f32_to_f16(W[i])) : bf16_to_f32(f32_to_bf16(W[i]));
+        if (memcmp(&back, &W[i], sizeof back)) return false;
+    }
+    return true;
+}
+
+void qtensor_init_plain(struct qtensor *q, int out, int in, const float *W)
+{
+    size_t n = (size_t)out * in;
+    enum dtype t = holds(DT_BF16, W, n) ? DT_BF16 : holds(DT_F16, W, n) ? DT_F16 : DT_F32;
+    free_parts(q);
+    q->form = QF_PLAIN;
+    q->out = out;
+    q->in = in;
+    q->plain = (struct tensor){.dtype = t, .rank = 2, .shape = {(uint64_t)out, (uint64_t)in},
+                               .nbytes = n * (uint64_t)dtype_block_bytes(t)};
+    q->plain.data = mem_array(n, (size_t)dtype_block_bytes(t));
+    dtype_from_f32(q->plain.data, t, W, n);
+}
+
+static void dequant_row(const struct qtensor *q, int o, float *w)
+{
+    const uint8_t *c = q->codes + (size_t)o * q->in;
+    const float *scale = q->scale + (size_t)o * q->n_groups;
+    const uint8_t *zero = q->zero ? q->zero + (size_t)o * q->n_groups : NULL;
+    const float *minimum = q->minimum ? q->minimum + (size_t)o * q->n_groups : NULL;
+    int group = q->n_groups == 1 ? q->in : q->group;
+
+    for (int a = 0, g = 0; a < q->in; g++) {
+        int b = q->gidx ? a + 1 : q->in - a < group ? q->in : a + group;
+        if (q->gidx) g = q->gidx[a];
+        float s = scale[g], m = minimum ? minimum[g] : 0;
+        int z = zero ? zero[g] : minimum ? 0 : 1 << (q->bits - 1);
+        if (minimum)
+            for (; a < b; a++) w[a] = s * c[a] + m;
+        else
+            for (; a < b; a++) w[a] = s * (float)(c[a] - z);
+    }
+}
+
+void qtensor_dequant(const struct qtensor *q, float *w)
+{
+    int chunks = (q->out + ROW_CHUNK - 1) / ROW_CHUNK;
+#pragma omp parallel for schedule(static)
+    for (int k = 0; k < chunks; k++) {
+        int r1 = (k + 1) * ROW_CHUNK < q->out ? (k + 1) * ROW_CHUNK : q->out;
+        if (q->form == QF_PLAIN) {
+            size_t row = (size_t)q->in / dtype_block(q->plain.dtype) * dtype_block_bytes(q->plain.dtype);
+            for (int o = k * ROW_CHUNK; o < r1; o++)
+                dtype_to_f32(w + (size_t)o * q->in, q->plain.dtype, (char *)q->plain.data + o * row, (size_t)q->in);
+        } else {
+            for (int o = k * ROW_CHUNK; o < r1; o++) dequant_row(q, o, w + (size_t)o * q->in);
+        }
+    }
+}
+
+/* ---- parts: the one list that size, writer and reader share ---- */
+
+enum part { PART_DATA, PART_CODES, PART_SCALE, PART_ZERO, PART_MINIMUM, PART_GIDX, PART_COUNT };
+static const char *const part_name[PART_COUNT] = {"data", "codes", "scale", "zero", "minimum", "gidx"};
+
+static bool has_part(const struct qtensor *q, enum part p)
+{
+    switch (p) {
+    case PART_DATA: return q->form == QF_PLAIN;
+    case PART_CODES: return q->form == QF_UNIFORM;
+    case PART_SCALE: return q->form == QF_UNIFORM;
+    case PART_ZERO: return q->zero != NULL;
+    case PART_MINIMUM: return q->minimum != NULL;
+    case PART_GIDX: return q->gidx != NULL;
+    default: return false;
+    }
+}
+
+/* dtype, shape and size of a part as it lies in the stream; data is not set. */
+static struct tensor part_tensor(const struct qtensor *q, enum part p)
+{
+    uint64_t groups = (uint64_t)q->out * q->n_groups;
+    struct tensor t = {.dtype = DT_U8, .rank = 1};
+    switch (p) {
+    case PART_DATA:
+        t = q->plain;
+        return t;
+    case PART_CODES:
+    case PART_ZERO:
+        t.shape[0] = t.nbytes = qtensor_packed_bytes(p == PART_ZERO ? groups : (uint64_t)q->out * q->in, q->bits);
+        return t;
+    case PART_GIDX:
+        t.dtype = DT_I32;
+        t.shape[0] = (uint64_t)q->in;
+        t.nbytes = 4 * (uint64_t)q->in;
+        return t;
+    default:
+        t.dtype = q->scale_dtype;
+        t.rank = 2;
+        t.shape[0] = (uint64_t)q->out;
+        t.shape[1] = (uint64_t)q->n_groups;
+        t.nbytes = groups * (uint64_t)dtype_block_bytes(q->scale_dtype);
+        return t;
+    }
+}
+
+uint64_t qtensor_stored_bytes(const struct qtensor *q)
+{
+    uint64_t n = 0;
+    for (int p = 0; p < PART_COUNT; p++)
+        if (has_part(q, p)) n += part_tensor(q, p).nbytes;
+    return n;
+}
+
+double qtensor_bits(const struct qtensor *q)
+{
+    return 8.0 * (double)qtensor_stored_bytes(q) / ((double)q->out * q->in);
+}
+
+/* ---- writing ---- */
+
+static int write_part(struct stream_writer *w, const struct qtensor *q, enum part p, struct err *e)
+{
+    struct tensor t = part_tensor(q, p);
+    void *made = NULL;
+    if (p == PART_CODES || p == PART_ZERO) {
+        t.data = made = mem_array(t.nbytes, 1);
+        if (p == PART_CODES) qtensor_pack(made, q->codes, (uint64_t)q->out * q->in, q->bits);
+        else qtensor_pack(made, q->zero, (uint64_t)q->out * q->n_groups, q->bits);
+    } else if (p == PART_SCALE || p == PART_MINIMUM) {
+        t.data = made = mem_array(t.nbytes, 1);
+        dtype_from_f32(made, t.dtype, p == PART_SCALE ? q->scale : q->minimum, (size_t)q->out * q->n_groups);
+    } else if (p == PART_GIDX) {
+        t.data = q->gidx;
+    }
+    json_t *meta = json_pack("{s:s, s:s}", "name", q->name, "part", part_name[p]);
+    if (q->layer >= 0) json_object_set_new(meta, "layer", json_integer(q->layer));
+    int rc = stream_write(w, "QPart", meta, &t, e);
+    json_decref(meta);
+    mem_free(made);
+    return rc;
+}
+
+int qtensor_write(struct stream_writer *w, const struct qtensor *q, struct err *e)
+{
+    json_t *meta = json_pack("{s:s, s:s, s:s, s:[i,i]}", "name", q->name, "role", q->role, "form",
+                             q->form == QF_PLAIN ? "plain" : "uniform", "shape", q->out, q->in);
+    if (!meta) return err_set(e, NT_EXIT_DATA, "tensor name or role is not UTF-8");
+    if (q->layer >= 0) json_object_set_new(meta, "layer", json_integer(q->layer));
+    if (q->form == QF_UNIFORM) {
+        json_object_set_new(meta, "bits", json_integer(q->bits));
+        json_object_set_new(meta, "group", json_integer(q->group));
+        json_object_set_new(meta, "sym", json_boolean(q->sym));
+    }
+    json_t *parts = json_array();
+    for (int p = 0; p < PART_COUNT; p++)
+        if (has_part(q, p)) json_array_append_new(parts, json_string(part_name[p]));
+    json_object_set_new(meta, "parts", parts);
+    if (q->info) json_object_set(meta, "info", q->info);
+    int rc = stream_write(w, "QTensor", meta, NULL, e);
+    json_decref(meta);
+    for (int p = 0; !rc && p < PART_COUNT; p++)
+        if (has_part(q, p)) rc = write_part(w, q, p, e);
+    return rc;
+}
+
+/* ---- reading ---- */
+
+static int bad(const struct qtensor *q, struct err *e, const char *why)
+{
+    return err_set(e, NT_EXIT_DATA, "quantized tensor %s: %s", q->name[0] ? q->name : "(no name)", why);
+}
+
+static int get_int(const json_t *meta, const char *key, int64_t lo, int64_t hi, int *v)
+{
+    const json_t *j = json_object_get(meta, key);
+    if (!json_is_integer(j) || json_integer_value(j) < lo || json_integer_value(j) > hi) return -1;
+    *v = (int)json_integer_value(j);
+    return 0;
+}
+
+static int read_meta(const json_t *meta, struct qtensor *q, struct err *e)
+{
+    const char *name = json_string_value(json_object_get(meta, "name"));
+    const char *role = json_string_value(json_object_get(meta, "role"));
+    const char *form = json_string_value(json_object_get(meta, "form"));
+    const json_t *shape = json_object_get(meta, "shape");
+
+    if (!name || !name[0] || strlen(name) >= sizeof q->name) return bad(q, e, "no name, or one over 255 bytes");
+    strcpy(q->name, name);
+    if (role && strlen(role) >= sizeof q->role) return bad(q, e, "role is over 15 bytes");
+    strcpy(q->role, role ? role : "");
+    q->layer = -1;
+    if (json_object_get(meta, "layer") && get_int(meta, "layer", -1, INT32_MAX, &q->layer))
+        return bad(q, e, "layer is no number");
+    q->out = (int)json_integer_value(json_array_get(shape, 0));
+    q->in = (int)json_integer_value(json_array_get(shape, 1));
+    if (json_array_size(shape) != 2 || json_integer_value(json_array_get(shape, 0)) != q->out ||
+        json_integer_value(json_array_get(shape, 1)) != q->in || q->out < 1 || q->in < 1)
+        return bad(q, e, "shape is not [out, in]");
+    if (form && !strcmp(form, "plain")) {
+        q->form = QF_PLAIN;
+    } else if (form && !strcmp(form, "uniform")) {
+        q->form = QF_UNIFORM;
+        if (get_int(meta, "bits", 2, 8, &q->bits)) return bad(q, e, "bits is not in 2..8");
+        if (get_int(meta, "group", 0, INT32_MAX, &q->group)) return bad(q, e, "group is not 0 or more");
+        if (!json_is_boolean(json_object_get(meta, "sym"))) return bad(q, e, "sym is missing");
+        q->sym = json_is_true(json_object_get(meta, "sym"));
+        q->n_groups = qtensor_groups(q->in, q->group);
+    } else {
+        return err_set(e, NT_EXIT_DATA, "quantized tensor %s: form '%s' is not known here", name, form ? form : "");
+    }
+    if (json_is_object(json_object_get(meta, "info"))) q->info = json_deep_copy(json_object_get(meta, "info"));
+    return 0;
+}
+
+static int same_shape(const struct tensor *a, const struct tensor *b)
+{
+    if (a->dtype != b->dtype || a->rank != b->rank || a->nbytes != b->nbytes) return 0;
+    for (int i = 0; i < a->rank; i++)
+        if (a->shape[i] != b->shape[i]) return 0;
+    return 1;
+}
+
+static int read_floats(struct stream_reader *r, struct record *rec, struct qtensor *q, float **dst, struct err *e)
+{
+    size_t n = (size_t)q->out * q->n_groups;
+    if (stream_payload(r, rec, NULL, e)) return -1;
+    *dst = MEM_NEW(float, n);
+    dtype_to_f32(*dst, rec->t.dtype, rec->t.data, n);
+    mem_free(rec->t.data);
+    return f32_first_nonfinite(*dst, n) < n ? bad(q, e, "a scale or minimum is not finite") : 0;
+}
+
+static int read_packed(struct stream_reader *r, struct record *rec, struct qtensor *q, uint64_t n, uint8_t **dst,
+                       struct err *e)
+{
+    if (stream_payload(r, rec, NULL, e)) return -1;
+    *dst = MEM_NEW(uint8_t, n);
+    qtensor_unpack(*dst, rec->t.data, n, q->bits);
+    mem_free(rec->t.data);
+    return 0;
+}
+
+static int read_part(struct stream_reader *r, struct record *rec, enum part p, struct qtensor *q, struct err *e)
+{
+    if (p == PART_DATA) {
+        if (rec->t.rank != 2 || rec->t.shape[0] != (uint64_t)q->out || rec->t.shape[1] != (uint64_t)q->in ||
+            !dtype_is_float(rec->t.dtype))
+            return bad(q, e, "plain data has the wrong shape or type");
+        if (stream_payload(r, rec, NULL, e)) return -1;
+        q->plain = rec->t;
+        return 0;
+    }
+    if (p == PART_SCALE) {
+        q->scale_dtype = rec->t.dtype;
+        if (rec->t.dtype != DT_F16 && rec->t.dtype != DT_F32 && rec->t.dtype != DT_BF16)
+            return bad(q, e, "scales are not F16, F32 or BF16");
+    }
+    struct tensor want = part_tensor(q, p);
+    if (!same_shape(&want, &rec->t))
+        return err_set(e, NT_EXIT_DATA, "quantized tensor %s: part %s has the wrong type or shape", q->name, part_name[p]);
+    switch (p) {
+    case PART_CODES: return read_packed(r, rec, q, (uint64_t)q->out * q->in, &q->codes, e);
+    case PART_ZERO: return read_packed(r, rec, q, (uint64_t)q->out * q->n_groups, &q->zero, e);
+    case PART_SCALE: return read_floats(r, rec, q, &q->scale, e);
+    case PART_MINIMUM: return read_floats(r, rec, q, &q->minimum, e);
+    default: break;
+    }
+    if (stream_payload(r, rec, NULL, e)) return -1;
+    q->gidx = rec->t.data;
+    for (int i = 0; i < q->in; i++)
+        if (q->gidx[i] < 0 || q->gidx[i] >= q->n_groups) return bad(q, e, "a group index is out of range");
+    return 0;
+}
+
+/* Which parts a valid tensor has; bit p of `parts`. */
+static int check_parts(const struct qtensor *q, unsigned parts, struct err *e)
+{
+    unsigned need = q->form == QF_PLAIN ? 1u << PART_DATA : 1u << PART_CODES | 1u << PART_SCALE;
+    unsigned may = q->form == QF_PLAIN ? 0 : 1u << PART_GIDX;
+    if (q->form == QF_UNIFORM && !q->sym) {
+        if (!(parts & 1u << PART_ZERO) == !(parts & 1u << PART_MINIMUM))
+            return bad(q, e, "an asymmetric tensor needs either zeros or minima");
+        may |= 1u << PART_ZERO | 1u << PART_MINIMUM;
+    }
+    if ((parts & need) != need || (parts & ~(need | may))) return bad(q, e, "parts do not fit its form");
+    return 0;
+}
+
+static int list_parts(const json_t *list, const struct qtensor *q, enum part order[PART_COUNT], int *n, struct err *e)
+{
+    unsigned seen = 0;
+    int last = -1; /* scales come before minima: their type is the minima's type */
+    *n = 0;
+    if (json_array_size(list) > PART_COUNT) return bad(q, e, "too many parts");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *s = json_string_value(json_array_get(list, i));
+        int p = 0;
+        while (p < PART_COUNT && (!s || strcmp(s, part_name[p]))) p++;
+        if (p == PART_COUNT || p <= last) return bad(q, e, "an unknown, repeated or misplaced part");
+        seen |= 1u << p;
+        order[(*n)++] = (enum part)p;
+        last = p;
+    }
+    return check_parts(q, seen, e);
+}
+
+int qtensor_read(struct stream_reader *r, struct record *rec, struct qtensor *q, struct err *e)
+{
+    enum part order[PART_COUNT];
+    int n;
+    memset(q, 0, sizeof *q);
+    if (read_meta(rec->meta, q, e) || list_parts(json_object_get(rec->meta, "parts"), q, order, &n, e)) goto fail;
+    for (int i = 0; i < n; i++) {
+        int got = stream_next(r, rec, e);
+        if (got < 0) goto fail;
+        const char *part = got ? json_string_value(json_object_get(rec->meta, "part")) : NULL;
+        if (!got || strcmp(rec->kind, "QPart") || strcmp(rec->name, q->name) || !part ||
+            strcmp(part, part_name[order[i]]) || !rec->has_payload) {
+            err_set(e, NT_EXIT_DATA, "quantized tensor %s: part %s is missing", q->name, part_name[order[i]]);
+            goto fail;
+        }
+        if (read_part(r, rec, order[i], q, e)) goto fail;
+    }
+    return 0;
+fail:
+    qtensor_clear(q);
+    return -1;
+}

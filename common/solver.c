@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The column solver (solver.h): factorisation of the Hessian here, the column loop in solver_real.h. BLAS is called with
+ * one thread on tiles of fixed size inside an OpenMP loop over output rows, so results do not depend on threads. */
+#include "common/solver.h"
+#include <cblas.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/grid.h"
+#include "common/mem.h"
+
+/* LAPACK, column-major, as OpenBLAS exports it. */
+void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
+void dtrtri_(const char *uplo, const char *diag, const int *n, double *a, const int *lda, int *info);
+
+#define DAMP_LIMIT 1e3
+
+#if defined __x86_64__ && !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+
+/* Where the lazy update after column a happens: at a group's end when groups are long, after whole groups when they are
+ * short, so that a group's scales always see fully updated weights. */
+static int solver_block_end(int a, int in, int group, int block)
+{
+    int end;
+    if (group <= block) {
+        end = a + block / group * group;
+    } else {
+        int next = a - a % group + group;
+        end = a + block < next ? a + block : next;
+    }
+    return end < in ? end : in;
+}
+
+#define REAL float
+#define R(name) name##_f32
+#define FACTOR U
+#define GEMM cblas_sgemm
+#include "common/solver_real.h"
+#undef REAL
+#undef R
+#undef FACTOR
+#undef GEMM
+
+#define REAL double
+#define R(name) name##_f64
+#define FACTOR U64
+#define GEMM cblas_dgemm
+#include "common/solver_real.h"
+
+/* ---- the factor ---- */
+
+struct by_diag { double d; int i; };
+
+static int larger_first(const void *a, const void *b)
+{
+    const struct by_diag *x = a, *y = b;
+    return x->d != y->d ? (x->d < y->d ? 1 : -1) : (x->i > y->i) - (x->i < y->i);
+}
+
+/* Marks dead columns, returns the mean of the live diagonal (0 when nothing is live), -1 on error. */
+static double scan_diagonal(struct solver_factor *f, const float *H, struct err *e)
+{
+    double sum = 0;
+    int n = f->n;
+    if (f32_first_nonfinite(H, (size_t)n * n) < (size_t)n * n) return err_set(e, NT_EXIT_DATA, "Hessian is not finite");
+    for (int i = 0; i < n; i++) {
+        float d = H[(size_t)i * n + i];
+        if (d < 0) return err_set(e, NT_EXIT_DATA, "Hessian has a negative diagonal at column %d", i);
+        f->dead[i] = d == 0;
+        f->n_dead += f->dead[i];
+        sum += d;
+    }
+    if (f->n_dead == n) return err_set(e, NT_EXIT_DATA, "Hessian is all zero: no input ever reached this linear");
+    return sum / (n - f->n_dead);
+}
+
+static void order_columns(struct solver_factor *f, const float *H, double mean, bool act_order)
+{
+    struct by_diag *v = MEM_NEW(struct by_diag, (size_t)f->n);
+    for (int i = 0; i < f->n; i++) {
+        v[i].d = f->dead[i] ? mean : H[(size_t)i * f->n + i];
+        v[i].i = i;
+    }
+    if (act_order) qsort(v, (size_t)f->n, sizeof *v, larger_first);
+    for (int i = 0; i < f->n; i++) f->order[i] = v[i].i;
+    mem_free(v);
+}
+
+/* A[n, n] = damped H in reversed processing order: the ordinary Cholesky factor of the reversed matrix is the factor from
+ * the last column to the first. 0 ok, 1 not positive definite. On success A holds the inverse of that factor. */
+static int factor_once(const struct solver_factor *f, const float *H, double mean, double damp, double *A)
+{
+    int n = f->n, info = 0;
+#pragma omp parallel for schedule(static)
+    for (int i = 0; i < n; i++) {
+        int ci = f->order[n - 1 - i];
+        for (int j = 0; j < n; j++) {
+            int cj = f->order[n - 1 - j];
+            double h = ci == cj && f->dead[ci] ? mean : (double)H[(size_t)ci * n + cj];
+            A[(size_t)i * n + j] = ci == cj ? h + damp * mean : f->dead[ci] || f->dead[cj] ? 0 : h;
+        }
+    }
+    dpotrf_("L", &n, A, &n, &info);
+    if (!info) dtrtri_("L", "N", &n, A, &n, &info);
+    if (info) return 1;
+    for (int j = 0; j < n; j++)
+        for (int i = j; i < n; i++)
+            if (!isfinite(A[(size_t)j * n + i])) return 1;
+    return 0;
+}
+
+/* U[a][b] = inverse(L)[n-1-a][n-1-b], L lower and column-major in A; for b >= a, 0 elsewhere. */
+static void unpack_factor(struct solver_factor *f, const double *A, bool f64)
+{
+    size_t n = (size_t)f->n;
+    if (f64) f->U64 = MEM_NEW(double, n * n);
+    else f->U = MEM_NEW(float, n * n);
+#pragma omp parallel for schedule(static)
+    for (size_t a = 0; a < n; a++)
+        for (size_t b = a; b < n; b++) {
+            double u = A[(n - 1 - b) * n + (n - 1 - a)];
+            if (f64) f->U64[a * n + b] = u;
+            else f->U[a * n + b] = (float)u;
+        }
+}
+
+struct solver_factor *solver_factor_alloc(const float *H, int n, const struct quant_opts *o, json_t *info, struct err *e)
+{
+    struct solver_factor *f = MEM_NEW(struct solver_factor, 1);
+    double *A = NULL;
+    f->n = n;
+    f->order = MEM_NEW(int, (size_t)n);
+    f->dead = MEM_NEW(bool, (size_t)n);
+    double mean = scan_diagonal(f, H, e);
+    if (!(mean > 0)) goto fail;
+    order_columns(f, H, mean, o->act_order);
+    A = MEM_NEW(double, (size_t)n * n);
+    openblas_set_num_threads(1);
+    int raised = 0;
+    f->damp = o->damp;
+    while (factor_once(f, H, mean, f->damp, A)) {
+        f->damp = f->damp > 0 ? f->damp * 10 : 1e-6;
+        raised++;
+        if (f->damp > DAMP_LIMIT) {
+            err_set(e, NT_EXIT_DATA, "Hessian cannot be factored even with damping %g", f->damp);
+            goto fail;
+        }
+    }
+    unpack_factor(f, A, o->true_f64);
+    mem_free(A);
+    if (info && raised) json_object_set_new(info, "damp_raised_to", json_real(f->damp));
+    if (info && f->n_dead) json_object_set_new(info, "dead_columns", json_integer(f->n_dead));
+    return f;
+fail:
+    mem_free(A);
+    solver_factor_free(f);
+    return NULL;
+}
+
+struct solver_factor *solver_factor_none(int n)
+{
+    struct solver_factor *f = MEM_NEW(struct solver_factor, 1);
+    f->n = n;
+    f->order = MEM_NEW(int, (size_t)n);
+    f->dead = MEM_NEW(bool, (size_t)n);
+    for (int i = 0; i < n; i++) f->order[i] = i;
+    return f;
+}
+
+void solver_factor_free(struct solver_factor *f)
+{
+    if (!f) return;
+    mem_free(f->order);
+    mem_free(f->dead);
+    mem_free(f->U);
+    mem_free(f->U64);
+    mem_free(f);
+}
+
+/* ---- the rows ---- */
+
+/* Returns the number of scales that do not fit; *objective is summed in tile order. */
+static int solve_all(const struct solver_factor *f, const float *W, int out, const struct quant_opts *o, struct qtensor *q,
+                     double *objective)
+{
+    int tiles = (out + GRID_LANES - 1) / GRID_LANES, lost = 0;
+    double *obj = MEM_NEW(double, (size_t)tiles);
+#pragma omp parallel for schedule(dynamic) reduction(+ : lost)
+    for (int t = 0; t < tiles; t++) {
+        int r0 = t * GRID_LANES, rows = out - r0 < GRID_LANES ? out - r0 : GRID_LANES;
+        lost += o->true_f64 ? solve_rows_f64(f, W, r0, rows, o, q, &obj[t]) : solve_rows_f32(f, W, r0, rows, o, q, &obj[t]);
+    }
+    *objective = 0;
+    for (int t = 0; t < tiles; t++) *objective += obj[t];
+    mem_free(obj);
+    return lost;
+}
+
+int solver_run(const struct solver_factor *f, const float *W, int out, const struct quant_opts *o, struct qtensor *q,
+               double *objective, struct err *e)
+{
+    qtensor_init_uniform(q, out, f->n, o->bits, o->group, o->sym, o->scale_dtype);
+    int lost = solve_all(f, W, out, o, q, objective);
+    if (lost && o->scale_dtype != DT_F32) {
+        if (q->info) json_object_set_new(q->info, "scale_dtype_raised", json_string("F32"));
+        q->scale_dtype = DT_F32;
+        lost = solve_all(f, W, out, o, q, objective);
+    }
+    if (lost) return err_set(e, NT_EXIT_DATA, "weights are too large for F32 scales");
+    if (!isfinite(*objective)) return err_set(e, NT_EXIT_DATA, "the error of a column is not finite (Hessian ill-conditioned?)");
+    return 0;
+}
