@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Which backends are built in, and the step before any BLAS call: OpenBLAS chooses its kernels when it is loaded, and
+ * under some hypervisors takes a CPU with AVX-512 for a Haswell or Zen. Only its environment can tell it better, so the
+ * program is executed again with that set. */
+#include "kernels/cpu.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* OpenBLAS's x86-64 core names by what their kernels use: 2 = AVX-512, 1 = AVX2, 0 = less. */
+static int core_rank(const char *core)
+{
+    static const char *const avx512[] = {"SkylakeX", "Cooperlake", "SapphireRapids", "Zen4", "Zen5"};
+    static const char *const avx2[] = {"Haswell", "Zen"};
+    for (size_t i = 0; i < sizeof avx512 / sizeof *avx512; i++)
+        if (!strcasecmp(core, avx512[i])) return 2;
+    for (size_t i = 0; i < sizeof avx2 / sizeof *avx2; i++)
+        if (!strcasecmp(core, avx2[i])) return 1;
+    return 0;
+}
+
+/* The core type that OpenBLAS should use here, or NULL when its own choice is good. */
+static const char *better_core(const char *core)
+{
+#if defined(__x86_64__)
+    int rank = core_rank(core);
+    __builtin_cpu_init();
+    if (rank < 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        return "SkylakeX";
+    if (rank < 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "Haswell";
+#else
+    (void)core;
+#endif
+    return NULL;
+}
+
+void backend_early(char **argv)
+{
+    const char *better;
+    if (getenv("OPENBLAS_CORETYPE")) return; /* the user's choice, or ours in the first life of this program */
+    better = better_core(cpu_blas_core());
+    if (!better) return;
+    if (setenv("OPENBLAS_CORETYPE", better, 1) || setenv("OPENBLAS_NUM_THREADS", "1", 1)) return;
+    execv("/proc/self/exe", argv); /* no /proc: go on with the slower kernels */
+}
+
+struct backend *backend_open(const char *name, int threads, bool bf16)
+{
+    if (!strcmp(name, "cuda")) cpu_die("device cuda: not built in; use --device cpu");
+    if (strcmp(name, "cpu") && strcmp(name, "auto")) cpu_die("no such device: %s", name);
+    if (bf16) cpu_die("precision bf16 on the CPU: not built in; use --precision f32");
+    return cpu_open(threads);
+}

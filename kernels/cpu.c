@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The CPU backend: its table, memory, and the choice of instruction set. */
+#include "kernels/cpu.h"
+#include <cblas.h>
+#include <errno.h>
+#include <omp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const struct vec_ops *vec = &vec_base;
+static float *scratch;
+static size_t scratch_floats;
+
+void cpu_die(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fprintf(stderr, "%s: ", program_invocation_short_name);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    exit(71);
+}
+
+void *cpu_bytes(size_t n)
+{
+    size_t padded = (n + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN;
+    void *p;
+    if (padded < n) cpu_die("out of memory: %zu bytes", n);
+    p = aligned_alloc(CPU_ALIGN, padded ? padded : CPU_ALIGN);
+    if (!p) cpu_die("out of memory: %zu bytes", n);
+    return p;
+}
+
+float *cpu_scratch(size_t floats)
+{
+    if (floats > scratch_floats) {
+        if (floats > SIZE_MAX / sizeof(float)) cpu_die("out of memory");
+        free(scratch);
+        scratch = cpu_bytes(floats * sizeof(float));
+        scratch_floats = floats;
+    }
+    return scratch;
+}
+
+void cpu_scratch_free(void)
+{
+    free(scratch);
+    scratch = NULL;
+    scratch_floats = 0;
+}
+
+static dev alloc_zeroed(size_t bytes)
+{
+    dev p = {(uintptr_t)cpu_bytes(bytes)};
+    memset((void *)p.at, 0, bytes);
+    return p;
+}
+
+static void release(dev p) { free((void *)p.at); }
+static void put(dev dst, const void *src, size_t bytes) { if (bytes) memcpy((void *)dst.at, src, bytes); }
+static void get(void *dst, dev src, size_t bytes) { if (bytes) memcpy(dst, (void *)src.at, bytes); }
+static void copy(dev dst, dev src, size_t bytes) { if (bytes) memmove((void *)dst.at, (void *)src.at, bytes); }
+
+static void fill(dev dst, float value, size_t n)
+{
+    float *p = cpu_f(dst);
+    for (size_t i = 0; i < n; i++) p[i] = value;
+}
+
+static void close_cpu(struct backend *be)
+{
+    cpu_scratch_free();
+    free(be);
+}
+
+char *openblas_get_corename(void);
+const char *cpu_blas_core(void) { return openblas_get_corename(); }
+
+const struct vec_ops *vec_choose(void)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl"))
+        return &vec_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &vec_avx2;
+#endif
+    return &vec_base;
+}
+
+struct backend *cpu_open(int threads)
+{
+    static const struct backend table = {
+        "cpu", "", 0, false,
+        alloc_zeroed, release, put, get, copy, fill,
+        cpu_gemm, cpu_gram,
+        cpu_add, cpu_axpy, cpu_add_bias, cpu_sum_rows, cpu_swiglu, cpu_swiglu_back,
+        cpu_norm, cpu_norm_back,
+        cpu_rope, cpu_attention, cpu_attention_back, cpu_attention_step,
+        cpu_embed, cpu_embed_back, cpu_head_init, cpu_head_fold, cpu_kl_init, cpu_kl_fold, cpu_ce_back, cpu_kl_back,
+        cpu_channel_stats, cpu_channel_moments, cpu_channel_affine, cpu_channel_diff,
+        cpu_adam,
+        close_cpu,
+    };
+    struct backend *be = cpu_bytes(sizeof *be);
+    if (threads <= 0) threads = omp_get_num_procs();
+    *be = table;
+    be->core = cpu_blas_core();
+    be->threads = threads;
+    vec = vec_choose();
+    openblas_set_num_threads(1); /* threads are ours: OpenBLAS's own would make results depend on their number */
+    omp_set_dynamic(0);
+    omp_set_num_threads(threads);
+    return be;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Inside the CPU backend: the operations of each cpu_*.c, the table of vector loops, and shared helpers.
+ * A dev address of this backend is a host pointer. */
+#ifndef NT_CPU_H
+#define NT_CPU_H
+#include "kernels/backend.h"
+
+#define CPU_ALIGN 64
+
+static inline float *cpu_f(dev p) { return (float *)p.at; }
+static inline double *cpu_d(dev p) { return (double *)p.at; }
+static inline const int32_t *cpu_i(dev p) { return (const int32_t *)p.at; }
+
+/* Prints "program: text" and exits with 71. */
+_Noreturn void cpu_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void *cpu_bytes(size_t n); /* aligned, uninitialised, dies when there is none */
+/* Work space shared by the operations, grown on demand; valid until the next call. Operations are not reentrant. */
+float *cpu_scratch(size_t floats);
+void cpu_scratch_free(void);
+
+/* Plain loops over rows, compiled once per instruction set (vec_*.c) from vec_ops.h. */
+struct vec_ops {
+    const char *name;
+    void (*add)(float *y, const float *a, const float *b, size_t n);
+    void (*axpy)(float *y, float s, const float *x, size_t n);
+    float (*dot)(const float *a, const float *b, size_t n);
+    void (*scale)(float *y, float s, const float *x, size_t n);
+    void (*exp)(float *y, const float *x, size_t n);
+    float (*max)(const float *x, size_t n);
+    float (*exp_sum)(float *y, const float *x, float scale, float sub, size_t n); /* y = exp(scale x - sub), y may be x */
+    void (*swiglu)(float *h, const float *gate, const float *up, size_t n);
+    void (*swiglu_back)(float *dgate, float *dup, const float *dh, const float *gate, const float *up, size_t n);
+    void (*norm_row)(bool rms, float *y, float *stat, const float *x, const float *gain, const float *bias, int D,
+                     float eps);
+    /* dgain, dbias: this chunk's sums, may be NULL; dx may be NULL */
+    void (*norm_back_row)(bool rms, float *dx, float *dgain, float *dbias, const float *dy, const float *x,
+                          const float *stat, const float *gain, int D);
+    void (*rope_row)(float *x, int heads, int E, int rot, const float *cossin, float sign);
+    float (*sum_exp)(const float *z, float sub, size_t n);                              /* sum exp(z - sub) */
+    float (*sum_exp_diff)(const float *p, const float *q, float sub, float *dot, size_t n); /* dot = sum exp(p-sub)(p-q) */
+    void (*ce_row)(float *z, float lse, float scale, size_t n);                         /* z = scale exp(z - lse) */
+    void (*kl_row)(float *zq, const float *zp, float lse_q, float lse_p, float scale, size_t n);
+    /* S = probabilities, dP in ds: ds = S * (ds - delta) * scale */
+    void (*softmax_back)(float *ds, const float *p, float delta, float scale, size_t n);
+    void (*stats_cols)(double *acc, size_t ld, const float *x, size_t ldx, int R, int n);
+    void (*moments_cols)(double *mean, double *var, const float *x, size_t ldx, int R, int n);
+    void (*affine_row)(float *dy, const float *y, const float *a, const float *b, int D);
+    void (*diff_cols)(double *err, float *dq, const float *q, const float *f, const float *w, int p, size_t ld, int R,
+                      int n);
+    void (*adam)(float *p, const float *g, float *m, float *v, size_t n, float step, float b1, float b2, float root_bc2,
+                 float eps, float decay);
+};
+extern const struct vec_ops vec_base, vec_avx2, vec_avx512;
+extern const struct vec_ops *vec; /* the best one for this machine; set by backend_open */
+const struct vec_ops *vec_choose(void);
+
+struct backend *cpu_open(int threads);
+const char *cpu_blas_core(void);
+
+void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda, dev B, int ldb, float beta, dev C, int ldc);
+void cpu_gram(int R, int D, dev X, dev H);
+void cpu_add(dev y, dev a, dev b, size_t n);
+void cpu_axpy(dev y, float s, dev x, size_t n);
+void cpu_add_bias(dev y, dev bias, int R, int D);
+void cpu_sum_rows(dev dbias, dev dy, int R, int D);
+void cpu_swiglu(dev h, dev gate, dev up, size_t n);
+void cpu_swiglu_back(dev dgate, dev dup, dev dh, dev gate, dev up, size_t n);
+void cpu_norm(bool rms, dev y, dev stat, dev x, dev gain, dev bias, int R, int D, float eps);
+void cpu_norm_back(bool rms, dev dx, dev dgain, dev dbias, dev dy, dev x, dev stat, dev gain, int R, int D);
+void cpu_rope(dev x, int R, int T, int heads, int E, int rot, dev cossin, int pos0, float sign);
+void cpu_attention(dev out, dev lse, dev q, dev k, dev v, int B, int T, int H, int G, int E, float scale, int window);
+void cpu_attention_back(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev q, dev k, dev v, int B, int T, int H,
+                        int G, int E, float scale, int window);
+void cpu_attention_step(dev out, dev q, dev kc, dev vc, int B, int n, int cap, int H, int G, int E, float scale,
+                        int window);
+void cpu_embed(dev x, dev table, dev ids, int R, int D);
+void cpu_embed_back(dev dtable, dev dx, dev ids, int R, int D);
+void cpu_head_init(dev st, dev best, int R);
+void cpu_head_fold(dev st, dev best, dev z, dev targets, int R, int n, int v0);
+void cpu_kl_init(dev st, int R);
+void cpu_kl_fold(dev st, dev zp, dev zq, int R, int n);
+void cpu_ce_back(dev z, dev lse, dev targets, int R, int n, int v0, float scale);
+void cpu_kl_back(dev zq, dev zp, dev lse_q, dev lse_p, int R, int n, float scale);
+void cpu_channel_stats(dev acc, dev x, int R, int D);
+void cpu_channel_moments(dev out, dev x, int R, int D);
+void cpu_channel_affine(dev dy, dev y, dev a, dev b, int R, int D);
+void cpu_channel_diff(dev err, dev dq, dev q, dev f, dev w, int p, int R, int D);
+void cpu_adam(dev p, dev g, dev m, dev v, size_t n, float lr, float b1, float b2, float eps, float wd, int t);
+#endif
