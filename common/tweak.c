@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The loop over layers: target, tune, re-run with the new norms, judge on held-out sequences. */
+#include "common/tweak.h"
+#include <math.h>
+#include <string.h>
+#include "common/mem.h"
+#include "common/tool.h"
+
+struct tweak {
+    struct model *m;
+    const struct tweak_opts *o;
+    struct block *f, *q;
+    struct boundary_pass pass;
+    struct tweak_block tb;
+    struct boundary train, train_f, hold_f, hold_old, hold_new;
+    int n_hold, layer;
+    bool changed; /* some norm so far: the old and new held-out boundaries differ */
+    double done;  /* sequences run, for progress */
+};
+
+static bool needs_backward(const struct tweak_opts *o)
+{
+    return !o->closed_form && o->iters > 0;
+}
+
+uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, const struct tweak_opts *o)
+{
+    int D = c->block.D, n_train = tk->n - tk->n_holdout;
+    uint64_t rows = boundary_bytes(n_train, tk->T, D) * (o->target_float ? 2 : 1) +
+                    3 * boundary_bytes(tk->n_holdout, tk->T, D);
+    uint64_t square = (uint64_t)D * D * sizeof(float);
+    uint64_t work = 2 * block_bytes(c) + boundary_pass_bytes(c, tk->T, needs_backward(o)) +
+                    2 * boundary_bytes(1, tk->T, D) + (uint64_t)n_train * 2 * D * sizeof(double);
+    /* one linear at a time as floats on the host, all of the layer as codes */
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        int out, in;
+        role_dims(&c->block, r, &out, &in);
+        work += (uint64_t)out * in;
+        if (r == ROLE_DOWN) work += (uint64_t)out * in * sizeof(float);
+    }
+    if (o->closed_form) work += 9 * square + (uint64_t)c->block.F * D * sizeof(float);
+    uint64_t head = tk->n_holdout ? head_bytes(c) : 0;
+    return rows + (work > head ? work : head);
+}
+
+struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct tweak_opts *o, struct err *e)
+{
+    struct tweak *t = MEM_NEW(struct tweak, 1);
+    int n_train = tk->n - tk->n_holdout;
+    t->m = m;
+    t->o = o;
+    t->n_hold = tk->n_holdout;
+    if (boundary_from_tokens(&t->train, m, tk, 0, n_train, e)) goto fail;
+    if (o->target_float) boundary_copy(&t->train_f, &t->train);
+    if (t->n_hold) {
+        if (boundary_from_tokens(&t->hold_f, m, tk, n_train, t->n_hold, e)) goto fail;
+        boundary_copy(&t->hold_old, &t->hold_f);
+        boundary_copy(&t->hold_new, &t->hold_f);
+    }
+    t->f = block_alloc(m, tk->T);
+    t->q = block_alloc(m, tk->T);
+    boundary_pass_init(&t->pass, m, tk->T, needs_backward(o));
+    /* The biases and norms of q have to be there before its parameters can be listed. */
+    if (block_load(m, t->f, 0, e) || block_load(m, t->q, 0, e)) goto fail;
+    tweak_block_init(&t->tb, m->be, o, t->f, t->q, &t->pass, tk->T, n_train);
+    return t;
+fail:
+    tweak_close(t);
+    return NULL;
+}
+
+static void free_blocks(struct tweak *t)
+{
+    tweak_block_clear(&t->tb);
+    if (t->f) block_free(t->m, t->f);
+    if (t->q) block_free(t->m, t->q);
+    t->f = t->q = NULL;
+}
+
+void tweak_close(struct tweak *t)
+{
+    if (!t) return;
+    free_blocks(t);
+    if (t->pass.be) boundary_pass_clear(&t->pass);
+    struct boundary *all[] = {&t->train, &t->train_f, &t->hold_f, &t->hold_old, &t->hold_new};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) boundary_clear(all[i]);
+    mem_free(t);
+}
+
+int tweak_norm_values(const struct tweak *t)
+{
+    return t->tb.n_values;
+}
+
+bool tweak_norm_at(const struct tweak *t, int layer, int i, char name[256])
+{
+    if (i >= t->tb.n_params) return false;
+    model_norm_name(t->m, layer, i % NORM_COUNT, name);
+    if (i >= NORM_COUNT) strcpy(strrchr(name, '.'), ".bias"); /* shorter than ".weight" */
+    return true;
+}
+
+/* The quantized block: the float one with the dequantized linears in place of its own. */
+static void build_quantized(struct tweak *t, const struct qtensor *q)
+{
+    const struct backend *be = t->m->be;
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        if (!q[r].out) continue;
+        size_t n = (size_t)q[r].out * q[r].in;
+        float *w = MEM_NEW(float, n);
+        qtensor_dequant(&q[r], w);
+        be->put(t->q->w[r], w, n * sizeof *w);
+        mem_free(w);
+    }
+}
+
+static int count_sequence(void *ctx, int s0, int B, dev x, dev y, struct err *e)
+{
+    struct tweak *t = ctx;
+    (void)s0, (void)x, (void)y, (void)e;
+    t->done += B;
+    progress_at(t->done, "layer %d", t->layer);
+    return 0;
+}
+
+static int advance(struct tweak *t, const struct block *blk, struct boundary *b, struct err *e)
+{
+    return b->n ? boundary_run(&t->pass, blk, b, b, NULL, count_sequence, t, e) : 0;
+}
+
+/* Mean loss over the first sequences of b; target: a boundary of rows to aim at, or NULL. */
+static double mean_loss(struct tweak *t, const struct boundary *b, const struct boundary *target, bool train)
+{
+    int n = b->n < TWEAK_EVAL_SEQUENCES ? b->n : TWEAK_EVAL_SEQUENCES;
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += tweak_block_loss(&t->tb, boundary_view(b, i), target ? boundary_view(target, i) : NULL, train ? i : -1,
+                                false);
+    return n ? sum / n : NAN;
+}
+
+static void both_losses(struct tweak *t, int when, struct tweak_report *rep)
+{
+    bool tf = t->o->target_float;
+    rep->train[when] = mean_loss(t, &t->train, tf ? &t->train_f : NULL, true);
+    rep->holdout[when] = mean_loss(t, &t->hold_new, tf ? &t->hold_f : NULL, false);
+}
+
+static int train_adam(struct tweak *t, struct tweak_report *rep, struct err *e)
+{
+    for (int it = 0; it < t->o->iters; it++)
+        for (int i = 0; i < t->train.n; i++) {
+            double loss;
+            if (tool_stopping()) return err_set(e, NT_EXIT_TERM, "stopped by a signal in layer %d", t->layer);
+            if (tweak_block_step(&t->tb, boundary_view(&t->train, i),
+                                 t->o->target_float ? boundary_view(&t->train_f, i) : NULL, i, rep->lr, &loss)) {
+                snprintf(rep->why, sizeof rep->why, "loss or gradient is not finite at training sequence %d, pass %d",
+                         i, it + 1);
+                return 0;
+            }
+            progress_at(++t->done, "layer %d loss %.5g", t->layer, loss);
+        }
+    return 0;
+}
+
+static int train_closed(struct tweak *t, struct tweak_report *rep, struct err *e)
+{
+    double ridge[NORM_COUNT];
+    struct err why = {0};
+    if (!tweak_block_closed(&t->tb, &t->train, ridge, &why)) {
+        rep->ridge = ridge[0] > ridge[1] ? ridge[0] : ridge[1];
+        return 0;
+    }
+    if (why.code != NT_EXIT_DATA) {
+        *e = why;
+        return -1;
+    }
+    snprintf(rep->why, sizeof rep->why, "%.150s", why.text);
+    return 0;
+}
+
+/* How far the gains went, against max(|gain|, mean |gain|): a gain near zero may move without harm. */
+static void measure_change(const struct tweak *t, const float *old_v, const float *new_v, struct tweak_report *rep)
+{
+    int n = NORM_COUNT * t->tb.D;
+    double mean = 0;
+    for (int i = 0; i < n; i++) mean += fabs(old_v[i]) / n;
+    rep->moved = 0;
+    for (int i = 0; i < n; i++) {
+        double base = fmax(fabs(old_v[i]), mean), d = fabs((double)new_v[i] - old_v[i]) / (base > 0 ? base : 1);
+        if (d > rep->moved) rep->moved = d;
+    }
+    rep->changed = memcmp(old_v, new_v, (size_t)t->tb.n_values * sizeof *old_v) != 0;
+}
+
+static int tune_norms(struct tweak *t, float *old_v, float *new_v, struct tweak_report *rep, struct err *e)
+{
+    size_t bytes = (size_t)t->tb.n_values * sizeof *old_v;
+    both_losses(t, 0, rep);
+    if (t->o->closed_form ? train_closed(t, rep, e) : train_adam(t, rep, e)) return -1;
+    tweak_block_get(&t->tb, new_v);
+    both_losses(t, 1, rep);
+    if (!rep->why[0] && f32_first_nonfinite(new_v, (size_t)t->tb.n_values) < (size_t)t->tb.n_values)
+        snprintf(rep->why, sizeof rep->why, "a tweaked norm is not finite");
+    if (!rep->why[0] && (!isfinite(rep->train[1]) || (t->n_hold && !isfinite(rep->holdout[1]))))
+        snprintf(rep->why, sizeof rep->why, "the loss after tweaking is not finite");
+    if (rep->why[0]) {
+        memcpy(new_v, old_v, bytes);
+        tweak_block_put(&t->tb, old_v);
+        memcpy(&rep->train[1], &rep->train[0], sizeof(double));
+        memcpy(&rep->holdout[1], &rep->holdout[0], sizeof(double));
+    }
+    measure_change(t, old_v, new_v, rep);
+    return 0;
+}
+
+static int advance_all(struct tweak *t, const float *old_v, struct err *e)
+{
+    bool same = !t->changed;
+    if (advance(t, t->q, &t->train, e) || advance(t, t->q, &t->hold_new, e)) return -1;
+    if (!t->n_hold) return 0;
+    if (same) {
+        memcpy(t->hold_old.x, t->hold_new.x, (size_t)boundary_bytes(t->n_hold, t->hold_new.T, t->hold_new.D));
+        t->hold_old.layer = t->hold_new.layer;
+        t->done += t->n_hold;
+        return 0;
+    }
+    tweak_block_put(&t->tb, old_v);
+    return advance(t, t->q, &t->hold_old, e);
+}
+
+int tweak_layer(struct tweak *t, const struct qtensor *q, bool tune, float *old_v, float *new_v,
+                struct tweak_report *rep, struct err *e)
+{
+    double start = now_seconds();
+    *rep = (struct tweak_report){.layer = t->layer, .tuned = tune, .train = {NAN, NAN}, .holdout = {NAN, NAN}};
+    rep->lr = t->o->closed_form ? 0 : t->o->lr * (1 + t->o->lr_scale * t->layer / t->m->c.n_layers);
+    if (block_load(t->m, t->f, t->layer, e) || block_load(t->m, t->q, t->layer, e)) return -1;
+    build_quantized(t, q);
+    tweak_block_reset(&t->tb);
+    tweak_block_get(&t->tb, old_v);
+    memcpy(new_v, old_v, (size_t)t->tb.n_values * sizeof *old_v);
+    if (advance(t, t->f, &t->hold_f, e) || advance(t, t->f, &t->train_f, e)) return -1;
+    if (tune && tune_norms(t, old_v, new_v, rep, e)) return -1;
+    t->changed |= rep->changed;
+    if (advance_all(t, old_v, e)) return -1;
+    t->layer++;
+    rep->seconds = now_seconds() - start;
+    return 0;
+}
+
+/* ---- verdict ---- */
+struct judged {
+    double kl, top1;
+};
+
+/* Sums over one sequence of the student against the float model. */
+static struct judged judge_sequence(struct tweak *t, struct head *h, const struct boundary *student, int i, double *kl,
+                                    int32_t *best)
+{
+    const struct backend *be = t->m->be;
+    int T = student->T;
+    size_t bytes = (size_t)T * student->D * sizeof(float);
+    be->put(t->pass.x, boundary_view(&t->hold_f, i), bytes);
+    be->put(t->pass.y, boundary_view(student, i), bytes);
+    head_kl(h, t->pass.x, h, t->pass.y, T, kl, best, best + T);
+    struct judged j = {0, 0};
+    for (int r = 0; r < T; r++) {
+        j.kl += kl[r];
+        j.top1 += best[r] == best[T + r];
+    }
+    return j;
+}
+
+static void judge_all(struct tweak *t, struct head *h, struct tweak_verdict *v)
+{
+    int T = t->hold_f.T, n = t->n_hold;
+    double *kl = MEM_NEW(double, (size_t)T), sum = 0, square = 0;
+    int32_t *best = MEM_NEW(int32_t, 2 * (size_t)T);
+    for (int i = 0; i < n; i++) {
+        struct judged a = judge_sequence(t, h, &t->hold_old, i, kl, best);
+        struct judged b = t->changed ? judge_sequence(t, h, &t->hold_new, i, kl, best) : a;
+        double gain = (a.kl - b.kl) / T;
+        v->kl_old += a.kl / T / n;
+        v->kl_new += b.kl / T / n;
+        v->top1_old += a.top1 / T / n;
+        v->top1_new += b.top1 / T / n;
+        sum += gain;
+        square += gain * gain;
+        progress_at(i + 1, "verdict");
+    }
+    v->n = (long)T * n;
+    v->kl_gain_err = n > 1 ? sqrt(fmax(0, square - sum * sum / n) / (n - 1) / n) : NAN;
+    mem_free(kl);
+    mem_free(best);
+}
+
+int tweak_judge(struct tweak *t, struct tweak_verdict *v, struct err *e)
+{
+    *v = (struct tweak_verdict){.verdict = "none", .norms = "new", .changed = t->changed};
+    if (!t->n_hold) return 0;
+    free_blocks(t);
+    struct head *h = head_open(t->m, NULL, e);
+    if (!h) return -1;
+    judge_all(t, h, v);
+    head_free(h);
+    if (!isfinite(v->kl_old) && !isfinite(v->kl_new))
+        return err_set(e, NT_EXIT_DATA, "%s: KL on the held-out sequences is not finite", t->m->ck->path);
+    bool better = v->changed && v->kl_new < v->kl_old;
+    v->verdict = better ? "positive" : "negative";
+    v->norms = better ? "new" : "old";
+    return 0;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Norm tweaking, layer by layer: loads the float block, builds the quantized one, tunes its norms, advances the
+ * boundaries, and gives the verdict on held-out sequences at the end. Sees no stream and no file but the model.
+ * Boundaries held: the training sequences on the quantized stream (and on the float stream with target_float), and the
+ * held-out ones three times: float; same codes with old norms; same codes with new norms. */
+#ifndef NT_TWEAK_H
+#define NT_TWEAK_H
+#include "common/qtensor.h"
+#include "common/tweak_block.h"
+
+/* Losses before and after are means over the first of the sequences of either kind, at most this many. */
+#define TWEAK_EVAL_SEQUENCES 8
+
+struct tweak_report {
+    int layer;
+    double lr, ridge;
+    double train[2], holdout[2]; /* loss before, after; holdout NaN when there is none */
+    double moved;                /* largest change of a gain over max(|gain|, mean |gain|) */
+    bool tuned, changed;         /* tuned: asked for; changed: some element differs */
+    char why[160];               /* not empty: the tweak was dropped, the norms are the old ones */
+    double seconds;
+};
+
+struct tweak_verdict {
+    const char *verdict;         /* "positive", "negative", "none" (no held-out data) */
+    const char *norms;           /* which norms are valid: "new", "old" */
+    bool changed;                /* some element of some layer */
+    long n;                      /* held-out tokens compared */
+    double kl_old, kl_new;       /* mean KL(float || quantized) in nats */
+    double kl_gain_err;          /* standard error of kl_old - kl_new over sequences; NaN with one sequence */
+    double top1_old, top1_new;   /* share of tokens with the float model's argmax */
+};
+
+struct tweak;
+/* Memory that tweak_open and the layers will take. */
+uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, const struct tweak_opts *o);
+/* m->be open; m, tk and o are borrowed. */
+struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct tweak_opts *o, struct err *e)
+    NT_MUST_CHECK;
+void tweak_close(struct tweak *t);
+
+/* The next layer (0, 1, ...): q[ROLE_COUNT] quantized tensors, out 0 where the linear stays float. tune false: norms
+ * kept, boundaries advanced. old_v, new_v [tweak_norm_values()]: norms before and after, in the order of tweak_norm_at. */
+int tweak_layer(struct tweak *t, const struct qtensor *q, bool tune, float *old_v, float *new_v,
+                struct tweak_report *rep, struct err *e) NT_MUST_CHECK;
+int tweak_norm_values(const struct tweak *t);
+/* Vector i of the values, D numbers each: its name in the checkpoint. false: no more. */
+bool tweak_norm_at(const struct tweak *t, int layer, int i, char name[256]);
+
+/* After the last layer. Frees the blocks and runs the head. */
+int tweak_judge(struct tweak *t, struct tweak_verdict *v, struct err *e) NT_MUST_CHECK;
+#endif
