@@ -26,7 +26,7 @@ VERSION := 0.1.0
 
 DEBS := gcc make pkg-config libc6-dev libopenblas-dev libmsgpack-dev libarchive-dev libarchive-tools libjansson-dev \
         libpcre2-dev libutf8proc-dev libxxhash-dev libzstd-dev libssl-dev python3 python3-msgpack python3-numpy \
-        man-db jq gnuplot-nox
+        python3-pip man-db bsdextrautils
 MSGPACK := $(shell pkg-config --exists msgpack-c 2>/dev/null && echo msgpack-c || echo msgpack)
 PKGS := $(MSGPACK) libarchive jansson libpcre2-8 libutf8proc libxxhash libzstd libcrypto
 
@@ -81,8 +81,8 @@ layers:
 	@tests/layers
 san:
 	@$(MAKE) O=$(O)-san SANITIZE=address,undefined CFLAGS='-O1 -g' check
-interop: all
-	@O=$(O) tests/interop/run
+interop: all $(UNITS:%=$(O)/tests/%)
+	@O=$(O) tests/interop/run $(UNITS:%=$(O)/tests/%) $(wildcard tests/cli/*/*.sh)
 bench: all
 	@O=$(O) tests/bench/run
 fuzz: $(FUZZ:%=$(O)/tests/%)
