@@ -9,20 +9,25 @@
 #include "common/model.h"
 
 /* Everything that enters the numbers; not the longest position, token ids of BOS and EOS, or the tie (the head's sampled
- * values say it). */
+ * values say it). Rotary scaling enters by the frequencies it gives, rounded: GGUF files may store those alone. */
 static void config_hash(const struct model_config *c, char hex[65])
 {
     const struct block_shape *s = &c->block;
     unsigned char md[EVP_MAX_MD_SIZE];
     unsigned n = 0;
-    char *text = mem_printf("%s L%d V%d D%d H%d G%d E%d F%d rot%d rms%d eps%.8e scale%.8e window%d bias%d%d rope%d theta%.8e "
-                            "%.8e %.8e %.8e %d", c->arch, c->n_layers, c->vocab, s->D, s->H, s->G, s->E, s->F, s->rot, s->rms,
-                            (double)s->eps, (double)s->scale, s->window, c->attn_bias, c->mlp_bias, c->rope, c->rope_theta,
-                            c->rope_factor, c->rope == ROPE_LLAMA3 ? c->rope_low : 0, c->rope == ROPE_LLAMA3 ? c->rope_high : 0,
-                            c->rope == ROPE_LLAMA3 ? c->rope_orig : 0);
+    float *freq = MEM_NEW(float, s->rot / 2);
+    char *text = mem_printf("%s L%d V%d D%d H%d G%d E%d F%d rot%d rms%d eps%.6e scale%.6e window%d bias%d%d", c->arch, c->n_layers,
+                            c->vocab, s->D, s->H, s->G, s->E, s->F, s->rot, s->rms, (double)s->eps, (double)s->scale, s->window,
+                            c->attn_bias, c->mlp_bias);
+    model_rope_frequencies(c, freq);
+    for (int i = 0; i < s->rot / 2; i++) {
+        char *longer = mem_printf("%s %.3e", text, (double)freq[i]);
+        mem_free(text);
+        text = longer;
+    }
     EVP_Digest(text, strlen(text), md, &n, EVP_sha256(), NULL);
     for (unsigned i = 0; i < 32 && i < n; i++) snprintf(hex + 2 * i, 3, "%02x", md[i]);
-    mem_free(text);
+    mem_free(text), mem_free(freq);
 }
 
 /* All norms, and the first, middle and last row of every matrix, as single-precision values in HF order. */
