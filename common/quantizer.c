@@ -5,6 +5,7 @@
 #include <cblas.h>
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 #include "common/mem.h"
 
 #define X(stem) extern const struct quantizer quantizer_##stem;
@@ -45,6 +46,11 @@ int quant_opts_check(const struct quant_opts *o, struct err *e)
     if (o->scale_dtype != DT_F16 && o->scale_dtype != DT_F32 && o->scale_dtype != DT_BF16)
         return err_set(e, NT_EXIT_USAGE, "scales are stored as F16, F32 or BF16");
     return 0;
+}
+
+enum dtype quant_scale_dtype(const char *name)
+{
+    return !strcasecmp(name, "f16") ? DT_F16 : !strcasecmp(name, "f32") ? DT_F32 : !strcasecmp(name, "bf16") ? DT_BF16 : DT_NONE;
 }
 
 json_t *quant_opts_json(const struct quantizer *qz, const struct quant_opts *o)

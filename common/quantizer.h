@@ -39,6 +39,7 @@ const struct quantizer *quantizer_at(int i);              /* NULL after the last
 void quant_opts_init(struct quant_opts *o);
 /* 0 when the values make sense, else a sentence with NT_EXIT_USAGE. */
 int quant_opts_check(const struct quant_opts *o, struct err *e) NT_MUST_CHECK;
+enum dtype quant_scale_dtype(const char *name); /* f16 f32 bf16 in either case; DT_NONE: something else */
 json_t *quant_opts_json(const struct quantizer *qz, const struct quant_opts *o); /* normalized, for headers; new */
 
 /* What one layer needs of a method, prepared once per site and set of options, kept until the layer is done. */

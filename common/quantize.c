@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The work of nt-quant on one layer (quantize.h). What a method does is in common/quantizers, what is stored in qtensor. */
+#include "common/quantize.h"
+#include <string.h>
+#include "common/mem.h"
+#include "common/tool.h"
+
+int quantize_init(struct quantize *z, struct model *m, struct plan *plan, const struct backend *be, int64_t a, int64_t b,
+                  struct err *e)
+{
+    size_t most = 0;
+    if (a >= m->c.n_layers)
+        return err_set(e, NT_EXIT_USAGE, "--layers: %s has only %d layers", m->ck->path, m->c.n_layers);
+    *z = (struct quantize){.m = m, .plan = plan, .be = be, .first = (int)a};
+    z->end = b < m->c.n_layers ? (int)b : m->c.n_layers;
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        int out, in;
+        role_dims(&m->c.block, r, &out, &in);
+        if ((size_t)out * in > most) most = (size_t)out * in;
+    }
+    z->w = MEM_NEW(float, most);
+    z->done = MEM_NEW(bool, (size_t)m->c.n_layers);
+    z->cache = quantizer_cache_alloc();
+    return 0;
+}
+
+void quantize_clear(struct quantize *z)
+{
+    mem_free(z->w);
+    mem_free(z->done);
+    quantizer_cache_free(z->cache);
+    memset(z, 0, sizeof *z);
+}
+
+uint64_t quantize_bytes(const struct model_config *c, bool hessian)
+{
+    uint64_t most = 0, sites = 0, widest = 0;
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        int out, in;
+        role_dims(&c->block, r, &out, &in);
+        if ((uint64_t)out * in > most) most = (uint64_t)out * in;
+    }
+    for (int t = 0; t < SITE_COUNT; t++) {
+        uint64_t d = (uint64_t)site_dim(&c->block, t);
+        sites += d * d;
+        if (d > widest) widest = d;
+    }
+    /* weights and their error; codes, unpacked and packed; with Hessians the squares, their f32 factors, one in f64 */
+    return most * (4 + 4 + 1 + 1) + (hessian ? sites * (4 + 4) + widest * widest * 8 : 0);
+}
+
+json_t *quantize_header(const struct quantize *z, const json_t *stats_header)
+{
+    json_t *params = plan_json(z->plan), *j;
+    if (z->first > 0 || z->end < z->m->c.n_layers)
+        json_object_set_new(params, "layers", json_pack("[i,i]", z->first, z->end));
+    j = json_pack("{s:s, s:o, s:o}", "kind", "qweights", "params", params, "model", model_identity(z->m));
+    const json_t *tokens = json_object_get(stats_header, "tokens");
+    if (tokens) json_object_set_new(j, "tokens", json_deep_copy(tokens));
+    if (z->m->hf_config) json_object_set(j, "config", z->m->hf_config);
+    return j;
+}
+
+/* What a person should hear at once; everything is in info. */
+static void tell(const struct qtensor *q, const struct site_stats *st)
+{
+    const json_t *damp = json_object_get(q->info, "damp_raised_to"), *dead = json_object_get(q->info, "dead_columns");
+    const char *dtype = json_string_value(json_object_get(q->info, "scale_dtype_raised"));
+    if (damp) note("%s: damping raised to %g of the mean diagonal", q->name, json_real_value(damp));
+    if (dead) note("%s: %lld of %d inputs are always zero; their weights are set to 0", q->name,
+                   (long long)json_integer_value(dead), q->in);
+    if (dtype) note("%s: scales do not fit their type and are stored as %s", q->name, dtype);
+    if (st && st->count < (uint64_t)q->in)
+        warn("%s: statistics of %llu tokens for %d inputs: the Hessian is singular, collect more", q->name,
+             (unsigned long long)st->count, q->in);
+}
+
+static int one_linear(struct quantize *z, struct stream_writer *w, int layer, enum role r, const struct site_stats *st,
+                      struct err *e)
+{
+    struct qtensor q = {.layer = layer};
+    int out, in, rc;
+    role_dims(&z->m->c.block, r, &out, &in);
+    model_tensor_name(z->m, layer, r, q.name);
+    strcpy(q.role, role_name(r));
+    struct plan_rule *rule = plan_find(z->plan, q.name);
+    if (model_read_linear(z->m, layer, r, z->w, e)) return -1;
+    const struct site_stats *use = rule->method && rule->method->needs[0] && st ? &st[role_site(r)] : NULL;
+    if (rule->method) {
+        rc = quantizer_run(rule->method, z->cache, z->be, z->w, out, in, use, &rule->o, &q, e);
+    } else {
+        qtensor_init_plain(&q, out, in, z->w);
+        rc = 0;
+    }
+    if (!rc) {
+        tell(&q, use);
+        z->stored_bits += 8.0 * (double)qtensor_stored_bytes(&q);
+        z->weights += (double)out * in;
+        rc = qtensor_write(w, &q, e);
+    }
+    qtensor_clear(&q);
+    return rc;
+}
+
+static int write_norm_part(struct stream_writer *w, int layer, const char *name, float *v, int D, struct err *e)
+{
+    struct tensor t = {.dtype = DT_F32, .rank = 1, .shape = {(uint64_t)D}, .nbytes = 4 * (uint64_t)D, .data = v};
+    json_t *meta = json_pack("{s:s, s:i, s:s}", "name", name, "layer", layer, "which", "old");
+    int rc = stream_write(w, "Norm", meta, &t, e);
+    json_decref(meta);
+    return rc;
+}
+
+static int write_norms(struct quantize *z, struct stream_writer *w, int layer, struct err *e)
+{
+    int D = z->m->c.block.D, rc = 0;
+    bool has_bias = model_norm_has_bias(z->m);
+    float *gain = MEM_NEW(float, (size_t)D), *bias = MEM_NEW(float, (size_t)D);
+    for (int n = 0; n < NORM_COUNT && !rc; n++) {
+        char name[256];
+        model_norm_name(z->m, layer, n, name);
+        rc = model_read_norm(z->m, layer, n, gain, has_bias ? bias : NULL, e);
+        if (!rc) rc = write_norm_part(w, layer, name, gain, D, e);
+        char *dot = strrchr(name, '.');
+        if (rc || !has_bias || !dot) continue;
+        strcpy(dot, ".bias"); /* shorter than ".weight" */
+        rc = write_norm_part(w, layer, name, bias, D, e);
+    }
+    mem_free(gain);
+    mem_free(bias);
+    return rc;
+}
+
+int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, const struct site_stats *st, struct err *e)
+{
+    if (layer < 0 || layer >= z->m->c.n_layers)
+        return err_set(e, NT_EXIT_DATA, "statistics of layer %d: the model has layers 0 to %d", layer, z->m->c.n_layers - 1);
+    if (layer < z->first || layer >= z->end) return 0;
+    if (z->done[layer]) return err_set(e, NT_EXIT_DATA, "layer %d is there twice; merge shards with nt-stream merge", layer);
+    for (int r = 0; r < ROLE_COUNT; r++)
+        if (one_linear(z, w, layer, r, st, e)) return -1;
+    quantizer_cache_clear(z->cache);
+    if (write_norms(z, w, layer, e)) return -1;
+    z->done[layer] = true;
+    return stream_layer_end(w, layer, e);
+}
+
+int quantize_check_complete(const struct quantize *z, const char *stream, struct err *e)
+{
+    for (int l = z->first; l < z->end; l++)
+        if (!z->done[l])
+            return err_set(e, NT_EXIT_DATA, "%s: there are no statistics of layer %d (wanted: %d to %d)", stream, l, z->first,
+                           z->end - 1);
+    return 0;
+}
+
+double quantize_bits(const struct quantize *z)
+{
+    return z->weights > 0 ? z->stored_bits / z->weights : 0;
+}
