@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The importance matrix of llama.cpp as a GGUF file: keys general.type and imatrix.*, two F32 tensors per
+ * linear, in the order of their names. Values are float64 until they are written. */
+#include "common/imatrix.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/gguf_write.h"
+#include "common/mem.h"
+
+struct entry {
+    char *name;
+    double *sum2;
+    int dim;
+    uint64_t count;
+};
+
+struct imatrix {
+    char *dataset;
+    uint32_t chunk_count, chunk_size;
+    struct entry *entries;
+    size_t n, cap;
+};
+
+struct imatrix *imatrix_alloc(const char *dataset, uint32_t chunk_count, uint32_t chunk_size)
+{
+    struct imatrix *im = MEM_NEW(struct imatrix, 1);
+    *im = (struct imatrix){
+        .dataset = mem_strdup(dataset), .chunk_count = chunk_count, .chunk_size = chunk_size};
+    return im;
+}
+
+void imatrix_free(struct imatrix *im)
+{
+    if (!im) return;
+    for (size_t i = 0; i < im->n; i++) {
+        mem_free(im->entries[i].name);
+        mem_free(im->entries[i].sum2);
+    }
+    mem_free(im->entries);
+    mem_free(im->dataset);
+    mem_free(im);
+}
+
+void imatrix_add(struct imatrix *im, const char *name, const double *sum2, int dim, uint64_t count)
+{
+    im->entries = mem_grow(im->entries, &im->cap, im->n + 1, sizeof *im->entries);
+    struct entry *n = &im->entries[im->n++];
+    *n = (struct entry){
+        .name = mem_strdup(name), .sum2 = MEM_NEW(double, (size_t)dim), .dim = dim, .count = count};
+    memcpy(n->sum2, sum2, (size_t)dim * sizeof(double));
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const struct entry *const *)a)->name, (*(const struct entry *const *)b)->name);
+}
+
+static const struct entry **sorted(const struct imatrix *im)
+{
+    const struct entry **s = MEM_NEW(const struct entry *, im->n);
+    for (size_t i = 0; i < im->n; i++) s[i] = &im->entries[i];
+    qsort(s, im->n, sizeof *s, by_name);
+    return s;
+}
+
+static void declare(struct gguf_writer *g, const struct imatrix *im, const struct entry *const *s)
+{
+    const char *datasets[] = {im->dataset};
+    gguf_put_string(g, "general.type", "imatrix");
+    gguf_put_strings(g, "imatrix.datasets", datasets, 1);
+    gguf_put_u32(g, "imatrix.chunk_count", im->chunk_count);
+    gguf_put_u32(g, "imatrix.chunk_size", im->chunk_size);
+    for (size_t i = 0; i < im->n; i++) {
+        char *sums = mem_printf("%s.in_sum2", s[i]->name), *counts = mem_printf("%s.counts", s[i]->name);
+        gguf_tensor(g, sums, DT_F32, 2, (const uint64_t[]){1, (uint64_t)s[i]->dim});
+        gguf_tensor(g, counts, DT_F32, 2, (const uint64_t[]){1, 1});
+        mem_free(sums);
+        mem_free(counts);
+    }
+}
+
+static int put_entry(struct gguf_writer *g, const struct entry *n, struct err *e)
+{
+    size_t d = (size_t)n->dim;
+    float count = (float)n->count, *f = MEM_NEW(float, d);
+    for (size_t i = 0; i < d; i++) f[i] = (float)n->sum2[i];
+    size_t bad = f32_first_nonfinite(f, d);
+    int rc = bad < d ? err_set(e, NT_EXIT_DATA, "%s: the sum of squares of channel %zu is not finite",
+                               n->name, bad)
+                     : gguf_put(g, f, d * sizeof(float), e);
+    mem_free(f);
+    return rc < 0 ? -1 : gguf_put(g, &count, sizeof count, e);
+}
+
+int imatrix_write(const struct imatrix *im, const char *path, struct err *e)
+{
+    struct outfile *out = outfile_open(path, e);
+    if (!out) return -1;
+    const struct entry **s = sorted(im);
+    struct gguf_writer *g = gguf_create(out);
+    declare(g, im, s);
+    int rc = gguf_data(g, e);
+    for (size_t i = 0; i < im->n && rc == 0; i++) rc = put_entry(g, s[i], e);
+    if (rc == 0)
+        rc = gguf_end(g, e);
+    else
+        gguf_drop(g);
+    mem_free(s);
+    if (rc == 0) return outfile_commit(out, e);
+    outfile_discard(out);
+    return -1;
+}
