@@ -23,6 +23,7 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, ch
     NT_MUST_CHECK;
 int tokenizer_size(const struct tokenizer *t);
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id); /* control/added special token */
+bool tokenizer_is_end(const struct tokenizer *t, int32_t id);     /* ends a generation: EOS, end of turn ... */
 int32_t tokenizer_bos(const struct tokenizer *t); /* -1: none */
 int32_t tokenizer_eos(const struct tokenizer *t);
 #endif

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Byte-level BPE from the metadata of a GGUF file. The file names its pre-tokenizer (tokenizer.ggml.pre) instead of
+ * describing it, so what llama.cpp does for each name is a table here; a name that is not in it is refused. */
+#include "common/tokenizer_impl.h"
+#include <string.h>
+#include "common/mem.h"
+
+#define CONTRACTIONS "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+#define SPACES_END "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s"
+#define LLAMA3 CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES_END
+#define QWEN2 CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES_END
+#define QWEN35 CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES_END
+#define DEEPSEEK3 "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|" \
+                  " ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES_END
+
+static const struct pre {
+    const char *names;          /* space after each */
+    const char *patterns[4];    /* applied one after the other, each to the pieces of the one before */
+    bool ignore_merges, add_bos;
+} PRE[] = {
+    {"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2 ", {"\\p{N}", GPT2}, false, false},
+    {"gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert mpt olmo jais trillion "
+     "granite-docling exaone4 ", {GPT2}, false, false},
+    {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano ", {LLAMA3}, true, true},
+    {"dbrx smaug-bpe chatglm-bpe ", {LLAMA3}, false, false},
+    {"glm4 glm5 ", {LLAMA3}, true, false},
+    {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 ", {QWEN2}, false, false},
+    {"qwen35 ", {QWEN35}, false, false},
+    {"deepseek-v3 hunyuan-dense joyai-llm hy_v4 ",
+     {"\\p{N}{1,3}", "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+", DEEPSEEK3}, false, false},
+    {"falcon ", {"[\\p{P}\\$\\+<=>\\^~\\|`]+", GPT2, "[0-9][0-9][0-9]"}, false, false},
+    {"default ", {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}, false, false},
+};
+
+static const struct pre *find_pre(const char *name)
+{
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof PRE / sizeof *PRE; i++)
+        for (const char *s = PRE[i].names; *s; s = strchr(s, ' ') + 1)
+            if (!strncmp(s, name, n) && s[n] == ' ') return &PRE[i];
+    return NULL;
+}
+
+enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER = 4, TYPE_UNUSED = 5, TYPE_BYTE = 6 };
+
+static const json_t *get(const json_t *meta, const char *key)
+{
+    char full[128];
+    snprintf(full, sizeof full, "tokenizer.ggml.%s", key);
+    return json_object_get(meta, full);
+}
+
+static int32_t get_id(const struct tokenizer *t, const json_t *meta, const char *key)
+{
+    const json_t *v = get(meta, key);
+    int64_t id = json_is_integer(v) ? json_integer_value(v) : -1;
+    return id >= 0 && id < t->n ? (int32_t)id : -1;
+}
+
+static bool get_flag(const json_t *meta, const char *key, bool missing)
+{
+    const json_t *v = get(meta, key);
+    return json_is_boolean(v) ? json_is_true(v) : missing;
+}
+
+static int load_tokens(struct tokenizer *t, const json_t *meta, struct err *e)
+{
+    size_t i;
+    json_t *v;
+    json_array_foreach(get(meta, "tokens"), i, v) {
+        if (!json_is_string(v)) return err_set(e, NT_EXIT_DATA, "%s: token %zu is no string", t->name, i);
+        if (tokenizer_set_string(t, (int)i, json_string_value(v), json_string_length(v), e)) return -1;
+    }
+    tokenizer_index(t);
+    return 0;
+}
+
+/* Pieces that the vocabulary lacks still merge; the first of two equal pairs counts. */
+static int load_merges(struct tokenizer *t, const json_t *merges, struct err *e)
+{
+    size_t i;
+    json_t *v;
+    struct buf both = {0};
+    tokenizer_reserve_merges(t, json_array_size(merges));
+    json_array_foreach(merges, i, v) {
+        const char *s = json_string_value(v), *space = s && *s ? strchr(s + 1, ' ') : NULL;
+        if (!space || !space[1]) {
+            buf_clear(&both);
+            return err_set(e, NT_EXIT_DATA, "%s: merge %zu is no pair of tokens", t->name, i);
+        }
+        size_t n = json_string_length(v), left = (size_t)(space - s);
+        both.n = 0;
+        buf_put(&both, s, left);
+        buf_put(&both, space + 1, n - left - 1);
+        int32_t l = tokenizer_extra(t, s, left), r = tokenizer_extra(t, space + 1, n - left - 1);
+        int32_t id = tokenizer_extra(t, both.p, both.n);
+        if (l >= 0 && r >= 0 && id >= 0) tokenizer_add_merge(t, l, r, (uint32_t)i, id, false);
+    }
+    buf_clear(&both);
+    return 0;
+}
+
+static int load_types(struct tokenizer *t, const json_t *types, struct err *e)
+{
+    if (types && json_array_size(types) != (size_t)t->n)
+        return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.token_type has %zu items for %d tokens", t->name,
+                       json_array_size(types), t->n);
+    for (int i = 0; types && i < t->n; i++) {
+        int64_t type = json_integer_value(json_array_get(types, (size_t)i));
+        t->special[i] = type == TYPE_CONTROL || type == TYPE_UNKNOWN;
+        if (type != TYPE_CONTROL && type != TYPE_USER && type != TYPE_UNKNOWN) continue;
+        struct added a = {.id = i, .len = t->raw[i].len};
+        a.text = MEM_NEW(char, a.len + 1);
+        memcpy(a.text, t->blob + t->raw[i].off, a.len);
+        tokenizer_add_token(t, &a);
+    }
+    return 0;
+}
+
+static int set_pre(struct tokenizer *t, const struct pre *p, struct err *e)
+{
+    for (int i = 0; i < 4 && p->patterns[i]; i++) {
+        struct step *st = steps_add(&t->pre, STEP_SPLIT);
+        st->re = regex_compile(p->patterns[i], strlen(p->patterns[i]), false, e);
+        if (!st->re) return -1;
+    }
+    return 0;
+}
+
+static int load(struct tokenizer *t, const json_t *meta, const struct pre *p, struct err *e)
+{
+    t->gguf = t->byte_level = true;
+    t->ignore_merges = p->ignore_merges;
+    if (set_pre(t, p, e) || load_tokens(t, meta, e) || load_merges(t, get(meta, "merges"), e) ||
+        load_types(t, get(meta, "token_type"), e))
+        return -1;
+    t->bos = get_id(t, meta, "bos_token_id");
+    t->eos = get_id(t, meta, "eos_token_id");
+    static const char *const ends[] = {"eos_token_id", "eot_token_id", "eom_token_id"};
+    for (int i = 0; i < 3; i++) {
+        int32_t id = get_id(t, meta, ends[i]);
+        if (id >= 0) t->eog[id] = true;
+    }
+    if (get_flag(meta, "add_bos_token", p->add_bos) && t->bos >= 0) {
+        t->prefix = MEM_NEW(int32_t, 1);
+        t->prefix[0] = t->bos;
+        t->n_prefix = 1;
+    }
+    if (get_flag(meta, "add_eos_token", false) && t->eos >= 0) {
+        t->suffix = MEM_NEW(int32_t, 1);
+        t->suffix[0] = t->eos;
+        t->n_suffix = 1;
+    }
+    tokenizer_finish(t);
+    return 0;
+}
+
+int tokenizer_from_gguf(const json_t *meta, const char *name, struct tokenizer **out, struct err *e)
+{
+    const char *model = json_string_value(get(meta, "model")), *pre = json_string_value(get(meta, "pre"));
+    size_t n = json_array_size(get(meta, "tokens"));
+    *out = NULL;
+    if (!model) return err_set(e, NT_EXIT_DATA, "%s: no tokenizer.ggml.model in the file", name);
+    if (strcmp(model, "gpt2"))
+        return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.model \"%.60s\" is not supported (only gpt2, byte-level BPE)",
+                       name, model);
+    const struct pre *p = find_pre(pre ? pre : "default");
+    if (!p) return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.pre \"%.60s\" is not supported", name, pre);
+    if (!n || n > INT32_MAX || !json_is_array(get(meta, "merges")))
+        return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.tokens or tokenizer.ggml.merges is missing", name);
+    struct tokenizer *t = tokenizer_alloc(name, (int)n);
+    if (load(t, meta, p, e)) {
+        tokenizer_free(t);
+        return -1;
+    }
+    *out = t;
+    return 0;
+}
