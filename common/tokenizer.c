@@ -58,6 +58,11 @@ int tokenizer_set_string(struct tokenizer *t, int id, const char *s, size_t len,
     return 0;
 }
 
+void tokenizer_respell(struct tokenizer *t, int id, const char *s, size_t len)
+{
+    t->raw[id] = (struct string){blob_put(t, s, len), (uint32_t)len};
+}
+
 /* Bytes of a spelling in the byte alphabet; false when a character is not of it. */
 static bool alphabet_decode(const char *s, size_t n, struct buf *out)
 {
@@ -504,8 +509,8 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bo
 {
     struct encoder c = {.t = t, .e = e};
     struct buf repaired = {0};
-    if (!utf8_valid(text, len)) {
-        utf8_repair(&repaired, text, len);
+    if (!text_valid(text, len)) {
+        text_repair(&repaired, text, len);
         text = repaired.p;
         len = repaired.n;
     }

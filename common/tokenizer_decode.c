@@ -64,7 +64,7 @@ static void byte_fallback(const struct list *in, struct list *out)
             list_begin(out);
             list_put(out, in->b.p + in->p.v[i].off, in->p.v[i].len);
             i++;
-        } else if (utf8_valid(run.p, run.n)) {
+        } else if (text_valid(run.p, run.n)) {
             list_begin(out);
             list_put(out, run.p, run.n);
         } else {
@@ -166,7 +166,7 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, ch
     }
     matcher_close(&m);
     struct buf out = {0};
-    if (!r) utf8_repair(&out, l.b.p ? l.b.p : "", l.b.n);
+    if (!r) text_repair(&out, l.b.p ? l.b.p : "", l.b.n);
     if (!out.p) buf_put(&out, "", 0);
     list_clear(&l);
     list_clear(&next);

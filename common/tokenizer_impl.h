@@ -52,9 +52,9 @@ int matcher_next(struct matcher *m, const pcre2_code *re, const char *s, size_t 
 
 /* Length of the well-formed UTF-8 character at s, or 0 and in *bad how many bytes one U+FFFD stands for (the longest
  * beginning of a character, Unicode's recommended practice). */
-int utf8_char(const char *s, size_t n, int *bad);
-void utf8_repair(struct buf *out, const char *s, size_t n); /* appends with bad bytes replaced */
-bool utf8_valid(const char *s, size_t n);
+int text_char(const char *s, size_t n, int *bad);
+void text_repair(struct buf *out, const char *s, size_t n); /* appends with bad bytes replaced */
+bool text_valid(const char *s, size_t n);
 bool char_is_space(int32_t c); /* White_Space */
 bool char_is_word(int32_t c);
 
@@ -93,6 +93,7 @@ struct tokenizer {
 /* ---- building, in this order: alloc, strings, finish_vocab, merges, added ---- */
 struct tokenizer *tokenizer_alloc(const char *name, int n);
 int tokenizer_set_string(struct tokenizer *t, int id, const char *s, size_t len, struct err *e) NT_MUST_CHECK;
+void tokenizer_respell(struct tokenizer *t, int id, const char *s, size_t len); /* what decoding gives */
 void tokenizer_index(struct tokenizer *t); /* after byte_level is known and all strings are set */
 int32_t tokenizer_find_raw(const struct tokenizer *t, const char *s, size_t len); /* by the file's spelling, -1 */
 int32_t tokenizer_extra(struct tokenizer *t, const char *s, size_t len); /* find, or make a string beyond the ids */

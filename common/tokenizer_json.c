@@ -364,6 +364,7 @@ static int load_added(struct tokenizer *t, const json_t *list, struct err *e)
             r = text_normalize(&t->normalizer, &m, json_string_value(content), json_string_length(content), &out, e);
             a.text = out.p;
             a.len = out.n;
+            tokenizer_respell(t, a.id, a.text, a.len); /* and decoding gives it so, as in tokenizers 0.23 */
         } else {
             a.len = json_string_length(content);
             a.text = copy(json_string_value(content), a.len);

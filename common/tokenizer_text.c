@@ -45,7 +45,7 @@ void steps_clear(struct steps *s)
 
 /* ---- UTF-8 ---- */
 
-int utf8_char(const char *s, size_t n, int *bad)
+int text_char(const char *s, size_t n, int *bad)
 {
     const unsigned char *p = (const unsigned char *)s;
     unsigned char c = p[0], lo = 0x80, hi = 0xBF;
@@ -64,20 +64,20 @@ int utf8_char(const char *s, size_t n, int *bad)
     return len;
 }
 
-bool utf8_valid(const char *s, size_t n)
+bool text_valid(const char *s, size_t n)
 {
     for (size_t i = 0; i < n;) {
-        int bad, k = (unsigned char)s[i] < 0x80 ? 1 : utf8_char(s + i, n - i, &bad);
+        int bad, k = (unsigned char)s[i] < 0x80 ? 1 : text_char(s + i, n - i, &bad);
         if (!k) return false;
         i += (size_t)k;
     }
     return true;
 }
 
-void utf8_repair(struct buf *out, const char *s, size_t n)
+void text_repair(struct buf *out, const char *s, size_t n)
 {
     for (size_t i = 0; i < n;) {
-        int bad, k = utf8_char(s + i, n - i, &bad);
+        int bad, k = text_char(s + i, n - i, &bad);
         if (k) buf_put(out, s + i, (size_t)k);
         else buf_put(out, "\xEF\xBF\xBD", 3), k = bad;
         i += (size_t)k;
