@@ -6,6 +6,7 @@
 #define NT_STREAM_H
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <jansson.h>
 #include "common/err.h"
 #include "common/outfile.h"
@@ -17,8 +18,8 @@
 struct stream_writer;
 
 /* `header` (borrowed) must hold "kind" and may hold params, seed, model, need and more; producer and align are added.
- * `out` is taken over. `inputs`: JSON array of {name, xxh3|sha256, bytes} and `history`: JSON array, both may be NULL;
- * they go to the trailer. */
+ * `out` is taken over, also on failure. A writer still open when the program exits is aborted with the reason, so
+ * die() needs no cleaning up before it. */
 struct stream_writer *stream_create(struct outfile *out, const json_t *header, struct err *e) NT_MUST_CHECK;
 
 /* One record. kind: a lower-case first letter may be skipped by readers that do not know it, an upper-case one must be
@@ -35,9 +36,12 @@ int stream_write_put(struct stream_writer *w, const void *p, uint64_t n, struct 
 /* LayerEnd {layer, records}: closes a layer and flushes; seq starts again at 0. */
 int stream_layer_end(struct stream_writer *w, int layer, struct err *e) NT_MUST_CHECK;
 
-/* Provenance: what the trailer lists. stream_note_inputs copies an input stream's identity and history forward. */
+/* Provenance: what the trailer lists. stream_note_input copies an input stream's identity and history forward: call it
+ * when the input has been read to its end. stream_note_file does so for another kind of input (name: a logical one such
+ * as "model", never a path; hash_key "sha256" or "xxh3"). The stage's own history entry is added by itself. */
 struct stream_reader;
 void stream_note_input(struct stream_writer *w, const struct stream_reader *r);
+void stream_note_file(struct stream_writer *w, const char *name, const char *hash_key, const char *hash, uint64_t bytes);
 
 /* Trailer with status ok, end ext, commit of the file. `extra` (borrowed, may be NULL): verdict and other keys.
  * Frees the writer in every case. */
@@ -60,6 +64,9 @@ struct record {
 /* path "-" = stdin. Checks the magic and that header.kind is `kind` (NULL: any). zstd-compressed input is refused with
  * the hint to use zstd -d. */
 struct stream_reader *stream_open(const char *path, const char *kind, struct err *e) NT_MUST_CHECK;
+/* The same for a FIFO whose writer may never come: gives up when watch_fd (the write end of a pipe, such as stdout) has
+ * lost its reader. Anything but a FIFO: as stream_open. */
+struct stream_reader *stream_open_watch(const char *path, const char *kind, int watch_fd, struct err *e) NT_MUST_CHECK;
 const json_t *stream_header(const struct stream_reader *r);
 const char *stream_name(const struct stream_reader *r); /* file name or "<stdin>" */
 
@@ -75,7 +82,15 @@ int64_t stream_payload_some(struct stream_reader *r, void *dst, uint64_t n, stru
 const json_t *stream_trailer(const struct stream_reader *r); /* after stream_next gave 0 */
 /* Copies the current record unchanged (payload not yet read) to a writer. */
 int stream_copy(struct stream_reader *r, struct record *rec, struct stream_writer *w, struct err *e) NT_MUST_CHECK;
+/* For a record kind that the caller does not know: 0 = may be skipped (lower case), -1 and an error = must be understood. */
+int stream_unknown(const struct stream_reader *r, const struct record *rec, struct err *e) NT_MUST_CHECK;
+/* An error about the current record: "FILE: record N (kind name): cause". Returns -1. */
+int stream_err(const struct stream_reader *r, struct err *e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void stream_close(struct stream_reader *r); /* NULL ok */
+
+/* The current record as text: a line "layer seq kind name dtype shape bytes", with `values` a line "meta JSON" and the
+ * numbers, one row a line (payload not yet read; it is read in pieces). */
+int stream_print(FILE *f, struct stream_reader *r, struct record *rec, bool values, struct err *e) NT_MUST_CHECK;
 
 /* Identity of a stream: xxh3 of its header and tail hashes as 16 hex digits, as the trailer has it; after the end. */
 const char *stream_hash(const struct stream_reader *r);

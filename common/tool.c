@@ -46,7 +46,7 @@ static int64_t cores(void)
 void tool_start(struct tool *t, const char *name, const char *operands, const char *summary, const struct opt *opts,
                 int argc, char **argv)
 {
-    tool_name = name;
+    tool_name = program_invocation_short_name = (char *)name; /* how streams and messages name the producer */
     if (&tool_early) tool_early(argv);
     catch_signals();
     *t = (struct tool){.name = name, .out = "-", .threads = cores(), .device = "auto", .precision = "f32",
