@@ -2,11 +2,10 @@
  * Element types as a table, sizes with overflow checks, and conversions of the plain types. The ggml block types are
  * decoded in ggml_types.c. */
 #include "common/tensor.h"
+#include "common/ggml_types.h"
 #include <assert.h>
 #include <math.h>
 #include <string.h>
-
-void ggml_to_f32(float *dst, enum dtype t, const void *src, size_t n) __attribute__((weak));
 
 static const struct {
     const char *name;
