@@ -176,7 +176,7 @@ static void print_default(const struct opt *o)
     const int64_t *r = o->value;
     if (s) printf(" (default %s)", s);
     if (o->type == OPT_INT) printf(" (default %lld)", (long long)*r);
-    if (o->type == OPT_F64 || o->type == OPT_RATIO) printf(" (default %g)", *(double *)o->value);
+    if ((o->type == OPT_F64 || o->type == OPT_RATIO) && !isnan(*(double *)o->value)) printf(" (default %g)", *(double *)o->value);
     if (o->type == OPT_SIZE && *(uint64_t *)o->value) printf(" (default %llu)", (unsigned long long)*(uint64_t *)o->value);
     if (o->type == OPT_RANGE && (r[0] || r[1] != INT64_MAX)) printf(" (default %lld:%lld)", (long long)r[0], (long long)r[1]);
 }

@@ -92,12 +92,24 @@ int tweak_norm_values(const struct tweak *t)
     return t->tb.n_values;
 }
 
+int tweak_norm_dim(const struct tweak *t)
+{
+    return t->tb.D;
+}
+
 bool tweak_norm_at(const struct tweak *t, int layer, int i, char name[256])
 {
     if (i >= t->tb.n_params) return false;
     model_norm_name(t->m, layer, i % NORM_COUNT, name);
     if (i >= NORM_COUNT) strcpy(strrchr(name, '.'), ".bias"); /* shorter than ".weight" */
     return true;
+}
+
+double tweak_work(const struct tweak *t, const int64_t layers[2])
+{
+    double first = (double)layers[0], last = layers[1] < t->m->c.n_layers ? (double)layers[1] : t->m->c.n_layers;
+    double each = t->train.n + t->train_f.n + 3 * t->n_hold, tuned = t->o->closed_form ? 1 : t->o->iters;
+    return each * t->m->c.n_layers + (last > first ? last - first : 0) * tuned * t->train.n;
 }
 
 /* The quantized block: the float one with the dequantized linears in place of its own. */
@@ -255,15 +267,15 @@ struct judged {
 };
 
 /* Sums over one sequence of the student against the float model. */
-static struct judged judge_sequence(struct tweak *t, struct head *h, const struct boundary *student, int i, double *kl,
-                                    int32_t *best)
+static struct judged judge_sequence(struct tweak *t, struct head *const h[2], const struct boundary *student, int i,
+                                    double *kl, int32_t *best)
 {
     const struct backend *be = t->m->be;
     int T = student->T;
     size_t bytes = (size_t)T * student->D * sizeof(float);
     be->put(t->pass.x, boundary_view(&t->hold_f, i), bytes);
     be->put(t->pass.y, boundary_view(student, i), bytes);
-    head_kl(h, t->pass.x, h, t->pass.y, T, kl, best, best + T);
+    head_kl(h[0], t->pass.x, h[1], t->pass.y, T, kl, best, best + T);
     struct judged j = {0, 0};
     for (int r = 0; r < T; r++) {
         j.kl += kl[r];
@@ -272,7 +284,7 @@ static struct judged judge_sequence(struct tweak *t, struct head *h, const struc
     return j;
 }
 
-static void judge_all(struct tweak *t, struct head *h, struct tweak_verdict *v)
+static void judge_all(struct tweak *t, struct head *const h[2], struct tweak_verdict *v)
 {
     int T = t->hold_f.T, n = t->n_hold;
     double *kl = MEM_NEW(double, (size_t)T), sum = 0, square = 0;
@@ -287,7 +299,7 @@ static void judge_all(struct tweak *t, struct head *h, struct tweak_verdict *v)
         v->top1_new += b.top1 / T / n;
         sum += gain;
         square += gain * gain;
-        progress_at(i + 1, "verdict");
+        progress_at(t->done, "verdict");
     }
     v->n = (long)T * n;
     v->kl_gain_err = n > 1 ? sqrt(fmax(0, square - sum * sum / n) / (n - 1) / n) : NAN;
@@ -300,13 +312,15 @@ int tweak_judge(struct tweak *t, struct tweak_verdict *v, struct err *e)
     *v = (struct tweak_verdict){.verdict = "none", .norms = "new", .changed = t->changed};
     if (!t->n_hold) return 0;
     free_blocks(t);
-    struct head *h = head_open(t->m, NULL, e);
-    if (!h) return -1;
-    judge_all(t, h, v);
-    head_free(h);
+    struct head *h[2] = {head_open(t->m, NULL, e), NULL};
+    if (h[0]) h[1] = head_share(t->m, h[0], NULL, e);
+    if (h[1]) judge_all(t, h, v);
+    head_free(h[1]);
+    head_free(h[0]);
+    if (e->code) return -1;
     if (!isfinite(v->kl_old) && !isfinite(v->kl_new))
         return err_set(e, NT_EXIT_DATA, "%s: KL on the held-out sequences is not finite", t->m->ck->path);
-    bool better = v->changed && v->kl_new < v->kl_old;
+    bool better = v->changed && (v->kl_new < v->kl_old || !isfinite(v->kl_old));
     v->verdict = better ? "positive" : "negative";
     v->norms = better ? "new" : "old";
     return 0;

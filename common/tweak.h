@@ -39,11 +39,15 @@ struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct 
     NT_MUST_CHECK;
 void tweak_close(struct tweak *t);
 
+/* Sequences that all layers will run through a block, for progress. */
+double tweak_work(const struct tweak *t, const int64_t layers[2]);
+
 /* The next layer (0, 1, ...): q[ROLE_COUNT] quantized tensors, out 0 where the linear stays float. tune false: norms
  * kept, boundaries advanced. old_v, new_v [tweak_norm_values()]: norms before and after, in the order of tweak_norm_at. */
 int tweak_layer(struct tweak *t, const struct qtensor *q, bool tune, float *old_v, float *new_v,
                 struct tweak_report *rep, struct err *e) NT_MUST_CHECK;
 int tweak_norm_values(const struct tweak *t);
+int tweak_norm_dim(const struct tweak *t);
 /* Vector i of the values, D numbers each: its name in the checkpoint. false: no more. */
 bool tweak_norm_at(const struct tweak *t, int layer, int i, char name[256]);
 

@@ -175,7 +175,8 @@ def make_closed():
                          "after": float(((rows @ s - rhs) ** 2).sum())})
 
 
-make_losses()
-block_case("block.json", False)
-block_case("layernorm.json", True)
-make_closed()
+if __name__ == "__main__":
+    make_losses()
+    block_case("block.json", False)
+    block_case("layernorm.json", True)
+    make_closed()

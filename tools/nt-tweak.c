@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * nt-tweak: qweights -> qweights. Tunes the norms of every block against the float model, one layer at a time, and says
+ * on held-out sequences whether that helped. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include "common/mem.h"
+#include "common/tool.h"
+#include "common/tweak_stream.h"
+
+static const char *tokens_path, *loss_name = "author", *opt_name = "adam", *params = "norms", *scope = "block",
+                  *target = "local", *report_path;
+static double lr = NAN, lr_scale = NAN, ridge = 0.01;
+static int64_t iters = 1, skip_first;
+static bool require_gain;
+
+static const struct opt options[] = {
+    {0, "tokens", OPT_STR, &tokens_path, "FILE", "tokens stream: training and held-out sequences"},
+    {0, "params", OPT_STR, &params, "WHAT", "what to train: norms"},
+    {0, "loss", OPT_STR, &loss_name, "NAME", "against what, 'list' shows all"},
+    {0, "scope", OPT_STR, &scope, "SPAN", "over which span: block"},
+    {0, "target", OPT_CHOICE, &target, "local|float", "float block on the quantized stream, or the float stream"},
+    {0, "opt", OPT_CHOICE, &opt_name, "adam|closed-form", "how"},
+    {0, "lr", OPT_F64, &lr, "X=0..", "Adam's step in layer 0 (default: the loss's own)"},
+    {0, "lr-scale", OPT_F64, &lr_scale, "S=0..", "layer i of L: lr (1 + S i/L) (default: the loss's own)"},
+    {0, "iters", OPT_INT, &iters, "N=0..1000", "passes over the training sequences; 0 only advances"},
+    {0, "ridge", OPT_F64, &ridge, "R=0..1", "closed form: pull towards the old norms"},
+    {0, "skip-first", OPT_INT, &skip_first, "N=0..", "leading tokens of a sequence that the loss leaves out"},
+    {0, "require-gain", OPT_FLAG, &require_gain, NULL, "exit 1 unless the verdict is positive"},
+    {0, "report", OPT_STR, &report_path, "FILE", "losses of every layer as TSV"},
+    {0},
+};
+
+static void list_losses(void)
+{
+    for (int i = 0; loss_at(i); i++)
+        printf("%-8s lr %g, lr-scale %g: %s\n", loss_at(i)->name, loss_at(i)->lr, loss_at(i)->lr_scale,
+               loss_at(i)->summary);
+    tool_finish(0);
+}
+
+static struct tweak_opts check_options(const struct tool *t)
+{
+    if (!strcmp(loss_name, "list")) list_losses();
+    struct tweak_opts o = {.loss = loss_find(loss_name), .closed_form = opt_name[0] == 'c', .ridge = ridge,
+                           .target_float = target[0] == 'f', .iters = (int)iters, .skip_first = (int)skip_first};
+    if (!o.loss) die_usage("--loss: '%s' is not known; --loss list shows what is", loss_name);
+    if (strcmp(scope, "block")) die_usage("--scope: '%s' is not available, only block", scope);
+    if (strcmp(params, "norms")) die_usage("--params: '%s' is not available in block scope, only norms", params);
+    if (!t->model) die_usage("-m MODEL is needed: the float model that was quantized");
+    if (!tokens_path) die_usage("--tokens FILE is needed: what to train on");
+    if (t->argc > 1) die_usage("one qweights stream, not %d", t->argc);
+    o.lr = isnan(lr) ? o.loss->lr : lr;
+    o.lr_scale = isnan(lr_scale) ? o.loss->lr_scale : lr_scale;
+    return o;
+}
+
+static void check_tokens(const struct tokens *tk, const struct tweak_opts *o)
+{
+    struct err e = {0};
+    if (tk->n - tk->n_holdout < 1)
+        err_set(&e, NT_EXIT_DATA, "%s: no training sequences", tokens_path);
+    else if (tk->T - o->skip_first < 2)
+        err_set(&e, NT_EXIT_DATA, "%s: %d tokens a sequence leave fewer than 2 for the loss", tokens_path, tk->T);
+    if (e.code) die(&e);
+}
+
+static void say_layer(const struct tweak_report *r)
+{
+    if (r->why[0]) warn("layer %d: tweak dropped, old norms kept: %s", r->layer, r->why);
+    if (r->moved > 0.5)
+        warn("layer %d: a gain moved by %.0f %%; a smaller --lr or --lr-scale may be needed", r->layer, 100 * r->moved);
+    if (r->tuned && r->holdout[1] > r->holdout[0])
+        note("layer %d: the held-out loss rose, %.4g to %.4g", r->layer, r->holdout[0], r->holdout[1]);
+}
+
+static void say_verdict(const struct tweak_verdict *v)
+{
+    if (!v->changed) warn("no element of any norm changed");
+    if (!v->n)
+        warn("no verdict: the tokens have no held-out sequences");
+    else
+        note("verdict %s: KL on %ld held-out tokens %.5f -> %.5f (fell by %.5f +- %.5f), top-1 %.2f -> %.2f %%", v->verdict,
+             v->n, v->kl_old, v->kl_new, v->kl_old - v->kl_new, v->kl_gain_err, 100 * v->top1_old, 100 * v->top1_new);
+}
+
+static void run_layers(struct tweak *tw, struct stream_reader *r, struct stream_writer *w, struct model *m,
+                       const int64_t layers[2], struct outfile *report)
+{
+    struct err e = {0};
+    size_t n = (size_t)tweak_norm_values(tw);
+    float *old_v = MEM_NEW(float, n), *new_v = MEM_NEW(float, n);
+    for (int l = 0; l < m->c.n_layers; l++) {
+        struct qtensor q[ROLE_COUNT] = {0};
+        struct tweak_report rep;
+        if (tweak_read_layer(r, w, m, l, q, &e) ||
+            tweak_layer(tw, q, l >= layers[0] && l < layers[1], old_v, new_v, &rep, &e) ||
+            tweak_write_layer(w, tw, old_v, new_v, &rep, &e) || (report && tweak_report_line(report, &rep, &e)))
+            die(&e);
+        say_layer(&rep);
+        for (int i = 0; i < ROLE_COUNT; i++) qtensor_clear(&q[i]);
+    }
+    if (tweak_read_rest(r, w, m, &e)) die(&e);
+    mem_free(old_v);
+    mem_free(new_v);
+}
+
+int main(int argc, char **argv)
+{
+    struct tool t;
+    struct err e = {0};
+    struct tokens tk = {0};
+    struct tweak_verdict v;
+    tool_start(&t, "nt-tweak", "[QWEIGHTS]", "tune norms of a quantized model against the float one", options, argc, argv);
+    struct tweak_opts o = check_options(&t);
+    struct backend *be = tool_backend(&t);
+    struct model *m = model_open(t.model, be, &e);
+    if (!m || tokens_read(tokens_path, m->c.vocab, &tk, &e)) die(&e);
+    check_tokens(&tk, &o);
+    struct stream_reader *r = stream_open(t.argc ? t.argv[0] : "-", "qweights", &e);
+    if (!r || model_check_identity(m, stream_header(r), stream_name(r), &e)) die(&e);
+    if (t.layers[0] >= m->c.n_layers) die_usage("--layers: the model has %d layers", m->c.n_layers);
+    tool_predict(tweak_bytes(&m->c, &tk, &o), 0, NULL);
+
+    struct outfile *report = report_path ? outfile_open(report_path, &e) : NULL;
+    if (e.code || (report && outfile_write(report, TWEAK_REPORT_HEAD, strlen(TWEAK_REPORT_HEAD), &e))) die(&e);
+    struct outfile *out = outfile_open(t.out, &e);
+    if (!out) die(&e);
+    json_t *header = tweak_header(stream_header(r), &o, params, &tk, t.layers);
+    struct stream_writer *w = stream_create(out, header, &e);
+    if (!w) die(&e);
+    struct tweak *tw = tweak_open(m, &tk, &o, &e);
+    if (!tw) die(&e);
+    progress_start("tweak", "sequences", tweak_work(tw, t.layers));
+    run_layers(tw, r, w, m, t.layers, report);
+    if (tweak_judge(tw, &v, &e)) die(&e);
+    progress_end();
+    stream_note_input(w, r);
+    json_t *extra = tweak_trailer(&v);
+    if (stream_finish(w, extra, &e) || (report && outfile_commit(report, &e))) die(&e);
+    say_verdict(&v);
+
+    json_decref(extra);
+    json_decref(header);
+    stream_close(r);
+    tweak_close(tw);
+    tokens_clear(&tk);
+    model_close(m);
+    backend_close(be);
+    tool_finish(require_gain && strcmp(v.verdict, "positive") ? NT_EXIT_NEGATIVE : 0);
+}
