@@ -65,16 +65,18 @@ static int R(params)(const struct grid_opts *g, int rows, REAL p, const REAL *lo
     return lost;
 }
 
-CLONES static void R(clip_error)(int bits, const REAL *x, int len, const REAL *scale, const REAL *zero, double *error)
+CLONES static void R(clip_error)(int bits, const REAL *restrict x, int len, const REAL *restrict scale,
+                                 const REAL *restrict zero, double *restrict error)
 {
-    REAL top = (REAL)((1 << bits) - 1);
+    REAL top = (REAL)((1 << bits) - 1), power[GRID_LANES];
     for (int r = 0; r < GRID_LANES; r++) error[r] = 0;
     for (int i = 0; i < len; i++) {
         const REAL *c = x + (size_t)i * GRID_LANES;
         for (int r = 0; r < GRID_LANES; r++) {
             REAL d = scale[r] * R(level)(c[r], scale[r], zero[r], top) - c[r];
-            error[r] += POW24(d < 0 ? -d : d);
+            power[r] = POW24(d);
         }
+        for (int r = 0; r < GRID_LANES; r++) error[r] += power[r];
     }
 }
 
