@@ -21,6 +21,10 @@ void cpu_scratch_free(void);
 /* Plain loops over rows, compiled once per instruction set (vec_*.c) from vec_ops.h. */
 struct vec_ops {
     const char *name;
+    int panel, cols; /* of few_rows: rows of a panel, columns of a block */
+    void (*few_rows)(float *t, const float *xt, const float *w, size_t wj, size_t wk, int K, int cols);
+    void (*scores)(float *s, const float *q, const float *k, size_t ldk, int n, int E, float scale);
+    void (*mix)(float *o, const float *p, const float *v, size_t ldv, int n, int E);
     void (*add)(float *y, const float *a, const float *b, size_t n);
     void (*axpy)(float *y, float s, const float *x, size_t n);
     float (*dot)(const float *a, const float *b, size_t n);

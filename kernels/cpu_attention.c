@@ -8,7 +8,7 @@
 #include <omp.h>
 #include <string.h>
 
-enum { TQ = 64, TK = 256, TB = 128 }; /* query rows and keys per tile; both of the backward */
+enum { TQ = 64, TK = 256, TB = 128, TS = 32 }; /* query rows and keys per tile; both of the backward; keys of a step */
 
 struct shape { int B, T, H, G, E, n; float scale; int window; }; /* n query heads per key head */
 
@@ -174,21 +174,50 @@ void cpu_attention_back(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev 
     }
 }
 
+/* `groups` neighbouring key heads of one sequence with their query heads. Blocks of keys stay in the cache for all of
+ * them: the cache [cap, G*E] is read once, in order. */
+static void prefetch_rows(const float *rows, size_t ld, int n, int width)
+{
+    for (int i = 0; i < n; i++)
+        for (int e = 0; e < width; e += CPU_ALIGN / 4) __builtin_prefetch(rows + i * ld + e);
+}
+
+static void step_groups(const struct shape *s, int groups, float *out, const float *q, const float *k, const float *v,
+                        float *score)
+{
+    int first = first_key(s, s->T - 1), n = s->T, E = s->E, heads = groups * s->n;
+    size_t ld = (size_t)s->G * E;
+    for (int t = first; t < n; t += TS) {
+        prefetch_rows(k + (t + TS) * ld, ld, min_int(TS, n - t - TS), groups * E);
+        for (int h = 0; h < heads; h++)
+            vec->scores(score + (size_t)h * n + t, q + (size_t)h * E, k + t * ld + (size_t)(h / s->n) * E, ld,
+                        min_int(TS, n - t), E, s->scale);
+    }
+    for (int h = 0; h < heads; h++) {
+        float *row = score + (size_t)h * n + first, max = vec->max(row, (size_t)(n - first)), sum;
+        sum = vec->exp_sum(row, row, 1, max == -INFINITY ? 0 : max, (size_t)(n - first));
+        vec->scale(row, 1 / sum, row, (size_t)(n - first));
+    }
+    memset(out, 0, (size_t)heads * E * sizeof(float));
+    for (int t = first; t < n; t += TS) {
+        prefetch_rows(v + (t + TS) * ld, ld, min_int(TS, n - t - TS), groups * E);
+        for (int h = 0; h < heads; h++)
+            vec->mix(out + (size_t)h * E, score + (size_t)h * n + t, v + t * ld + (size_t)(h / s->n) * E, ld,
+                     min_int(TS, n - t), E);
+    }
+}
+
 void cpu_attention_step(dev out, dev q, dev kc, dev vc, int B, int n, int cap, int H, int G, int E, float scale, int window)
 {
     struct shape s = {B, n, H, G, E, H / G, scale, window};
-    int first = first_key(&s, n - 1), ld = G * E;
-    float *work = cpu_scratch((size_t)n * omp_get_max_threads());
+    int groups = B >= 8 ? G : 1; /* of one task */
+    size_t each = (size_t)n * s.n * groups;
+    float *work = cpu_scratch(each * omp_get_max_threads());
     #pragma omp parallel for schedule(dynamic)
-    for (int i = 0; i < B * H; i++) {
-        int b = i / H, h = i % H, g = h / s.n;
-        const float *qr = cpu_f(q) + ((size_t)b * H + h) * E;
-        const float *k = cpu_f(kc) + (size_t)b * cap * ld + (size_t)g * E, *v = cpu_f(vc) + (size_t)b * cap * ld + (size_t)g * E;
-        float *o = cpu_f(out) + ((size_t)b * H + h) * E, *score = work + (size_t)n * omp_get_thread_num(), max, sum;
-        for (int t = first; t < n; t++) score[t] = scale * vec->dot(qr, k + (size_t)t * ld, (size_t)E);
-        max = vec->max(score + first, (size_t)(n - first));
-        sum = vec->exp_sum(score + first, score + first, 1, max == -INFINITY ? 0 : max, (size_t)(n - first));
-        memset(o, 0, (size_t)E * sizeof(float));
-        for (int t = first; t < n; t++) vec->axpy(o, score[t] / sum, v + (size_t)t * ld, (size_t)E);
+    for (int i = 0; i < B * G / groups; i++) {
+        int b = i * groups / G, g = i * groups % G;
+        size_t row = ((size_t)b * H + g * s.n) * E, cache = ((size_t)b * cap * G + g) * E;
+        step_groups(&s, groups, cpu_f(out) + row, cpu_f(q) + row, cpu_f(kc) + cache, cpu_f(vc) + cache,
+                    work + each * omp_get_thread_num());
     }
 }

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Matrix products on fixed tiles of the result: each tile is one single-threaded BLAS call, so the result does not
- * depend on who computes which. Tiles are large enough for BLAS to run near its peak and many enough to share out. */
+ * depend on who computes which. Tiles are large enough for BLAS to run near its peak and many enough to share out.
+ * With few rows (decoding) BLAS would spend its time on packing B; there a kernel of our own reads B where it lies. */
 #include "kernels/cpu.h"
 #include <cblas.h>
+
+enum { FEW_ROWS = 64 };
 
 struct tiles { int m, n; }; /* size of a tile of C */
 
@@ -19,8 +22,38 @@ static struct tiles choose_tiles(int M, int N)
     struct tiles t;
     t.m = part_size(M, (M + 255) / 256, 8);
     t.n = part_size(N, (N + 511) / 512, 16);
-    if (M <= 64) t.n = N >= 512 ? 256 : part_size(N, 2, 16);
     return t;
+}
+
+/* M <= FEW_ROWS: op(A) is transposed into panels of rows, then blocks of columns are shared out. */
+static void gemm_few_rows(bool ta, bool tb, int M, int N, int K, float alpha, const float *a, int lda, const float *b, int ldb,
+                          float beta, float *c, int ldc)
+{
+    int panel = vec->panel, cols = vec->cols, panels = (M + panel - 1) / panel;
+    size_t size = (size_t)K * panel, wj = tb ? (size_t)ldb : 1, wk = tb ? 1 : (size_t)ldb;
+    float *xt = cpu_scratch(size * panels);
+    #pragma omp parallel
+    {
+        float t[FEW_ROWS * 16];
+        #pragma omp for schedule(static)
+        for (int k = 0; k < K; k++)
+            for (int i = 0; i < panels * panel; i++)
+                xt[i / panel * size + (size_t)k * panel + i % panel] =
+                    i >= M ? 0 : ta ? a[(size_t)k * lda + i] : a[(size_t)i * lda + k];
+        #pragma omp for schedule(static)
+        for (int j = 0; j < N; j += cols) {
+            int n = N - j < cols ? N - j : cols;
+            for (int p = 0; p < panels; p++) {
+                int r = p * panel, m = M - r < panel ? M - r : panel;
+                vec->few_rows(t, xt + p * size, b + j * wj, wj, wk, K, n);
+                for (int i = 0; i < m; i++)
+                    for (int l = 0; l < n; l++) {
+                        float *to = c + (size_t)(r + i) * ldc + j + l, s = alpha * t[l * panel + i];
+                        *to = beta == 0 ? s : s + beta * *to;
+                    }
+            }
+        }
+    }
 }
 
 void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda, dev B, int ldb, float beta, dev C, int ldc)
@@ -30,6 +63,10 @@ void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda
     struct tiles t = choose_tiles(M, N);
     int nm, nn;
     if (M <= 0 || N <= 0) return;
+    if (M <= FEW_ROWS) {
+        gemm_few_rows(ta, tb, M, N, K, alpha, a, lda, b, ldb, beta, c, ldc);
+        return;
+    }
     nm = (M + t.m - 1) / t.m;
     nn = (N + t.n - 1) / t.n;
     #pragma omp parallel for schedule(dynamic)
@@ -46,7 +83,7 @@ void cpu_gram(int R, int D, dev X, dev H)
 {
     const float *x = cpu_f(X);
     float *h = cpu_f(H);
-    int size = D <= 192 ? part_size(D, 2, 16) : part_size(D, (D + 255) / 256, 16);
+    int size = part_size(D, D <= 384 ? 2 : (D + 383) / 384, 16);
     int n = (D + size - 1) / size;
     #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < n * (n + 1) / 2; i++) {
@@ -54,7 +91,11 @@ void cpu_gram(int R, int D, dev X, dev H)
         while (col > row) col -= ++row;
         r = row * size;
         s = col * size;
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, D - r < size ? D - r : size, D - s < size ? D - s : size, R,
-                    1.0f, x + r, D, x + s, D, 1.0f, h + (size_t)r * D + s, D);
+        if (row == col)
+            cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, D - r < size ? D - r : size, R, 1.0f, x + r, D, 1.0f,
+                        h + (size_t)r * D + s, D);
+        else
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, D - r < size ? D - r : size, size, R, 1.0f, x + r, D,
+                        x + s, D, 1.0f, h + (size_t)r * D + s, D);
     }
 }

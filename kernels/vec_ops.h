@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The vector loops, included by vec_base.c, vec_avx2.c and vec_avx512.c, which set the instruction set: plain C that the
  * compiler vectorises. Reductions are declared to it one by one, so that everything else keeps IEEE semantics.
- * VEC_FMA is a * b + c in the cheapest accurate way of the instruction set. */
+ * VEC_FMA is a * b + c in the cheapest accurate way of the instruction set, VEC_VFMA the same of whole vectors;
+ * VEC_BYTES is a vector's size, VEC_COLS the columns of a block of few_rows. */
 #include "kernels/cpu.h"
 #include <math.h>
 #include <string.h>
@@ -287,8 +288,101 @@ static void vec_adam(float *p, const float *g, float *m, float *v, size_t n, flo
     }
 }
 
+enum { LANES = VEC_BYTES / 4, PANEL = 2 * LANES };
+typedef float vf __attribute__((vector_size(VEC_BYTES)));
+typedef float vf_loose __attribute__((vector_size(VEC_BYTES), aligned(4), may_alias)); /* anywhere in an array */
+#define LOAD(p) (*(const vf_loose *)(p))
+#define STORE(p, v) (*(vf_loose *)(p) = (v))
+#define SPREAD(x) ((vf){0} + (x))
+
+/* `cols` columns of a product with PANEL rows: t[j][i] = sum_k xt[k][i] w[j wj + k wk]. cols is constant where this is
+ * inlined, so that the sums stay in registers. */
+static inline __attribute__((always_inline)) void few_rows_block(float *t, const float *xt, const float *w, size_t wj,
+                                                                 size_t wk, int K, int cols)
+{
+    vf acc[VEC_COLS][2];
+    for (int j = 0; j < cols; j++) acc[j][0] = acc[j][1] = SPREAD(0.0f);
+    for (int k = 0; k < K; k++, xt += PANEL) {
+        vf x0 = LOAD(xt), x1 = LOAD(xt + LANES);
+        #pragma GCC unroll 12
+        for (int j = 0; j < cols; j++) {
+            vf b = SPREAD(w[j * wj + k * wk]);
+            acc[j][0] = VEC_VFMA(x0, b, acc[j][0]);
+            acc[j][1] = VEC_VFMA(x1, b, acc[j][1]);
+        }
+    }
+    #pragma GCC unroll 12
+    for (int j = 0; j < cols; j++) {
+        STORE(t + j * PANEL, acc[j][0]);
+        STORE(t + j * PANEL + LANES, acc[j][1]);
+    }
+}
+
+static void vec_few_rows(float *t, const float *xt, const float *w, size_t wj, size_t wk, int K, int cols)
+{
+    if (cols == VEC_COLS) few_rows_block(t, xt, w, wj, wk, K, VEC_COLS);
+    else for (int j = 0; j < cols; j++) few_rows_block(t + j * PANEL, xt, w + j * wj, wj, wk, K, 1);
+}
+
+typedef int32_t vi __attribute__((vector_size(VEC_BYTES)));
+
+/* {a0 + a1, a2 + a3, .., b0 + b1, ..} */
+static inline vf pair_sums(vf a, vf b)
+{
+    vi even;
+    for (int i = 0; i < LANES; i++) even[i] = 2 * i;
+    return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
+}
+
+/* s[i] = scale q . k_i; LANES keys at a time, their sums reduced together */
+static void vec_scores(float *s, const float *q, const float *k, size_t ldk, int n, int E, float scale)
+{
+    int i = 0, whole = E / LANES * LANES;
+    for (; i + LANES <= n; i += LANES, k += LANES * ldk) {
+        vf part[LANES], sum;
+        for (int j = 0; j < LANES; j++) part[j] = SPREAD(0.0f);
+        for (int e = 0; e < whole; e += LANES) {
+            vf x = LOAD(q + e);
+            #pragma GCC unroll 16
+            for (int j = 0; j < LANES; j++) part[j] = VEC_VFMA(x, LOAD(k + j * ldk + e), part[j]);
+        }
+        #pragma GCC unroll 4
+        for (int half = LANES / 2; half > 0; half /= 2)
+            #pragma GCC unroll 8
+            for (int j = 0; j < half; j++) part[j] = pair_sums(part[2 * j], part[2 * j + 1]);
+        sum = part[0];
+        for (int e = whole; e < E; e++)
+            for (int j = 0; j < LANES; j++) sum[j] += q[e] * k[j * ldk + e];
+        STORE(s + i, sum * scale);
+    }
+    for (; i < n; i++, k += ldk) s[i] = scale * vec_dot(q, k, (size_t)E);
+}
+
+/* o += sum_i p[i] v_i */
+static void vec_mix(float *o, const float *p, const float *v, size_t ldv, int n, int E)
+{
+    int e = 0;
+    for (; e + 4 * LANES <= E; e += 4 * LANES) {
+        vf a0 = LOAD(o + e), a1 = LOAD(o + e + LANES), a2 = LOAD(o + e + 2 * LANES), a3 = LOAD(o + e + 3 * LANES);
+        const float *row = v + e;
+        for (int i = 0; i < n; i++, row += ldv) {
+            vf w = SPREAD(p[i]);
+            a0 = VEC_VFMA(w, LOAD(row), a0);
+            a1 = VEC_VFMA(w, LOAD(row + LANES), a1);
+            a2 = VEC_VFMA(w, LOAD(row + 2 * LANES), a2);
+            a3 = VEC_VFMA(w, LOAD(row + 3 * LANES), a3);
+        }
+        STORE(o + e, a0);
+        STORE(o + e + LANES, a1);
+        STORE(o + e + 2 * LANES, a2);
+        STORE(o + e + 3 * LANES, a3);
+    }
+    if (e == E) return;
+    for (int i = 0; i < n; i++) vec_axpy(o + e, p[i], v + (size_t)i * ldv + e, (size_t)(E - e));
+}
+
 const struct vec_ops VEC_TABLE = {
-    VEC_NAME, vec_add, vec_axpy, vec_dot, vec_scale, vec_exp, vec_max, vec_exp_sum, vec_swiglu, vec_swiglu_back,
+    VEC_NAME, PANEL, VEC_COLS, vec_few_rows, vec_scores, vec_mix, vec_add, vec_axpy, vec_dot, vec_scale, vec_exp, vec_max, vec_exp_sum, vec_swiglu, vec_swiglu_back,
     vec_norm_row, vec_norm_back_row, vec_rope_row, vec_sum_exp, vec_sum_exp_diff, vec_ce_row, vec_kl_row,
     vec_softmax_back, vec_stats_cols, vec_moments_cols, vec_affine_row, vec_diff_cols, vec_adam,
 };

@@ -134,6 +134,8 @@ int main(int argc, char **argv)
     step_case(3, 7, 9, 3, 3, 8, 0);
     step_case(2, 130, 140, 6, 2, 80, 0);
     step_case(2, 130, 131, 3, 1, 64, 50);
+    step_case(9, 70, 71, 6, 2, 72, 0);
+    step_case(8, 33, 40, 4, 2, 5, 20);
     test_nan();
     backend_close(be);
     return check_done();

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Times the operations of kernels/backend.h at SmolLM2-135M's shapes, each beside the sgemm ceiling of the same run: one
+ * large single-threaded BLAS call per core, all cores at once. Prints rows of build/bench.tsv.
+ *   ops [-j THREADS] [-c] [-r REPEATS] [PATTERN]     -c: CPU seconds instead of wall time (for a busy machine, -j 1)
+ * A round times the ceiling and every case once; a case's figure is its best round. */
+#include "kernels/backend.h"
+#include <cblas.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+enum { D = 576, H = 9, G = 3, E = 64, F = 1536, V = 49152, KV = G * E, CEILING = 1536, MAX_T = 2048 };
+static struct backend *be;
+static bool cpu_time;
+static dev x, y, big, wide, w, stat, gain, ids, st, best, cs;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(cpu_time ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static double rss_mib(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)u.ru_maxrss / 1024;
+}
+
+static dev random_array(size_t n)
+{
+    dev p = be->alloc(n * sizeof(float));
+    float *buf = malloc(n * sizeof(float));
+    uint32_t s = 1;
+    for (size_t i = 0; i < n; i++) {
+        s = s * 1664525u + 1013904223u;
+        buf[i] = (float)(s >> 8) * 0x1p-23f - 1.0f;
+    }
+    be->put(p, buf, n * sizeof(float));
+    free(buf);
+    return p;
+}
+
+/* GFLOP/s of all threads at once. */
+static double ceiling_once(void)
+{
+    static float *m[3];
+    double t;
+    int n = CEILING;
+    for (int i = 0; i < 3 && !m[i]; i++) {
+        m[i] = malloc(sizeof(float) * n * n);
+        for (int j = 0; j < n * n; j++) m[i][j] = (float)(j % 13) - 6;
+    }
+    t = now();
+    #pragma omp parallel
+    {
+        float *c = malloc(sizeof(float) * n * n);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, n, 1, m[0], n, m[1], n, 0, c, n);
+        free(c);
+    }
+    return 2e-9 * n * n * n * be->threads / (now() - t);
+}
+
+struct op {
+    const char *name;
+    int R;                       /* rows, tokens */
+    int a, b;                    /* out and in of a gemm; T of attention */
+    double (*run)(const struct op *o); /* returns GFLOP */
+    double best;
+};
+
+static double linear(const struct op *o)
+{
+    be->gemm(false, true, o->R, o->a, o->b, 1, x, o->b, w, o->b, 0, big, o->a);
+    return 2e-9 * o->R * o->a * o->b;
+}
+static double linear_dx(const struct op *o)
+{
+    be->gemm(false, false, o->R, o->b, o->a, 1, big, o->a, w, o->b, 0, x, o->b);
+    return 2e-9 * o->R * o->a * o->b;
+}
+static double linear_dw(const struct op *o)
+{
+    be->gemm(true, false, o->a, o->b, o->R, 1, wide, o->a, x, o->b, 1, y, o->b);
+    return 2e-9 * o->R * o->a * o->b;
+}
+static double gram(const struct op *o)
+{
+    be->gram(o->R, o->a, x, big);
+    return 1e-9 * o->R * o->a * o->a;
+}
+static double attention(const struct op *o)
+{
+    int B = o->R / o->a, T = o->a;
+    be->attention(y, stat, x, big, dev_at(big, (size_t)o->R * KV), B, T, H, G, E, 0.125f, 0);
+    return 2e-9 * B * H * E * T * (T + 1);
+}
+static double attention_back(const struct op *o)
+{
+    int B = o->R / o->a, T = o->a;
+    dev v = dev_at(big, (size_t)o->R * KV);
+    be->attention_back(wide, dev_at(v, (size_t)o->R * KV), dev_at(v, 2 * (size_t)o->R * KV), x, y, stat, x, big, v, B, T, H,
+                       G, E, 0.125f, 0);
+    return 4e-9 * B * H * E * T * (T + 1); /* twice the forward: what must be computed, without recomputation */
+}
+static double step(const struct op *o)
+{
+    be->attention_step(y, x, big, dev_at(big, (size_t)o->R * o->a * KV), o->R, o->a, o->a, H, G, E, 0.125f, 0);
+    return 4e-9 * o->R * H * E * o->a;
+}
+static double norm(const struct op *o)
+{
+    be->norm(true, y, stat, x, gain, DEV_NONE, o->R, D, 1e-5f);
+    return 4e-9 * o->R * D;
+}
+static double norm_back(const struct op *o)
+{
+    be->norm_back(true, y, gain, DEV_NONE, big, x, stat, gain, o->R, D);
+    return 10e-9 * o->R * D;
+}
+static double swiglu(const struct op *o)
+{
+    be->swiglu(wide, x, big, (size_t)o->R * F);
+    return 4e-9 * o->R * F;
+}
+static double swiglu_back(const struct op *o)
+{
+    be->swiglu_back(y, wide, big, x, big, (size_t)o->R * F);
+    return 10e-9 * o->R * F;
+}
+static double add(const struct op *o)
+{
+    be->add(y, x, y, (size_t)o->R * D);
+    return 1e-9 * o->R * D;
+}
+static double rope(const struct op *o)
+{
+    be->rope(x, o->R, MAX_T, H, E, E, cs, 0, 1);
+    return 3e-9 * o->R * D;
+}
+static double fold(const struct op *o)
+{
+    be->head_fold(st, best, big, ids, o->R, o->a, 0);
+    return 4e-9 * o->R * o->a;
+}
+static double stats(const struct op *o)
+{
+    be->channel_stats(wide, x, o->R, o->a);
+    return 10e-9 * o->R * o->a;
+}
+
+static struct op ops[] = {
+    {"gemm-q-o", 2048, D, D, linear, 0},         {"gemm-k-v", 2048, KV, D, linear, 0},
+    {"gemm-gate-up", 2048, F, D, linear, 0},     {"gemm-down", 2048, D, F, linear, 0},
+    {"gemm-512-q-o", 512, D, D, linear, 0},      {"gemm-512-gate-up", 512, F, D, linear, 0},
+    {"gemm-head-tile", 2048, 2048, D, linear, 0}, {"gemm-dx-gate-up", 2048, F, D, linear_dx, 0},
+    {"gemm-dx-down", 2048, D, F, linear_dx, 0},  {"gemm-dw-gate-up", 2048, F, D, linear_dw, 0},
+    {"gemm-32-q-o", 32, D, D, linear, 0},        {"gemm-32-gate-up", 32, F, D, linear, 0},
+    {"gemm-32-down", 32, D, F, linear, 0},       {"gemm-32-head", 32, V, D, linear, 0},
+    {"gram-576", 2048, D, 0, gram, 0},           {"gram-1536", 2048, F, 0, gram, 0},
+    {"attention-2048", 2048, 2048, 0, attention, 0}, {"attention-512", 2048, 512, 0, attention, 0},
+    {"attention-back-2048", 2048, 2048, 0, attention_back, 0}, {"attention-back-512", 2048, 512, 0, attention_back, 0},
+    {"attention-step-512", 32, 512, 0, step, 0}, {"norm", 2048, 0, 0, norm, 0},
+    {"norm-back", 2048, 0, 0, norm_back, 0},     {"swiglu", 2048, 0, 0, swiglu, 0},
+    {"swiglu-back", 2048, 0, 0, swiglu_back, 0}, {"add", 2048, 0, 0, add, 0},
+    {"rope", 2048, 0, 0, rope, 0},               {"head-fold", 2048, 2048, 0, fold, 0},
+    {"stats-576", 2048, D, 0, stats, 0},         {"stats-1536", 2048, F, 0, stats, 0},
+};
+enum { N_OPS = sizeof ops / sizeof *ops };
+
+int main(int argc, char **argv)
+{
+    int threads = 0, rounds = 7;
+    const char *pattern = "";
+    double ceiling = 0;
+    backend_early(argv);
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "-j") && i + 1 < argc) threads = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "-r") && i + 1 < argc) rounds = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "-c")) cpu_time = true;
+        else pattern = argv[i];
+    }
+    be = backend_open("cpu", threads, false);
+    x = random_array((size_t)MAX_T * F), y = random_array((size_t)MAX_T * F), wide = random_array((size_t)MAX_T * F);
+    big = random_array((size_t)32 * 512 * KV * 2 + (size_t)MAX_T * MAX_T), w = random_array((size_t)V * D);
+    stat = random_array((size_t)MAX_T * H), gain = random_array(D), cs = random_array((size_t)MAX_T * E);
+    ids = be->alloc(MAX_T * 4), st = be->alloc(MAX_T * 16), best = be->alloc(MAX_T * 8);
+    for (int r = 0; r < rounds; r++) {
+        double c = ceiling_once();
+        if (c > ceiling) ceiling = c;
+        be->head_init(st, best, MAX_T);
+        for (int i = 0; i < N_OPS; i++) {
+            double t = now(), g;
+            if (!strstr(ops[i].name, pattern)) continue;
+            g = ops[i].run(&ops[i]);
+            t = now() - t;
+            if (g / t > ops[i].best) ops[i].best = g / t;
+        }
+    }
+    printf("op-ceiling\t\tf32\t%d\t%.5f\t%.4f\t1.000\t\t%.0f\n", be->threads, 2e-9 * CEILING * CEILING * CEILING / ceiling,
+           2e-9 * CEILING * CEILING * CEILING, rss_mib());
+    for (int i = 0; i < N_OPS; i++) {
+        double g;
+        if (!strstr(ops[i].name, pattern)) continue;
+        g = ops[i].run(&ops[i]);
+        printf("op-%s\t\tf32\t%d\t%.5f\t%.4f\t%.3f\t%.0f\t%.0f\n", ops[i].name, be->threads, g / ops[i].best, g,
+               ops[i].best / ceiling, ops[i].R * ops[i].best / g, rss_mib());
+    }
+    fprintf(stderr, "ceiling %.1f GFLOP/s with %d threads, core %s\n", ceiling, be->threads, be->core);
+    backend_close(be);
+    return 0;
+}
