@@ -227,7 +227,7 @@ static int write_part(struct stream_writer *w, const struct qtensor *q, enum par
 int qtensor_write(struct stream_writer *w, const struct qtensor *q, struct err *e)
 {
     json_t *meta = json_pack("{s:s, s:s, s:s, s:[i,i]}", "name", q->name, "role", q->role, "form",
-                             q->form == QF_PLAIN ? "plain" : "uniform", "shape", q->out, q->in);
+                             q->form == QF_PLAIN ? "plain" : "uniform", "dims", q->out, q->in);
     if (!meta) return err_set(e, NT_EXIT_DATA, "tensor name or role is not UTF-8");
     if (q->layer >= 0) json_object_set_new(meta, "layer", json_integer(q->layer));
     if (q->form == QF_UNIFORM) {
@@ -249,9 +249,9 @@ int qtensor_write(struct stream_writer *w, const struct qtensor *q, struct err *
 
 /* ---- reading ---- */
 
-static int bad(const struct qtensor *q, struct err *e, const char *why)
+static int bad(struct stream_reader *r, struct err *e, const char *why)
 {
-    return err_set(e, NT_EXIT_DATA, "quantized tensor %s: %s", q->name[0] ? q->name : "(no name)", why);
+    return stream_err(r, e, "%s", why);
 }
 
 static int get_int(const json_t *meta, const char *key, int64_t lo, int64_t hi, int *v)
@@ -262,36 +262,36 @@ static int get_int(const json_t *meta, const char *key, int64_t lo, int64_t hi, 
     return 0;
 }
 
-static int read_meta(const json_t *meta, struct qtensor *q, struct err *e)
+static int read_meta(struct stream_reader *r, const json_t *meta, struct qtensor *q, struct err *e)
 {
     const char *name = json_string_value(json_object_get(meta, "name"));
     const char *role = json_string_value(json_object_get(meta, "role"));
     const char *form = json_string_value(json_object_get(meta, "form"));
-    const json_t *shape = json_object_get(meta, "shape");
+    const json_t *dims = json_object_get(meta, "dims");
 
-    if (!name || !name[0] || strlen(name) >= sizeof q->name) return bad(q, e, "no name, or one over 255 bytes");
+    if (!name || !name[0] || strlen(name) >= sizeof q->name) return bad(r, e, "no name, or one over 255 bytes");
     strcpy(q->name, name);
-    if (role && strlen(role) >= sizeof q->role) return bad(q, e, "role is over 15 bytes");
+    if (role && strlen(role) >= sizeof q->role) return bad(r, e, "role is over 15 bytes");
     strcpy(q->role, role ? role : "");
     q->layer = -1;
     if (json_object_get(meta, "layer") && get_int(meta, "layer", -1, INT32_MAX, &q->layer))
-        return bad(q, e, "layer is no number");
-    q->out = (int)json_integer_value(json_array_get(shape, 0));
-    q->in = (int)json_integer_value(json_array_get(shape, 1));
-    if (json_array_size(shape) != 2 || json_integer_value(json_array_get(shape, 0)) != q->out ||
-        json_integer_value(json_array_get(shape, 1)) != q->in || q->out < 1 || q->in < 1)
-        return bad(q, e, "shape is not [out, in]");
+        return bad(r, e, "layer is no number");
+    q->out = (int)json_integer_value(json_array_get(dims, 0));
+    q->in = (int)json_integer_value(json_array_get(dims, 1));
+    if (json_array_size(dims) != 2 || json_integer_value(json_array_get(dims, 0)) != q->out ||
+        json_integer_value(json_array_get(dims, 1)) != q->in || q->out < 1 || q->in < 1)
+        return bad(r, e, "its dims are not [out, in]");
     if (form && !strcmp(form, "plain")) {
         q->form = QF_PLAIN;
     } else if (form && !strcmp(form, "uniform")) {
         q->form = QF_UNIFORM;
-        if (get_int(meta, "bits", 2, 8, &q->bits)) return bad(q, e, "bits is not in 2..8");
-        if (get_int(meta, "group", 0, INT32_MAX, &q->group)) return bad(q, e, "group is not 0 or more");
-        if (!json_is_boolean(json_object_get(meta, "sym"))) return bad(q, e, "sym is missing");
+        if (get_int(meta, "bits", 2, 8, &q->bits)) return bad(r, e, "bits is not in 2..8");
+        if (get_int(meta, "group", 0, INT32_MAX, &q->group)) return bad(r, e, "group is not 0 or more");
+        if (!json_is_boolean(json_object_get(meta, "sym"))) return bad(r, e, "sym is missing");
         q->sym = json_is_true(json_object_get(meta, "sym"));
         q->n_groups = qtensor_groups(q->in, q->group);
     } else {
-        return err_set(e, NT_EXIT_DATA, "quantized tensor %s: form '%s' is not known here", name, form ? form : "");
+        return stream_err(r, e, "the form '%.40s' is not known here", form ? form : "");
     }
     if (json_is_object(json_object_get(meta, "info"))) q->info = json_deep_copy(json_object_get(meta, "info"));
     return 0;
@@ -312,7 +312,7 @@ static int read_floats(struct stream_reader *r, struct record *rec, struct qtens
     *dst = MEM_NEW(float, n);
     dtype_to_f32(*dst, rec->t.dtype, rec->t.data, n);
     mem_free(rec->t.data);
-    return f32_first_nonfinite(*dst, n) < n ? bad(q, e, "a scale or minimum is not finite") : 0;
+    return f32_first_nonfinite(*dst, n) < n ? bad(r, e, "a scale or minimum is not finite") : 0;
 }
 
 static int read_packed(struct stream_reader *r, struct record *rec, struct qtensor *q, uint64_t n, uint8_t **dst,
@@ -330,7 +330,7 @@ static int read_part(struct stream_reader *r, struct record *rec, enum part p, s
     if (p == PART_DATA) {
         if (rec->t.rank != 2 || rec->t.shape[0] != (uint64_t)q->out || rec->t.shape[1] != (uint64_t)q->in ||
             !dtype_is_float(rec->t.dtype))
-            return bad(q, e, "plain data has the wrong shape or type");
+            return bad(r, e, "plain data has the wrong shape or type");
         if (stream_payload(r, rec, NULL, e)) return -1;
         q->plain = rec->t;
         return 0;
@@ -338,11 +338,11 @@ static int read_part(struct stream_reader *r, struct record *rec, enum part p, s
     if (p == PART_SCALE) {
         q->scale_dtype = rec->t.dtype;
         if (rec->t.dtype != DT_F16 && rec->t.dtype != DT_F32 && rec->t.dtype != DT_BF16)
-            return bad(q, e, "scales are not F16, F32 or BF16");
+            return bad(r, e, "scales are not F16, F32 or BF16");
     }
     struct tensor want = part_tensor(q, p);
     if (!same_shape(&want, &rec->t))
-        return err_set(e, NT_EXIT_DATA, "quantized tensor %s: part %s has the wrong type or shape", q->name, part_name[p]);
+        return stream_err(r, e, "part %s has the wrong type or shape", part_name[p]);
     switch (p) {
     case PART_CODES: return read_packed(r, rec, q, (uint64_t)q->out * q->in, &q->codes, e);
     case PART_ZERO: return read_packed(r, rec, q, (uint64_t)q->out * q->n_groups, &q->zero, e);
@@ -353,40 +353,41 @@ static int read_part(struct stream_reader *r, struct record *rec, enum part p, s
     if (stream_payload(r, rec, NULL, e)) return -1;
     q->gidx = rec->t.data;
     for (int i = 0; i < q->in; i++)
-        if (q->gidx[i] < 0 || q->gidx[i] >= q->n_groups) return bad(q, e, "a group index is out of range");
+        if (q->gidx[i] < 0 || q->gidx[i] >= q->n_groups) return bad(r, e, "a group index is out of range");
     return 0;
 }
 
 /* Which parts a valid tensor has; bit p of `parts`. */
-static int check_parts(const struct qtensor *q, unsigned parts, struct err *e)
+static int check_parts(struct stream_reader *r, const struct qtensor *q, unsigned parts, struct err *e)
 {
     unsigned need = q->form == QF_PLAIN ? 1u << PART_DATA : 1u << PART_CODES | 1u << PART_SCALE;
     unsigned may = q->form == QF_PLAIN ? 0 : 1u << PART_GIDX;
     if (q->form == QF_UNIFORM && !q->sym) {
         if (!(parts & 1u << PART_ZERO) == !(parts & 1u << PART_MINIMUM))
-            return bad(q, e, "an asymmetric tensor needs either zeros or minima");
+            return bad(r, e, "an asymmetric tensor needs either zeros or minima");
         may |= 1u << PART_ZERO | 1u << PART_MINIMUM;
     }
-    if ((parts & need) != need || (parts & ~(need | may))) return bad(q, e, "parts do not fit its form");
+    if ((parts & need) != need || (parts & ~(need | may))) return bad(r, e, "parts do not fit its form");
     return 0;
 }
 
-static int list_parts(const json_t *list, const struct qtensor *q, enum part order[PART_COUNT], int *n, struct err *e)
+static int list_parts(struct stream_reader *r, const json_t *list, const struct qtensor *q, enum part order[PART_COUNT], int *n,
+                      struct err *e)
 {
     unsigned seen = 0;
     int last = -1; /* scales come before minima: their type is the minima's type */
     *n = 0;
-    if (json_array_size(list) > PART_COUNT) return bad(q, e, "too many parts");
+    if (json_array_size(list) > PART_COUNT) return bad(r, e, "too many parts");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *s = json_string_value(json_array_get(list, i));
         int p = 0;
         while (p < PART_COUNT && (!s || strcmp(s, part_name[p]))) p++;
-        if (p == PART_COUNT || p <= last) return bad(q, e, "an unknown, repeated or misplaced part");
+        if (p == PART_COUNT || p <= last) return bad(r, e, "an unknown, repeated or misplaced part");
         seen |= 1u << p;
         order[(*n)++] = (enum part)p;
         last = p;
     }
-    return check_parts(q, seen, e);
+    return check_parts(r, q, seen, e);
 }
 
 int qtensor_read(struct stream_reader *r, struct record *rec, struct qtensor *q, struct err *e)
@@ -394,14 +395,15 @@ int qtensor_read(struct stream_reader *r, struct record *rec, struct qtensor *q,
     enum part order[PART_COUNT];
     int n;
     memset(q, 0, sizeof *q);
-    if (read_meta(rec->meta, q, e) || list_parts(json_object_get(rec->meta, "parts"), q, order, &n, e)) goto fail;
+    if (read_meta(r, rec->meta, q, e) || list_parts(r, json_object_get(rec->meta, "parts"), q, order, &n, e)) goto fail;
     for (int i = 0; i < n; i++) {
         int got = stream_next(r, rec, e);
         if (got < 0) goto fail;
         const char *part = got ? json_string_value(json_object_get(rec->meta, "part")) : NULL;
         if (!got || strcmp(rec->kind, "QPart") || strcmp(rec->name, q->name) || !part ||
             strcmp(part, part_name[order[i]]) || !rec->has_payload) {
-            err_set(e, NT_EXIT_DATA, "quantized tensor %s: part %s is missing", q->name, part_name[order[i]]);
+            if (got) stream_err(r, e, "part %s of %s is missing here", part_name[order[i]], q->name);
+            else err_set(e, NT_EXIT_DATA, "%s: part %s of %s is missing", stream_name(r), part_name[order[i]], q->name);
             goto fail;
         }
         if (read_part(r, rec, order[i], q, e)) goto fail;

@@ -43,7 +43,7 @@ void qtensor_dequant(const struct qtensor *q, float *w /* [out, in] */);
 uint64_t qtensor_stored_bytes(const struct qtensor *q);
 double qtensor_bits(const struct qtensor *q); /* 8 * stored / (out*in) */
 
-/* One record "QTensor" (meta: name, layer, role, form, bits, group, sym, shape, info, parts) followed by one record
+/* One record "QTensor" (meta: name, layer, role, form, dims [out, in], bits, group, sym, info, parts) followed by one record
  * "QPart" (meta: name, part) for each part, in the order of `parts`:
  *   codes U8 [packed]   scale F16|F32|BF16 [out, n_groups]   zero U8 [packed]   minimum as scale   gidx I32 [in]
  *   data: a plain tensor, any float dtype [out, in] */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Packing against bit-by-bit loops, sizes as stored, dequantization. */
+ * Packing against bit-by-bit loops, sizes as stored, dequantization, the records in a stream and damaged ones. */
 #include "common/qtensor.h"
+#include <unistd.h>
 #include "common/mem.h"
 #include "common/rng.h"
 #include "tests/check.h"
@@ -94,11 +95,183 @@ static void test_plain(void)
     qtensor_clear(&q);
 }
 
+/* ---- in a stream ---- */
+
+static char path[] = "/tmp/nt-test-qtensor-XXXXXX";
+
+static struct stream_writer *create(void)
+{
+    struct err e = {0};
+    json_t *header = json_pack("{s:s}", "kind", "qweights");
+    struct outfile *f = outfile_open(path, &e);
+    struct stream_writer *w = f ? stream_create(f, header, &e) : NULL;
+    json_decref(header);
+    if (!w) printf("# %s\n", e.text);
+    return w;
+}
+
+static void fill(struct qtensor *q, int out, int in, int bits, int group, int kind, enum dtype scale)
+{
+    strcpy(q->name, "model.layers.3.mlp.up_proj.weight");
+    strcpy(q->role, "up");
+    q->layer = 3;
+    qtensor_init_uniform(q, out, in, bits, group, kind == 0, scale);
+    for (int i = 0; i < out * in; i++) q->codes[i] = (uint8_t)(rng_u32(8, 1, (uint64_t)i) & ((1u << bits) - 1));
+    for (int i = 0; i < out * q->n_groups; i++) {
+        q->scale[i] = -0.5f + 0.125f * (float)(i % 16);
+        if (q->zero) q->zero[i] = (uint8_t)(rng_u32(8, 2, (uint64_t)i) & ((1u << bits) - 1));
+    }
+    if (kind == 2) {
+        mem_free(q->zero);
+        q->zero = NULL;
+        q->minimum = MEM_NEW(float, out * q->n_groups);
+        for (int i = 0; i < out * q->n_groups; i++) q->minimum[i] = (float)-i;
+    }
+    if (kind == 3) {
+        q->gidx = MEM_NEW(int32_t, in);
+        for (int i = 0; i < in; i++) q->gidx[i] = i % q->n_groups;
+    }
+    json_decref(q->info);
+    q->info = json_pack("{s:s}", "method", "test");
+}
+
+static int same_bytes(const void *a, const void *b, size_t n)
+{
+    return !a == !b && (!a || !memcmp(a, b, n));
+}
+
+static int same(const struct qtensor *a, const struct qtensor *b)
+{
+    size_t n = (size_t)a->out * a->in, g = (size_t)a->out * a->n_groups;
+    return !strcmp(a->name, b->name) && !strcmp(a->role, b->role) && a->layer == b->layer && a->form == b->form &&
+           a->out == b->out && a->in == b->in && a->bits == b->bits && a->group == b->group && a->sym == b->sym &&
+           a->n_groups == b->n_groups && a->scale_dtype == b->scale_dtype && json_equal(a->info, b->info) &&
+           same_bytes(a->codes, b->codes, n) && same_bytes(a->scale, b->scale, 4 * g) && same_bytes(a->zero, b->zero, g) &&
+           same_bytes(a->minimum, b->minimum, 4 * g) && same_bytes(a->gidx, b->gidx, 4 * (size_t)a->in) &&
+           qtensor_stored_bytes(a) == qtensor_stored_bytes(b);
+}
+
+static void test_stream(void)
+{
+    static const struct { int out, in, bits, group, kind; enum dtype scale; } shape[] = {
+        {4, 64, 4, 32, 0, DT_F16}, {7, 75, 3, 20, 1, DT_F32}, {5, 33, 5, 0, 2, DT_BF16}, {3, 50, 8, 16, 3, DT_F16},
+        {1, 1, 2, 128, 1, DT_F16}};
+    enum { N = sizeof shape / sizeof shape[0] };
+    struct qtensor q[N + 1] = {{.layer = 0}}, got;
+    struct err e = {0};
+    struct record rec;
+    struct stream_writer *w = create();
+    float plain[6] = {1, 2, 3, 4, 5, 6.5f};
+    int ok = w != NULL;
+
+    for (int i = 0; ok && i < N; i++) {
+        fill(&q[i], shape[i].out, shape[i].in, shape[i].bits, shape[i].group, shape[i].kind, shape[i].scale);
+        ok = !qtensor_write(w, &q[i], &e);
+    }
+    strcpy(q[N].name, "head");
+    q[N].layer = -1;
+    qtensor_init_plain(&q[N], 2, 3, plain);
+    ok = ok && !qtensor_write(w, &q[N], &e) && !stream_finish(w, NULL, &e);
+    CHECK(ok, "tensors of all kinds are written%s%s", e.code ? ": " : "", e.text);
+
+    struct stream_reader *r = stream_open(path, "qweights", &e);
+    for (int i = 0; i <= N; i++) {
+        ok = r && stream_next(r, &rec, &e) == 1 && !strcmp(rec.kind, "QTensor") && !qtensor_read(r, &rec, &got, &e);
+        if (i < N) CHECK(ok && same(&q[i], &got), "tensor %d comes back as it was%s%s", i, e.code ? ": " : "", e.text);
+        else CHECK(ok && got.form == QF_PLAIN && got.layer == -1 && !memcmp(got.plain.data, q[i].plain.data, 12), "plain too");
+        if (ok) qtensor_clear(&got);
+    }
+    CHECK(r && stream_next(r, &rec, &e) == 0, "and nothing is left");
+    stream_close(r);
+    for (int i = 0; i <= N; i++) qtensor_clear(&q[i]);
+}
+
+/* ---- damaged records ---- */
+
+struct damage { const char *what, *key, *value /* JSON of the key in the QTensor's meta */, *why; };
+
+static int part(struct stream_writer *w, const char *name, const char *what, enum dtype dt, int rank, uint64_t a, uint64_t b,
+                const void *data, struct err *e)
+{
+    json_t *meta = json_pack("{s:s, s:s}", "name", name, "part", what);
+    struct tensor t = {.dtype = dt, .rank = rank, .shape = {a, b}, .data = (void *)(uintptr_t)data};
+    int rc = tensor_nbytes(dt, rank, t.shape, &t.nbytes, e) || stream_write(w, "QPart", meta, &t, e);
+    json_decref(meta);
+    return rc;
+}
+
+/* A [2, 8] tensor, 4 bits, groups of 4, with one thing wrong; returns what reading it said. */
+static int read_damaged(const struct damage *d, float scale, int codes, const char *second, struct err *e)
+{
+    static const uint8_t bytes[16];
+    float scales[4] = {scale, 1, 1, 1};
+    struct record rec;
+    struct qtensor q;
+    struct stream_writer *w = create();
+    json_t *meta = json_pack("{s:s, s:i, s:s, s:[i,i], s:s, s:i, s:i, s:b, s:[s,s,s]}", "name", "t", "layer", 0, "role", "q",
+                             "dims", 2, 8, "form", "uniform", "bits", 4, "group", 4, "sym", 0, "parts", "codes", "scale", "zero");
+    if (d->key) {
+        if (d->value) json_object_set_new(meta, d->key, json_loads(d->value, JSON_DECODE_ANY, NULL));
+        else json_object_del(meta, d->key);
+    }
+    int ok = w && !stream_write(w, "QTensor", meta, NULL, e) && !part(w, "t", "codes", DT_U8, 1, (uint64_t)codes, 0, bytes, e) &&
+             !part(w, "t", second, DT_F32, 2, 2, 2, scales, e) && !part(w, "t", "zero", DT_U8, 1, 2, 0, bytes, e) &&
+             !stream_finish(w, NULL, e);
+    json_decref(meta);
+    struct stream_reader *r = ok ? stream_open(path, "qweights", e) : NULL;
+    ok = r && stream_next(r, &rec, e) == 1 && !qtensor_read(r, &rec, &q, e);
+    if (ok) qtensor_clear(&q);
+    stream_close(r);
+    return ok ? 0 : -1;
+}
+
+static void test_damage(void)
+{
+    static const struct damage d[] = {
+        {"no name", "name", NULL, "no name"}, {"layer -7", "layer", "-7", "no number"},
+        {"a layer that is text", "layer", "\"1\"", "no number"}, {"no dims", "dims", NULL, "dims"},
+        {"three dimensions", "dims", "[2,2,4]", "dims"}, {"a negative dimension", "dims", "[2,-8]", "dims"},
+        {"a dimension over 2^31", "dims", "[2,8589934600]", "dims"}, {"other dims", "dims", "[2,9]", "part codes"},
+        {"an unknown form", "form", "\"trellis\"", "trellis"}, {"1 bit", "bits", "1", "2..8"}, {"9 bits", "bits", "9", "2..8"},
+        {"5 bits", "bits", "5", "part codes"}, {"no group", "group", NULL, "group is not"},
+        {"another group", "group", "8", "part scale"}, {"no sym", "sym", NULL, "sym"},
+        {"zeros of a symmetric tensor", "sym", "true", "do not fit"}, {"no parts", "parts", "[]", "needs either"},
+        {"no zeros", "parts", "[\"codes\",\"scale\"]", "needs either"},
+        {"a part twice", "parts", "[\"codes\",\"codes\",\"scale\"]", "repeated"},
+        {"an unknown part", "parts", "[\"codes\",\"scale\",\"x\"]", "unknown"},
+        {"parts out of order", "parts", "[\"codes\",\"zero\",\"scale\"]", "misplaced"},
+        {"a part that never comes", "parts", "[\"codes\",\"scale\",\"zero\",\"gidx\"]", "gidx of t is missing"},
+        {"a role over 15 bytes", "role", "\"0123456789abcdef\"", "role"},
+        {"a plain form with codes", "form", "\"plain\"", "do not fit"}};
+    struct damage none = {"", NULL, NULL, NULL};
+    struct err e = {0};
+    CHECK(!read_damaged(&none, 1, 8, "scale", &e), "the undamaged tensor is read %s", e.text);
+    for (size_t i = 0; i < sizeof d / sizeof d[0]; i++) {
+        memset(&e, 0, sizeof e);
+        int rc = read_damaged(&d[i], 1, 8, "scale", &e);
+        CHECK(rc == -1 && e.code == NT_EXIT_DATA && strstr(e.text, path) && strstr(e.text, d[i].why), "%s: %s", d[i].what, e.text);
+    }
+    memset(&e, 0, sizeof e);
+    int rc = read_damaged(&none, INFINITY, 8, "scale", &e);
+    CHECK(rc == -1 && e.code == NT_EXIT_DATA && strstr(e.text, "finite"), "an infinite scale: %s", e.text);
+    memset(&e, 0, sizeof e);
+    rc = read_damaged(&none, 1, 7, "scale", &e);
+    CHECK(rc == -1 && e.code == NT_EXIT_DATA && strstr(e.text, "codes"), "codes of the wrong size: %s", e.text);
+    memset(&e, 0, sizeof e);
+    rc = read_damaged(&none, 1, 8, "minimum", &e);
+    CHECK(rc == -1 && e.code == NT_EXIT_DATA && strstr(e.text, "missing"), "another part in its place: %s", e.text);
+}
+
 int main(void)
 {
+    int fd = mkstemp(path);
+    if (fd >= 0) close(fd);
     test_pack();
     test_sizes();
     test_dequant();
     test_plain();
+    test_stream();
+    test_damage();
+    unlink(path);
     return check_done();
 }
