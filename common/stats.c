@@ -12,6 +12,7 @@
 
 /* Wider inputs than this are taken for damage: X'X alone would be 256 GiB. */
 #define MAX_DIM (1 << 18)
+#define MAX_ROWS (1 << 24)
 #define RECORD_OVERHEAD 640 /* head, meta, tail and padding of one record, roughly */
 
 static const struct {
@@ -46,7 +47,7 @@ static int want_word(const char *word, size_t len, struct stats_want *w, struct 
         if (counted) {
             char *end;
             long v = strtol(word + n + 1, &end, 10);
-            if (end != word + len || v < 1 || v > 1 << 24 || word[n + 1] == '+')
+            if (end != word + len || v < 1 || v > MAX_ROWS || word[n + 1] == '+')
                 return err_set(e, NT_EXIT_USAGE, "'%.*s' is no number of rows from 1 to 16777216", (int)len,
                                word);
             w->rows = (int)v;
@@ -198,12 +199,6 @@ int stats_write_target(struct stream_writer *w, int layer, const double *target,
 
 /* ---- reading ---- */
 
-static int bad_record(struct stream_reader *r, const struct record *rec, const char *why, struct err *e)
-{
-    return err_set(e, NT_EXIT_DATA, "%s: record '%.80s' (%.20s): %s", stream_name(r), rec->name, rec->kind,
-                   why);
-}
-
 static int read_site(struct stream_reader *r, const struct record *rec, struct site_stats st[SITE_COUNT],
                      struct site_stats **out, struct err *e)
 {
@@ -212,18 +207,18 @@ static int read_site(struct stream_reader *r, const struct record *rec, struct s
     json_int_t count = json_integer_value(json_object_get(rec->meta, "count"));
     int t = 0;
     while (site && t < SITE_COUNT && strcmp(site, site_name((enum site)t)) != 0) t++;
-    if (!site || t == SITE_COUNT) return bad_record(r, rec, "its site is missing or unknown", e);
-    if (dim < 1 || dim > MAX_DIM) return bad_record(r, rec, "its dim is missing or absurd", e);
-    if (count < 1) return bad_record(r, rec, "its count of rows is missing or not positive", e);
+    if (!site || t == SITE_COUNT) return stream_err(r, e, "its site is missing or unknown");
+    if (dim < 1 || dim > MAX_DIM) return stream_err(r, e, "its dim is missing or absurd");
+    if (count < 1) return stream_err(r, e, "its count of rows is missing or not positive");
     struct site_stats *s = &st[t];
     if (!s->dim) {
         s->site = (enum site)t;
         s->dim = (int)dim;
         s->count = (uint64_t)count;
     }
-    if (s->dim != dim) return bad_record(r, rec, "its dim differs from that of the site's other records", e);
+    if (s->dim != dim) return stream_err(r, e, "its dim differs from that of the site's other records");
     if (s->count != (uint64_t)count)
-        return bad_record(r, rec, "its count differs from that of the site's other records", e);
+        return stream_err(r, e, "its count differs from that of the site's other records");
     *out = s;
     return 0;
 }
@@ -241,9 +236,9 @@ static int read_hessian(struct stream_reader *r, struct record *rec, struct site
 {
     size_t d = (size_t)s->dim, n = d * (d + 1) / 2, have = 0, cap = 0,
            piece = STREAM_SEGMENT_MAX / sizeof(float);
-    if (s->hessian) return bad_record(r, rec, "there is a second one for this site", e);
+    if (s->hessian) return stream_err(r, e, "there is a second one for this site");
     if (rec->t.dtype != DT_F32 || rec->t.rank != 1 || rec->t.shape[0] != n)
-        return bad_record(r, rec, "it is not F32 [dim(dim+1)/2]", e);
+        return stream_err(r, e, "it is not F32 [dim(dim+1)/2]");
     if (mem_limit() && d * d * sizeof(float) > mem_limit())
         return err_set(e, NT_EXIT_REFUSED,
                        "%s: record '%.80s' needs %zu bytes of memory, more than --max-mem", stream_name(r),
@@ -254,11 +249,11 @@ static int read_hessian(struct stream_reader *r, struct record *rec, struct site
         s->hessian = mem_grow(s->hessian, &cap, have + want, sizeof(float));
         int64_t got = stream_payload_some(r, s->hessian + have, want * sizeof(float), e);
         if (got < 0) return -1;
-        if (got == 0 || got % (int64_t)sizeof(float)) return bad_record(r, rec, "its payload is short", e);
+        if (got == 0 || got % (int64_t)sizeof(float)) return stream_err(r, e, "its payload is short");
         have += (size_t)got / sizeof(float);
     }
     size_t bad = f32_first_nonfinite(s->hessian, n);
-    if (bad < n) return bad_record(r, rec, "it holds a value that is not finite", e);
+    if (bad < n) return stream_err(r, e, "it holds a value that is not finite");
     s->hessian = mem_grow(s->hessian, &cap, d * d, sizeof(float));
     unpack_triangle(s->hessian, d);
     return 0;
@@ -267,29 +262,29 @@ static int read_hessian(struct stream_reader *r, struct record *rec, struct site
 static int read_sums(struct stream_reader *r, struct record *rec, struct site_stats *s, struct err *e)
 {
     size_t d = (size_t)s->dim;
-    if (s->sums) return bad_record(r, rec, "there is a second one for this site", e);
+    if (s->sums) return stream_err(r, e, "there is a second one for this site");
     if (rec->t.dtype != DT_F64 || rec->t.rank != 2 || rec->t.shape[0] != STATS_SUMS_ROWS ||
         rec->t.shape[1] != d)
-        return bad_record(r, rec, "it is not F64 [5, dim]", e);
+        return stream_err(r, e, "it is not F64 [5, dim]");
     if (stream_payload(r, rec, NULL, e) < 0) return -1;
     s->sums = rec->t.data;
     if (f64_first_nonfinite(s->sums, STATS_SUMS_ROWS * d) < STATS_SUMS_ROWS * d)
-        return bad_record(r, rec, "it holds a value that is not finite", e);
+        return stream_err(r, e, "it holds a value that is not finite");
     return 0;
 }
 
 static int read_f32(struct stream_reader *r, struct record *rec, struct site_stats *s, float **dst, int rank,
                     struct err *e)
 {
-    if (*dst) return bad_record(r, rec, "there is a second one for this site", e);
+    if (*dst) return stream_err(r, e, "there is a second one for this site");
     if (rec->t.dtype != DT_F32 || rec->t.rank != rank || rec->t.shape[rank - 1] != (uint64_t)s->dim ||
-        (rank == 2 && (rec->t.shape[0] < 1 || rec->t.shape[0] > s->count)))
-        return bad_record(r, rec, rank == 1 ? "it is not F32 [dim]" : "it is not F32 [1 to count, dim]", e);
+        (rank == 2 && (rec->t.shape[0] < 1 || rec->t.shape[0] > s->count || rec->t.shape[0] > MAX_ROWS)))
+        return stream_err(r, e, rank == 1 ? "it is not F32 [dim]" : "it is not F32 [1 to count, dim]");
     if (stream_payload(r, rec, NULL, e) < 0) return -1;
     *dst = rec->t.data;
     if (rank == 2) s->n_rows = (int)rec->t.shape[0];
     size_t n = rec->t.nbytes / sizeof(float);
-    if (f32_first_nonfinite(*dst, n) < n) return bad_record(r, rec, "it holds a value that is not finite", e);
+    if (f32_first_nonfinite(*dst, n) < n) return stream_err(r, e, "it holds a value that is not finite");
     return 0;
 }
 
@@ -300,10 +295,8 @@ static int read_record(struct stream_reader *r, struct record *rec, struct site_
     int bit = 0;
     for (int i = 0; i < N_KINDS; i++)
         if (!strcmp(rec->kind, stat_kinds[i].name)) bit = (int)stat_kinds[i].bit;
-    if (!bit && rec->kind[0] >= 'A' && rec->kind[0] <= 'Z')
-        return bad_record(r, rec, "records of this kind must be understood and are not known here", e);
-    if (!bit || bit == STATS_TARGETS) return 0;
-    if (!rec->has_payload) return bad_record(r, rec, "it has no payload", e);
+    if (!bit || bit == STATS_TARGETS) return stream_unknown(r, rec, e); /* targets lie in "target" records */
+    if (!rec->has_payload) return stream_err(r, e, "it has no payload");
     if (read_site(r, rec, st, &s, e) < 0) return -1;
     switch (bit) {
     case STATS_HESSIAN:
@@ -328,9 +321,8 @@ static int read_layer(struct stream_reader *r, int *layer, struct site_stats st[
             return err_set(e, NT_EXIT_DATA, "%s: the stream ends within layer %lld", stream_name(r),
                            (long long)here);
         if (rc == 0) return 0;
-        if (rec.layer < 0 || rec.layer > INT32_MAX) return bad_record(r, &rec, "it names no layer", e);
-        if (here >= 0 && rec.layer != here)
-            return bad_record(r, &rec, "the layer before it is not closed", e);
+        if (rec.layer < 0 || rec.layer > INT32_MAX) return stream_err(r, e, "it names no layer");
+        if (here >= 0 && rec.layer != here) return stream_err(r, e, "the layer before it is not closed");
         here = rec.layer;
         if (!strcmp(rec.kind, "LayerEnd")) {
             *layer = (int)here;

@@ -29,11 +29,11 @@ def make_model():
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.copy_(1 + 0.3 * torch.randn_like(p) if "norm" in name else 0.25 * torch.randn_like(p))
-    model = model.to(torch.bfloat16)
-    model.save_pretrained("tiny")
+    model.to(torch.bfloat16).save_pretrained("tiny")
     if os.path.exists("tiny/generation_config.json"):
         os.remove("tiny/generation_config.json")
-    return model.double().eval()
+    # loaded anew: casting would have left the rotary frequencies in bf16
+    return LlamaForCausalLM.from_pretrained("tiny", dtype=torch.float64, attn_implementation="eager").eval()
 
 
 def statistics(x):

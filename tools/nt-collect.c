@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * nt-collect: tokens -> stats. Runs the float model over the training sequences, layer by layer, and writes
+ * what the input of every linear looked like. */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/collect.h"
+#include "common/outfile.h"
+#include "common/tool.h"
+
+static struct tool tool;
+static const char *tokens_path, *want = "hessian,sums,absmax", *shard = "0/1", *imatrix_path;
+
+static const struct opt options[] = {
+    {0, "tokens", OPT_STR, &tokens_path, "FILE", "the tokens stream, instead of the operand or stdin"},
+    {0, "want", OPT_STR, &want, "LIST",
+     "of hessian,sums,absmax,rows:N,targets; nt-quant -q NAME --needs prints it"},
+    {0, "shard", OPT_STR, &shard, "I/N", "only run I (from 0) of the training sequences cut into N runs"},
+    {0, "imatrix", OPT_STR, &imatrix_path, "FILE", "also write llama.cpp's importance matrix (GGUF)"},
+    {0, NULL, OPT_FLAG, NULL, NULL, NULL},
+};
+
+static void parse_options(struct collect_opts *o, int argc, char **argv)
+{
+    struct err e = {0};
+    tool_start(&tool, "nt-collect", "[TOKENS.nts]",
+               "statistics of every linear's input, from the float model", options, argc, argv);
+    if (!tool.model) die_usage("-m MODEL is missing");
+    if (tool.argc > 1 || (tool.argc == 1 && tokens_path)) die_usage("more than one tokens stream is given");
+    if (tool.argc == 1) tokens_path = tool.argv[0];
+    if (!tokens_path) tokens_path = "-";
+    if (stats_want_parse(want, &o->want, &e) < 0 || collect_shard_parse(shard, o, &e) < 0) die(&e);
+    o->seed = (uint64_t)tool.seed;
+}
+
+/* --layers A:B within the model. */
+static void choose_layers(struct collect_opts *o, const struct model *m)
+{
+    int64_t a = tool.layers[0], b = tool.layers[1] < m->c.n_layers ? tool.layers[1] : m->c.n_layers;
+    if (a < 0 || a >= b)
+        die_usage("--layers %lld:%lld holds none of the model's %d layers", (long long)a,
+                  (long long)tool.layers[1], m->c.n_layers);
+    o->layers[0] = (int)a;
+    o->layers[1] = (int)b;
+}
+
+/* A file that takes disk space, unlike stdout, a FIFO or a device. */
+static const char *regular_output(void)
+{
+    struct stat st;
+    if (!strcmp(tool.out, "-") || (stat(tool.out, &st) == 0 && !S_ISREG(st.st_mode))) return NULL;
+    return tool.out;
+}
+
+static void predict(const struct model *m, const struct tokens *t, const struct collect_opts *o)
+{
+    struct err e = {0};
+    int first, n;
+    uint64_t mem, disk;
+    if (t->T > m->c.max_pos) {
+        err_set(&e, NT_EXIT_DATA, "%s: sequences of %d tokens, but the model has %d positions", tokens_path,
+                t->T, m->c.max_pos);
+        die(&e);
+    }
+    if (collect_range(t, o, &first, &n, &e) < 0) die(&e);
+    collect_predict(m, t, o, n, &mem, &disk);
+    tool_predict(mem, disk, regular_output());
+    note("%d training sequences of %d tokens (%d held out)", n, t->T, t->n_holdout);
+}
+
+int main(int argc, char **argv)
+{
+    struct err e = {0};
+    struct collect_opts o = {.n_shards = 1};
+    struct tokens t;
+    struct imatrix *im = NULL;
+
+    parse_options(&o, argc, argv);
+    struct backend *be = tool_backend(&tool);
+    struct model *m = model_open(tool.model, be, &e);
+    if (!m || tokens_read(tokens_path, m->c.vocab, &t, &e) < 0) die(&e);
+    choose_layers(&o, m);
+    predict(m, &t, &o);
+
+    struct outfile *out = outfile_open(tool.out, &e);
+    if (!out) die(&e);
+    json_t *header = collect_header(m, &t, &o);
+    struct stream_writer *w = stream_create(out, header, &e);
+    json_decref(header);
+    if (!w) die(&e);
+    if (imatrix_path) im = imatrix_alloc(t.hash, (uint32_t)(t.n - t.n_holdout), (uint32_t)t.T);
+    int rc = collect_run(m, &t, &o, w, im, &e);
+    if (rc == 0 && im) rc = imatrix_write(im, imatrix_path, &e);
+    if (rc < 0)
+        stream_abort(w, &e);
+    else
+        rc = stream_finish(w, NULL, &e);
+
+    imatrix_free(im);
+    tokens_clear(&t);
+    model_close(m);
+    backend_close(be);
+    if (rc < 0 && e.code == NT_EXIT_TERM) tool_exit_signal();
+    if (rc < 0) die(&e);
+    tool_finish(0);
+}
