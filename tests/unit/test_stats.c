@@ -187,7 +187,7 @@ static void test_refusals(void)
     CHECK(reads("absmax", meta("o", 4, 9), DT_F32, 1, 4, 0, 1, 0, "within layer 2"), "no LayerEnd");
     CHECK(reads("future", meta("o", 4, 9), DT_F32, 1, 4, 0, 1, 1, NULL),
           "unknown lower-case kind is passed over");
-    CHECK(reads("Future", meta("o", 4, 9), DT_F32, 1, 4, 0, 1, 1, "must be understood"),
+    CHECK(reads("Future", meta("o", 4, 9), DT_F32, 1, 4, 0, 1, 1, "must know"),
           "unknown upper-case kind");
     json_t *m = meta("o", 4, 9);
     json_object_del(m, "layer");
