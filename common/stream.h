@@ -41,6 +41,9 @@ int stream_layer_end(struct stream_writer *w, int layer, struct err *e) NT_MUST_
  * as "model", never a path; hash_key "sha256" or "xxh3"). The stage's own history entry is added by itself. */
 struct stream_reader;
 void stream_note_input(struct stream_writer *w, const struct stream_reader *r);
+/* The same in two steps, for an input whose reader is closed by then: {input, history}, new reference. */
+json_t *stream_provenance(const struct stream_reader *r);
+void stream_note_provenance(struct stream_writer *w, const json_t *provenance);
 void stream_note_file(struct stream_writer *w, const char *name, const char *hash_key, const char *hash, uint64_t bytes);
 
 /* Trailer with status ok, end ext, commit of the file. `extra` (borrowed, may be NULL): verdict and other keys.

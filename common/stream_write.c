@@ -258,10 +258,22 @@ static void append_once(json_t *list, json_t *entry)
 
 void stream_note_input(struct stream_writer *w, const struct stream_reader *r)
 {
+    json_t *p = stream_provenance(r);
+    stream_note_provenance(w, p);
+    json_decref(p);
+}
+
+json_t *stream_provenance(const struct stream_reader *r)
+{
+    return json_pack("{s:o, s:O}", "input", stream_identity(r), "history", stream_history(r));
+}
+
+void stream_note_provenance(struct stream_writer *w, const json_t *provenance)
+{
     size_t i;
     json_t *v;
-    json_array_append_new(w->inputs, stream_identity(r));
-    json_array_foreach(stream_history(r), i, v) append_once(w->history, v);
+    json_array_append(w->inputs, json_object_get(provenance, "input"));
+    json_array_foreach(json_object_get(provenance, "history"), i, v) append_once(w->history, v);
 }
 
 void stream_note_file(struct stream_writer *w, const char *name, const char *hash_key, const char *hash, uint64_t bytes)

@@ -59,6 +59,7 @@ int tokens_read(const char *path, int vocab, struct tokens *t, struct err *e)
     if (!k) {
         memcpy(t->hash, stream_hash(r), sizeof t->hash);
         t->header = json_deep_copy(stream_header(r));
+        t->provenance = stream_provenance(r);
     }
     stream_close(r);
     if (k) tokens_clear(t);
@@ -69,5 +70,6 @@ void tokens_clear(struct tokens *t)
 {
     mem_free(t->ids);
     json_decref(t->header);
+    json_decref(t->provenance);
     memset(t, 0, sizeof *t);
 }

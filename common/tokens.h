@@ -12,6 +12,7 @@ struct tokens {
     int32_t *ids;         /* [n, T] */
     char hash[17];        /* stream_hash: identity carried by acts, stats, qweights (meta/header "tokens") */
     json_t *header;       /* owned copy */
+    json_t *provenance;   /* for stream_note_provenance; owned */
 };
 /* Reads a whole tokens stream; checks equal lengths and 0 <= id < vocab (vocab 0: not checked). */
 int tokens_read(const char *path, int vocab, struct tokens *t, struct err *e) NT_MUST_CHECK;

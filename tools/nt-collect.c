@@ -88,6 +88,7 @@ int main(int argc, char **argv)
     struct stream_writer *w = stream_create(out, header, &e);
     json_decref(header);
     if (!w) die(&e);
+    stream_note_provenance(w, t.provenance);
     if (imatrix_path) im = imatrix_alloc(t.hash, (uint32_t)(t.n - t.n_holdout), (uint32_t)t.T);
     int rc = collect_run(m, &t, &o, w, im, &e);
     if (rc == 0 && im) rc = imatrix_write(im, imatrix_path, &e);
