@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Records in, records out; the numbers are tweak.c's. */
 #include "common/tweak_stream.h"
-#include <ctype.h>
 #include <math.h>
 #include <string.h>
 #include "common/mem.h"
@@ -44,8 +43,8 @@ static enum role find_role(const struct model *m, int layer, const char *name)
     return ROLE_COUNT;
 }
 
-static int take_tensor(struct stream_reader *r, struct stream_writer *w, struct record *rec, const struct model *m,
-                       int layer, struct qtensor *q, struct err *e)
+static int take_tensor(struct stream_reader *r, struct record *rec, const struct model *m, int layer, struct qtensor *q,
+                       struct err *e)
 {
     const char *in = stream_name(r);
     struct qtensor got;
@@ -62,7 +61,7 @@ static int take_tensor(struct stream_reader *r, struct stream_writer *w, struct 
         err_set(e, NT_EXIT_DATA, "%s: %s is %d x %d, in the model it is %d x %d", in, got.name, got.out, got.in, out,
                 cols);
     else
-        rc = qtensor_write(w, &got, e);
+        rc = 0;
     if (rc) {
         qtensor_clear(&got);
         return -1;
@@ -71,8 +70,8 @@ static int take_tensor(struct stream_reader *r, struct stream_writer *w, struct 
     return 0;
 }
 
-/* One record that is neither a quantized tensor nor a LayerEnd. */
-static int pass_other(struct stream_reader *r, struct stream_writer *w, struct record *rec, struct err *e)
+/* One record that is neither a quantized tensor of a block nor a LayerEnd: passes if readers may skip it. */
+static int check_other(struct stream_reader *r, struct record *rec, struct err *e)
 {
     const char *in = stream_name(r);
     if (!strcmp(rec->kind, "Norm"))
@@ -81,13 +80,10 @@ static int pass_other(struct stream_reader *r, struct stream_writer *w, struct r
     if (!strcmp(rec->kind, "QTensor"))
         return err_set(e, NT_EXIT_DATA, "%s: quantized tensor %s after the last layer: only linears of the blocks can be "
                        "quantized here", in, rec->name);
-    if (!islower((unsigned char)rec->kind[0]))
-        return err_set(e, NT_EXIT_DATA, "%s: record %s of kind %s is not known here", in, rec->name, rec->kind);
-    return stream_copy(r, rec, w, e);
+    return stream_unknown(r, rec, e);
 }
 
-int tweak_read_layer(struct stream_reader *r, struct stream_writer *w, const struct model *m, int layer,
-                     struct qtensor *q, struct err *e)
+int tweak_read_layer(struct stream_reader *r, const struct model *m, int layer, struct qtensor *q, struct err *e)
 {
     const char *in = stream_name(r);
     struct record rec;
@@ -97,14 +93,14 @@ int tweak_read_layer(struct stream_reader *r, struct stream_writer *w, const str
         if (!strcmp(rec.kind, "LayerEnd") || (!strcmp(rec.kind, "QTensor") && rec.layer > layer))
             return err_set(e, NT_EXIT_DATA, "%s: layer %d comes where layer %d is due: nt-tweak needs every layer, in "
                            "order", in, (int)rec.layer, layer);
-        if (!strcmp(rec.kind, "QTensor") ? take_tensor(r, w, &rec, m, layer, q, e) : pass_other(r, w, &rec, e)) return -1;
+        if (!strcmp(rec.kind, "QTensor") ? take_tensor(r, &rec, m, layer, q, e) : check_other(r, &rec, e)) return -1;
     }
     if (got == 0)
         err_set(e, NT_EXIT_DATA, "%s: ends before layer %d; %s has %d layers", in, layer, m->ck->path, m->c.n_layers);
     return -1;
 }
 
-int tweak_read_rest(struct stream_reader *r, struct stream_writer *w, const struct model *m, struct err *e)
+int tweak_read_rest(struct stream_reader *r, const struct model *m, struct err *e)
 {
     struct record rec;
     int got;
@@ -112,7 +108,7 @@ int tweak_read_rest(struct stream_reader *r, struct stream_writer *w, const stru
         if (!strcmp(rec.kind, "LayerEnd"))
             return err_set(e, NT_EXIT_DATA, "%s: has a layer %d, %s has %d layers", stream_name(r), (int)rec.layer,
                            m->ck->path, m->c.n_layers);
-        if (pass_other(r, w, &rec, e)) return -1;
+        if (check_other(r, &rec, e)) return -1;
     }
     return got;
 }
@@ -164,10 +160,11 @@ int tweak_write_layer(struct stream_writer *w, const struct tweak *t, const floa
     return rc ? rc : stream_layer_end(w, rep->layer, e);
 }
 
-json_t *tweak_trailer(const struct tweak_verdict *v)
+json_t *tweak_trailer(const struct tweak_verdict *v, const json_t *in)
 {
     json_t *t = json_pack("{s:s, s:s, s:b, s:I}", "verdict", v->verdict, "norms", v->norms, "changed", v->changed, "n",
                           (json_int_t)v->n);
+    if (json_object_get(in, "bits")) json_object_set(t, "bits", json_object_get(in, "bits"));
     if (!v->n) return t;
     json_object_set_new(t, "kl_old", real_or_null(v->kl_old));
     json_object_set_new(t, "kl_new", real_or_null(v->kl_new));

@@ -90,17 +90,18 @@ static void run_layers(struct tweak *tw, struct stream_reader *r, struct stream_
     struct err e = {0};
     size_t n = (size_t)tweak_norm_values(tw);
     float *old_v = MEM_NEW(float, n), *new_v = MEM_NEW(float, n);
+    stream_tee(r, w);
     for (int l = 0; l < m->c.n_layers; l++) {
         struct qtensor q[ROLE_COUNT] = {0};
         struct tweak_report rep;
-        if (tweak_read_layer(r, w, m, l, q, &e) ||
+        if (tweak_read_layer(r, m, l, q, &e) ||
             tweak_layer(tw, q, l >= layers[0] && l < layers[1], old_v, new_v, &rep, &e) ||
             tweak_write_layer(w, tw, old_v, new_v, &rep, &e) || (report && tweak_report_line(report, &rep, &e)))
             die(&e);
         say_layer(&rep);
         for (int i = 0; i < ROLE_COUNT; i++) qtensor_clear(&q[i]);
     }
-    if (tweak_read_rest(r, w, m, &e)) die(&e);
+    if (tweak_read_rest(r, m, &e)) die(&e);
     mem_free(old_v);
     mem_free(new_v);
 }
@@ -136,7 +137,7 @@ int main(int argc, char **argv)
     if (tweak_judge(tw, &v, &e)) die(&e);
     progress_end();
     stream_note_input(w, r);
-    json_t *extra = tweak_trailer(&v);
+    json_t *extra = tweak_trailer(&v, stream_trailer(r));
     if (stream_finish(w, extra, &e) || (report && outfile_commit(report, &e))) die(&e);
     say_verdict(&v);
 
