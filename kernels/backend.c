@@ -20,8 +20,7 @@ static int core_rank(const char *core)
     return 0;
 }
 
-/* The core type that OpenBLAS should use here, or NULL when its own choice is good. */
-static const char *better_core(const char *core)
+const char *backend_better_core(const char *core)
 {
 #if defined(__x86_64__)
     int rank = core_rank(core);
@@ -40,7 +39,7 @@ void backend_early(char **argv)
 {
     const char *better;
     if (getenv("OPENBLAS_CORETYPE")) return; /* the user's choice, or ours in the first life of this program */
-    better = better_core(cpu_blas_core());
+    better = backend_better_core(cpu_blas_core());
     if (!better) return;
     if (setenv("OPENBLAS_CORETYPE", better, 1) || setenv("OPENBLAS_NUM_THREADS", "1", 1)) return;
     execv("/proc/self/exe", argv); /* no /proc: go on with the slower kernels */

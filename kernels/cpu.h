@@ -60,6 +60,8 @@ const struct vec_ops *vec_choose(void);
 
 struct backend *cpu_open(int threads);
 const char *cpu_blas_core(void);
+/* The core type that OpenBLAS should use here instead of `core`, or NULL when that is good. */
+const char *backend_better_core(const char *core);
 
 void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda, dev B, int ldb, float beta, dev C, int ldc);
 void cpu_gram(int R, int D, dev X, dev H);

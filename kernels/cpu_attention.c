@@ -8,7 +8,8 @@
 #include <omp.h>
 #include <string.h>
 
-enum { TQ = 64, TK = 256, TB = 128, TS = 32 }; /* query rows and keys per tile; both of the backward; keys of a step */
+/* Query rows and keys per tile, forward and backward; keys of a block in a decoding step. */
+enum { TQ = 64, TK = 256, BQ = 64, BK = 128, TS = 32 };
 
 struct shape { int B, T, H, G, E, n; float scale; int window; }; /* n query heads per key head */
 
@@ -105,7 +106,7 @@ static void backward_head(const struct shape *s, const struct back *p, int b, in
 {
     int E = s->E, ldq = s->H * E, ldk = s->G * E, g = h / s->n;
     size_t seq = (size_t)b * s->T;
-    float *prob = work, *ds = prob + TB * TB, *delta = ds + TB * TB; /* delta[T] */
+    float *prob = work, *ds = prob + BQ * BK, *delta = ds + BQ * BK; /* delta[T] */
     const float *q = p->q + seq * ldq + (size_t)h * E, *dout = p->dout + seq * ldq + (size_t)h * E;
     const float *k = p->k + seq * ldk + (size_t)g * E, *v = p->v + seq * ldk + (size_t)g * E;
     const float *out = p->out + seq * ldq + (size_t)h * E, *lse = p->lse + seq * s->H + h;
@@ -116,15 +117,15 @@ static void backward_head(const struct shape *s, const struct back *p, int b, in
         memset(dk + (size_t)t * p->ld_out, 0, (size_t)E * sizeof(float));
         memset(dv + (size_t)t * p->ld_out, 0, (size_t)E * sizeof(float));
     }
-    for (int k0 = 0; k0 < s->T; k0 += TB) {
-        int nk = min_int(TB, s->T - k0);
-        for (int t0 = k0; t0 < s->T && first_key(s, t0) < k0 + nk; t0 += TB) {
-            int nt = min_int(TB, s->T - t0);
-            product(false, true, nt, nk, E, 1, q + (size_t)t0 * ldq, ldq, k + (size_t)k0 * ldk, ldk, 0, prob, TB);
-            product(false, true, nt, nk, E, 1, dout + (size_t)t0 * ldq, ldq, v + (size_t)k0 * ldk, ldk, 0, ds, TB);
+    for (int k0 = 0; k0 < s->T; k0 += BK) {
+        int width = min_int(BK, s->T - k0);
+        for (int t0 = k0; t0 < s->T && first_key(s, t0) < k0 + width; t0 += BQ) {
+            int nt = min_int(BQ, s->T - t0), nk = min_int(width, t0 + nt - k0);
+            product(false, true, nt, nk, E, 1, q + (size_t)t0 * ldq, ldq, k + (size_t)k0 * ldk, ldk, 0, prob, BK);
+            product(false, true, nt, nk, E, 1, dout + (size_t)t0 * ldq, ldq, v + (size_t)k0 * ldk, ldk, 0, ds, BK);
             for (int i = 0; i < nt; i++) {
                 int t = t0 + i, lo = first_key(s, t) - k0, hi = min_int(nk, t + 1 - k0);
-                float *pr = prob + (size_t)i * TB, *dr = ds + (size_t)i * TB;
+                float *pr = prob + (size_t)i * BK, *dr = ds + (size_t)i * BK;
                 lo = lo < 0 ? 0 : min_int(lo, nk);
                 if (hi < lo) hi = lo;
                 for (int j = 0; j < lo; j++) pr[j] = dr[j] = 0;
@@ -132,11 +133,11 @@ static void backward_head(const struct shape *s, const struct back *p, int b, in
                 vec->exp_sum(pr + lo, pr + lo, s->scale, lse[(size_t)t * s->H], (size_t)(hi - lo));
                 vec->softmax_back(dr + lo, pr + lo, delta[t], s->scale, (size_t)(hi - lo));
             }
-            product(true, false, nk, E, nt, 1, prob, TB, dout + (size_t)t0 * ldq, ldq, 1, dv + (size_t)k0 * p->ld_out,
+            product(true, false, nk, E, nt, 1, prob, BK, dout + (size_t)t0 * ldq, ldq, 1, dv + (size_t)k0 * p->ld_out,
                     p->ld_out);
-            product(true, false, nk, E, nt, 1, ds, TB, q + (size_t)t0 * ldq, ldq, 1, dk + (size_t)k0 * p->ld_out,
+            product(true, false, nk, E, nt, 1, ds, BK, q + (size_t)t0 * ldq, ldq, 1, dk + (size_t)k0 * p->ld_out,
                     p->ld_out);
-            product(false, false, nt, E, nk, 1, ds, TB, k + (size_t)k0 * ldk, ldk, 1, dq + (size_t)t0 * ldq, ldq);
+            product(false, false, nt, E, nk, 1, ds, BK, k + (size_t)k0 * ldk, ldk, 1, dq + (size_t)t0 * ldq, ldq);
         }
     }
 }
@@ -147,7 +148,7 @@ void cpu_attention_back(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev 
     struct shape s = {B, T, H, G, E, H / G, scale, window};
     struct back p = {cpu_f(dq), cpu_f(dk), cpu_f(dv), cpu_f(dout), cpu_f(out), cpu_f(lse), cpu_f(q), cpu_f(k), cpu_f(v),
                      H * E};
-    size_t each = 2 * TB * TB + (size_t)T, per_head = (size_t)B * T * H * E;
+    size_t each = 2 * BQ * BK + (size_t)T, per_head = (size_t)B * T * H * E;
     float *parts = cpu_scratch(2 * per_head + each * omp_get_max_threads()), *work = parts + 2 * per_head;
     #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < B * H; i++) {

@@ -16,12 +16,14 @@ static int part_size(int x, int parts, int unit)
     return (p + unit - 1) / unit * unit;
 }
 
-/* A function of the shape alone: near 256 x 512, M and N each in equal parts. */
+/* A function of the shape alone: near 256 x 640, M and N each in equal parts; at least four tiles to share out. */
 static struct tiles choose_tiles(int M, int N)
 {
     struct tiles t;
-    t.m = part_size(M, (M + 255) / 256, 8);
-    t.n = part_size(N, (N + 511) / 512, 16);
+    int nm = (M + 255) / 256, nn = (N + 639) / 640;
+    while (nm * nn < 4 && N / nn >= 128) nn *= 2;
+    t.m = part_size(M, nm, 8);
+    t.n = part_size(N, nn, 16);
     return t;
 }
 

@@ -8,12 +8,12 @@
 #include <string.h>
 
 /* exp(x) within 2 ulp: x = n ln 2 + r, a polynomial on r, two steps of scaling so that the largest results do not
- * overflow early. Below -87 the result is 0 (no subnormals); NaN stays NaN. Branch-free. */
+ * overflow early. Below -86.5 the result is 0 (no subnormals); NaN stays NaN. Branch-free. */
 static inline float vexp(float x)
 {
     const float log2e = 1.44269504088896341f, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    float c = x > 88.8f ? 88.8f : x < -87.0f ? -87.0f : x;
+    float c = x > 88.8f ? 88.8f : x < -86.5f ? -86.5f : x;
     union { float f; uint32_t u; } t = {VEC_FMA(c, log2e, magic)}, s; /* n is in the low bits of t */
     float n = t.f - magic;
     float r = VEC_FMA(n, -ln2_lo, VEC_FMA(n, -ln2_hi, c));
@@ -27,7 +27,7 @@ static inline float vexp(float x)
     p = VEC_FMA(p, r * r, r) + 1.0f;
     s.u = (t.u + 126u) << 23;
     y = p * s.f * 2.0f;
-    return x < -87.0f ? 0.0f : y;
+    return x < -86.5f ? 0.0f : y;
 }
 
 static void vec_add(float *y, const float *a, const float *b, size_t n)
