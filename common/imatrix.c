@@ -8,6 +8,7 @@
 
 #include "common/gguf_write.h"
 #include "common/mem.h"
+#include "common/outfile.h"
 
 struct entry {
     char *name;
@@ -17,23 +18,28 @@ struct entry {
 };
 
 struct imatrix {
+    struct outfile *out;
     char *dataset;
     uint32_t chunk_count, chunk_size;
     struct entry *entries;
     size_t n, cap;
 };
 
-struct imatrix *imatrix_alloc(const char *dataset, uint32_t chunk_count, uint32_t chunk_size)
+struct imatrix *imatrix_open(const char *path, const char *dataset, uint32_t chunk_count, uint32_t chunk_size,
+                             struct err *e)
 {
+    struct outfile *out = outfile_open(path, e);
+    if (!out) return NULL;
     struct imatrix *im = MEM_NEW(struct imatrix, 1);
     *im = (struct imatrix){
-        .dataset = mem_strdup(dataset), .chunk_count = chunk_count, .chunk_size = chunk_size};
+        .out = out, .dataset = mem_strdup(dataset), .chunk_count = chunk_count, .chunk_size = chunk_size};
     return im;
 }
 
-void imatrix_free(struct imatrix *im)
+void imatrix_discard(struct imatrix *im)
 {
     if (!im) return;
+    outfile_discard(im->out);
     for (size_t i = 0; i < im->n; i++) {
         mem_free(im->entries[i].name);
         mem_free(im->entries[i].sum2);
@@ -94,12 +100,10 @@ static int put_entry(struct gguf_writer *g, const struct entry *n, struct err *e
     return rc < 0 ? -1 : gguf_put(g, &count, sizeof count, e);
 }
 
-int imatrix_write(const struct imatrix *im, const char *path, struct err *e)
+int imatrix_finish(struct imatrix *im, struct err *e)
 {
-    struct outfile *out = outfile_open(path, e);
-    if (!out) return -1;
     const struct entry **s = sorted(im);
-    struct gguf_writer *g = gguf_create(out);
+    struct gguf_writer *g = gguf_create(im->out);
     declare(g, im, s);
     int rc = gguf_data(g, e);
     for (size_t i = 0; i < im->n && rc == 0; i++) rc = put_entry(g, s[i], e);
@@ -108,7 +112,10 @@ int imatrix_write(const struct imatrix *im, const char *path, struct err *e)
     else
         gguf_drop(g);
     mem_free(s);
-    if (rc == 0) return outfile_commit(out, e);
-    outfile_discard(out);
-    return -1;
+    if (rc == 0) {
+        rc = outfile_commit(im->out, e);
+        im->out = NULL;
+    }
+    imatrix_discard(im);
+    return rc;
 }

@@ -7,10 +7,13 @@
 #include "common/err.h"
 
 struct imatrix;
-/* dataset: what the sums were taken over, for people; a chunk is one sequence. */
-struct imatrix *imatrix_alloc(const char *dataset, uint32_t chunk_count, uint32_t chunk_size);
-void imatrix_free(struct imatrix *im); /* NULL ok */
+/* The output is opened at once, so that a path that cannot be written is known before the work. dataset: what
+ * the sums were taken over, for people; a chunk is one sequence. */
+struct imatrix *imatrix_open(const char *path, const char *dataset, uint32_t chunk_count, uint32_t chunk_size,
+                             struct err *e) NT_MUST_CHECK;
+void imatrix_discard(struct imatrix *im); /* nothing is written; NULL ok */
 /* name: the GGUF tensor, "blk.0.attn_q.weight"; sum2[dim] = sum of x^2 over count tokens. */
 void imatrix_add(struct imatrix *im, const char *name, const double *sum2, int dim, uint64_t count);
-int imatrix_write(const struct imatrix *im, const char *path, struct err *e) NT_MUST_CHECK;
+/* Writes the file, frees im in every case. */
+int imatrix_finish(struct imatrix *im, struct err *e) NT_MUST_CHECK;
 #endif

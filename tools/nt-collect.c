@@ -52,7 +52,8 @@ static const char *regular_output(void)
     return tool.out;
 }
 
-static void predict(const struct model *m, const struct tokens *t, const struct collect_opts *o)
+/* Number of sequences that will be run. */
+static int predict(const struct model *m, const struct tokens *t, const struct collect_opts *o)
 {
     struct err e = {0};
     int first, n;
@@ -66,6 +67,7 @@ static void predict(const struct model *m, const struct tokens *t, const struct 
     collect_predict(m, t, o, n, &mem, &disk);
     tool_predict(mem, disk, regular_output());
     note("%d training sequences of %d tokens (%d held out)", n, t->T, t->n_holdout);
+    return n;
 }
 
 int main(int argc, char **argv)
@@ -80,24 +82,26 @@ int main(int argc, char **argv)
     struct model *m = model_open(tool.model, be, &e);
     if (!m || tokens_read(tokens_path, m->c.vocab, &t, &e) < 0) die(&e);
     choose_layers(&o, m);
-    predict(m, &t, &o);
+    int n = predict(m, &t, &o);
 
-    struct outfile *out = outfile_open(tool.out, &e);
+    if (imatrix_path) im = imatrix_open(imatrix_path, t.hash, (uint32_t)n, (uint32_t)t.T, &e);
+    struct outfile *out = imatrix_path && !im ? NULL : outfile_open(tool.out, &e);
     if (!out) die(&e);
     json_t *header = collect_header(m, &t, &o);
     struct stream_writer *w = stream_create(out, header, &e);
     json_decref(header);
     if (!w) die(&e);
     stream_note_provenance(w, t.provenance);
-    if (imatrix_path) im = imatrix_alloc(t.hash, (uint32_t)(t.n - t.n_holdout), (uint32_t)t.T);
     int rc = collect_run(m, &t, &o, w, im, &e);
-    if (rc == 0 && im) rc = imatrix_write(im, imatrix_path, &e);
+    if (rc == 0 && im)
+        rc = imatrix_finish(im, &e);
+    else
+        imatrix_discard(im);
     if (rc < 0)
         stream_abort(w, &e);
     else
         rc = stream_finish(w, NULL, &e);
 
-    imatrix_free(im);
     tokens_clear(&t);
     model_close(m);
     backend_close(be);

@@ -85,10 +85,11 @@ int main(void)
     snprintf(path, sizeof path, "%s/m.gguf", dir);
     for (int i = 0; i < 9; i++) down[i] = i / 3.0;
 
-    struct imatrix *im = imatrix_alloc("prose", 12, 512);
+    struct imatrix *im = imatrix_open(path, "prose", 12, 512, &e);
     imatrix_add(im, "blk.0.ffn_down.weight", down, 9, 6144);
     imatrix_add(im, "blk.0.attn_q.weight", q, 3, 6144);
-    CHECK(imatrix_write(im, path, &e) == 0, "written %s", e.text);
+    CHECK(stat(path, &st) != 0, "no file before the end");
+    CHECK(imatrix_finish(im, &e) == 0, "written %s", e.text);
     FILE *f = fopen(path, "rb");
     size_t size = f ? fread(got, 1, sizeof got, f) : 0;
     if (f) fclose(f);
@@ -98,17 +99,15 @@ int main(void)
     unlink(path);
 
     down[4] = 1e39; /* more than a float holds */
+    im = imatrix_open(path, "prose", 12, 512, &e);
     imatrix_add(im, "blk.1.ffn_down.weight", down, 9, 6144);
-    CHECK(imatrix_write(im, path, &e) == -1 && e.code == NT_EXIT_DATA &&
-              strstr(e.text, "blk.1.ffn_down.weight") && strstr(e.text, "channel 4"),
+    CHECK(imatrix_finish(im, &e) == -1 && e.code == NT_EXIT_DATA && strstr(e.text, "blk.1.ffn_down.weight") &&
+              strstr(e.text, "channel 4"),
           "overflow is named: %s", e.text);
     CHECK(stat(path, &st) != 0, "and leaves no file");
-    imatrix_free(im);
     struct err e2 = {0};
-    im = imatrix_alloc("", 1, 1);
-    CHECK(imatrix_write(im, "/nonexistent/x.gguf", &e2) == -1 && e2.code == NT_EXIT_IO, "no directory: %s",
-          e2.text);
-    imatrix_free(im);
+    im = imatrix_open("/nonexistent/x.gguf", "", 1, 1, &e2);
+    CHECK(!im && e2.code == NT_EXIT_IO, "no directory: %s", e2.text);
     rmdir(dir);
     return check_done();
 }

@@ -5,6 +5,7 @@ stats.py compare STREAM EXPECTED.npz    largest differences against the statisti
 stats.py same STREAM STREAM             largest differences between two streams, record by record
 stats.py rows STREAM                    largest difference between X'X of the sample rows and the Hessian
 stats.py merged WHOLE PART...           largest differences between a stream and the merge of its shards
+stats.py status STREAM                  status and error of the trailer
 stats.py names STREAM                   one line per record: name, count"""
 import sys
 
@@ -81,9 +82,15 @@ def merged(whole, *parts):
     print("worst", "%.3g" % worst)
 
 
+def status(stream):
+    with open(stream, "rb") as f:
+        last = [x for x in msgpack.Unpacker(f, raw=False, max_buffer_size=2**31) if isinstance(x, dict)][-1]
+    print(last.get("status"), last.get("error"))
+
+
 def names(stream):
     for name, (meta, _) in records(stream).items():
         print(name, meta["count"])
 
 
-{"compare": compare, "same": same, "rows": rows, "merged": merged, "names": names}[sys.argv[1]](*sys.argv[2:])
+{"compare": compare, "same": same, "rows": rows, "merged": merged, "status": status, "names": names}[sys.argv[1]](*sys.argv[2:])
