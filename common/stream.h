@@ -85,6 +85,9 @@ int64_t stream_payload_some(struct stream_reader *r, void *dst, uint64_t n, stru
 const json_t *stream_trailer(const struct stream_reader *r); /* after stream_next gave 0 */
 /* Copies the current record unchanged (payload not yet read) to a writer. */
 int stream_copy(struct stream_reader *r, struct record *rec, struct stream_writer *w, struct err *e) NT_MUST_CHECK;
+/* From here on every record that is read is also written to w unchanged, its payload as it is read or skipped; LayerEnd is
+ * left to the caller. For stages that must look at what they pass on. NULL: no more. */
+void stream_tee(struct stream_reader *r, struct stream_writer *w);
 /* For a record kind that the caller does not know: 0 = may be skipped (lower case), -1 and an error = must be understood. */
 int stream_unknown(const struct stream_reader *r, const struct record *rec, struct err *e) NT_MUST_CHECK;
 /* An error about the current record: "FILE: record N (kind name): cause". Returns -1. */

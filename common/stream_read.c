@@ -35,6 +35,7 @@ struct stream_reader {
     uint64_t seq, layer_records, records, payload;
     bool in_record, at_end;
     uint64_t nbytes, left, segs, seg_left;
+    struct stream_writer *tee;
     struct err failed;
 };
 
@@ -460,13 +461,36 @@ static int explain(struct stream_reader *r, struct err *why, struct err *e)
     return fail(r, e);
 }
 
+void stream_tee(struct stream_reader *r, struct stream_writer *w)
+{
+    r->tee = w;
+}
+
+/* What the caller left of the payload still has to go through. */
+static int tee_rest(struct stream_reader *r, struct err *e)
+{
+    uint8_t piece[4096];
+    while (r->left)
+        if (stream_payload_some(r, piece, sizeof piece, e) < 0) return -1;
+    return 0;
+}
+
+static int tee_begin(struct stream_reader *r, struct record *rec, struct err *e)
+{
+    if (!strcmp(rec->kind, "LayerEnd")) return 0;
+    if (!rec->has_payload) return stream_write(r->tee, rec->kind, rec->meta, NULL, e);
+    return stream_write_begin(r->tee, rec->kind, rec->meta, rec->t.dtype, rec->t.rank, rec->t.shape, e);
+}
+
 int stream_next(struct stream_reader *r, struct record *rec, struct err *e)
 {
     struct err why = {0};
     if (r->failed.code) return fail(r, e);
     if (r->at_end) return 0;
+    if (r->tee && tee_rest(r, e)) return -1;
     int k = err_stopped(&why) ? -1 : next(r, rec, &why);
-    return k < 0 ? explain(r, &why, e) : k;
+    if (k < 0) return explain(r, &why, e);
+    return k > 0 && r->tee && tee_begin(r, rec, e) ? -1 : k;
 }
 
 int64_t stream_payload_some(struct stream_reader *r, void *dst, uint64_t n, struct err *e)
@@ -474,7 +498,8 @@ int64_t stream_payload_some(struct stream_reader *r, void *dst, uint64_t n, stru
     struct err why = {0};
     if (r->failed.code) return fail(r, e);
     int64_t k = some(r, dst, n, &why);
-    return k < 0 ? explain(r, &why, e) : k;
+    if (k < 0) return explain(r, &why, e);
+    return k > 0 && r->tee && stream_write_put(r->tee, dst, (uint64_t)k, e) ? -1 : k;
 }
 
 /* Bytes that may be allocated before they have been seen: what a file still holds, else eight times what came. */

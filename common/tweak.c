@@ -241,17 +241,34 @@ static int advance_all(struct tweak *t, const float *old_v, struct err *e)
     return advance(t, t->q, &t->hold_old, e);
 }
 
-int tweak_layer(struct tweak *t, const struct qtensor *q, bool tune, float *old_v, float *new_v,
+void tweak_input_clear(struct tweak_input *in)
+{
+    for (int r = 0; r < ROLE_COUNT; r++) qtensor_clear(&in->q[r]);
+    mem_free(in->norms);
+    *in = (struct tweak_input){0};
+}
+
+/* A quantizer may have folded scales into the norms: then tuning starts from its norms. */
+static void start_norms(struct tweak *t, const struct tweak_input *in, float *old_v, float *new_v)
+{
+    size_t D = (size_t)t->tb.D;
+    tweak_block_get(&t->tb, old_v);
+    for (int i = 0; i < t->tb.n_params; i++)
+        if (in->has_norm[i]) memcpy(old_v + i * D, in->norms + i * D, D * sizeof *old_v);
+    tweak_block_put(&t->tb, old_v);
+    memcpy(new_v, old_v, (size_t)t->tb.n_values * sizeof *old_v);
+}
+
+int tweak_layer(struct tweak *t, const struct tweak_input *in, bool tune, float *old_v, float *new_v,
                 struct tweak_report *rep, struct err *e)
 {
     double start = now_seconds();
     *rep = (struct tweak_report){.layer = t->layer, .tuned = tune, .train = {NAN, NAN}, .holdout = {NAN, NAN}};
     rep->lr = t->o->closed_form ? 0 : t->o->lr * (1 + t->o->lr_scale * t->layer / t->m->c.n_layers);
     if (block_load(t->m, t->f, t->layer, e) || block_load(t->m, t->q, t->layer, e)) return -1;
-    build_quantized(t, q);
+    build_quantized(t, in->q);
     tweak_block_reset(&t->tb);
-    tweak_block_get(&t->tb, old_v);
-    memcpy(new_v, old_v, (size_t)t->tb.n_values * sizeof *old_v);
+    start_norms(t, in, old_v, new_v);
     if (advance(t, t->f, &t->hold_f, e) || advance(t, t->f, &t->train_f, e)) return -1;
     if (tune && tune_norms(t, old_v, new_v, rep, e)) return -1;
     t->changed |= rep->changed;

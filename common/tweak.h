@@ -42,9 +42,17 @@ void tweak_close(struct tweak *t);
 /* Sequences that all layers will run through a block, for progress. */
 double tweak_work(const struct tweak *t, const int64_t layers[2]);
 
-/* The next layer (0, 1, ...): q[ROLE_COUNT] quantized tensors, out 0 where the linear stays float. tune false: norms
- * kept, boundaries advanced. old_v, new_v [tweak_norm_values()]: norms before and after, in the order of tweak_norm_at. */
-int tweak_layer(struct tweak *t, const struct qtensor *q, bool tune, float *old_v, float *new_v,
+/* What the quantizer made of a layer. */
+struct tweak_input {
+    struct qtensor q[ROLE_COUNT];  /* out 0: the linear stays float */
+    bool has_norm[TWEAK_PARAMS];   /* norms that belong to these codes, where they are not the float model's */
+    float *norms;                  /* [TWEAK_PARAMS, D] in the order of tweak_norm_at; NULL when there are none */
+};
+void tweak_input_clear(struct tweak_input *in);
+
+/* The next layer (0, 1, ...). tune false: norms kept, boundaries advanced. old_v, new_v [tweak_norm_values()]: norms
+ * before and after, in the order of tweak_norm_at. */
+int tweak_layer(struct tweak *t, const struct tweak_input *in, bool tune, float *old_v, float *new_v,
                 struct tweak_report *rep, struct err *e) NT_MUST_CHECK;
 int tweak_norm_values(const struct tweak *t);
 int tweak_norm_dim(const struct tweak *t);

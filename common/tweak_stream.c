@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Records in, records out; the numbers are tweak.c's. */
 #include "common/tweak_stream.h"
-#include <ctype.h>
 #include <math.h>
 #include <string.h>
 #include "common/mem.h"
@@ -44,67 +43,67 @@ static enum role find_role(const struct model *m, int layer, const char *name)
     return ROLE_COUNT;
 }
 
-static int take_tensor(struct stream_reader *r, struct stream_writer *w, struct record *rec, const struct model *m,
-                       int layer, struct qtensor *q, struct err *e)
+static int take_tensor(struct stream_reader *r, struct record *rec, const struct model *m, int layer, struct qtensor *q,
+                       struct err *e)
 {
-    const char *in = stream_name(r);
     struct qtensor got;
-    if (qtensor_read(r, rec, &got, e)) return err_prefix(e, "%s", in);
+    if (qtensor_read(r, rec, &got, e)) return -1;
     enum role role = find_role(m, layer, got.name);
-    int out = 0, cols = 0, rc = -1;
-    if (role < ROLE_COUNT) role_dims(&m->c.block, role, &out, &cols);
+    int out = 0, in = 0, rc = 0;
+    if (role < ROLE_COUNT) role_dims(&m->c.block, role, &out, &in);
     if (role == ROLE_COUNT || got.layer != layer)
-        err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of layer %d of %s", in, got.name, got.layer, layer,
-                m->ck->path);
+        rc = stream_err(r, e, "no linear of layer %d of %s", layer, m->ck->path);
     else if (q[role].out)
-        err_set(e, NT_EXIT_DATA, "%s: %s comes twice", in, got.name);
-    else if (got.out != out || got.in != cols)
-        err_set(e, NT_EXIT_DATA, "%s: %s is %d x %d, in the model it is %d x %d", in, got.name, got.out, got.in, out,
-                cols);
-    else
-        rc = qtensor_write(w, &got, e);
-    if (rc) {
-        qtensor_clear(&got);
-        return -1;
-    }
-    q[role] = got;
+        rc = stream_err(r, e, "this tensor comes twice");
+    else if (got.out != out || got.in != in)
+        rc = stream_err(r, e, "it is %d x %d, in %s %d x %d", got.out, got.in, m->ck->path, out, in);
+    if (rc) qtensor_clear(&got);
+    else q[role] = got;
+    return rc;
+}
+
+static int take_norm(struct stream_reader *r, struct record *rec, const struct tweak *t, const struct model *m, int layer,
+                     struct tweak_input *in, struct err *e)
+{
+    const char *which = json_string_value(json_object_get(rec->meta, "which"));
+    char own[256];
+    size_t D = (size_t)tweak_norm_dim(t);
+    int i = 0;
+    if (!which || strcmp(which, "old"))
+        return stream_err(r, e, "the norms are tweaked already; give the stream that nt-quant wrote");
+    while (tweak_norm_at(t, layer, i, own) && strcmp(own, rec->name)) i++;
+    if (strcmp(own, rec->name) || rec->t.dtype != DT_F32 || rec->t.rank != 1 || rec->t.shape[0] != D)
+        return stream_err(r, e, "no norm of layer %d of %s", layer, m->ck->path);
+    if (in->has_norm[i]) return stream_err(r, e, "this norm comes twice");
+    if (!in->norms) in->norms = MEM_NEW(float, TWEAK_PARAMS * D);
+    if (stream_payload(r, rec, in->norms + i * D, e)) return -1;
+    if (f32_first_nonfinite(in->norms + i * D, D) < D) return stream_err(r, e, "a value is not finite");
+    in->has_norm[i] = true;
     return 0;
 }
 
-/* One record that is neither a quantized tensor nor a LayerEnd. */
-static int pass_other(struct stream_reader *r, struct stream_writer *w, struct record *rec, struct err *e)
+int tweak_read_layer(struct stream_reader *r, const struct tweak *t, const struct model *m, int layer,
+                     struct tweak_input *in, struct err *e)
 {
-    const char *in = stream_name(r);
-    if (!strcmp(rec->kind, "Norm"))
-        return err_set(e, NT_EXIT_DATA, "%s: its norms are tweaked already (%s); give the stream that nt-quant wrote", in,
-                       rec->name);
-    if (!strcmp(rec->kind, "QTensor"))
-        return err_set(e, NT_EXIT_DATA, "%s: quantized tensor %s after the last layer: only linears of the blocks can be "
-                       "quantized here", in, rec->name);
-    if (!islower((unsigned char)rec->kind[0]))
-        return err_set(e, NT_EXIT_DATA, "%s: record %s of kind %s is not known here", in, rec->name, rec->kind);
-    return stream_copy(r, rec, w, e);
-}
-
-int tweak_read_layer(struct stream_reader *r, struct stream_writer *w, const struct model *m, int layer,
-                     struct qtensor *q, struct err *e)
-{
-    const char *in = stream_name(r);
+    const char *name = stream_name(r);
     struct record rec;
-    int got;
-    while ((got = stream_next(r, &rec, e)) > 0) {
-        if (!strcmp(rec.kind, "LayerEnd") && rec.layer == layer) return 0;
-        if (!strcmp(rec.kind, "LayerEnd") || (!strcmp(rec.kind, "QTensor") && rec.layer > layer))
-            return err_set(e, NT_EXIT_DATA, "%s: layer %d comes where layer %d is due: nt-tweak needs every layer, in "
-                           "order", in, (int)rec.layer, layer);
-        if (!strcmp(rec.kind, "QTensor") ? take_tensor(r, w, &rec, m, layer, q, e) : pass_other(r, w, &rec, e)) return -1;
+    int got, rc = 0;
+    while (!rc && (got = stream_next(r, &rec, e)) > 0) {
+        bool end = !strcmp(rec.kind, "LayerEnd"), tensor = !strcmp(rec.kind, "QTensor");
+        if (end && rec.layer == layer) return 0;
+        if (end || (tensor && rec.layer > layer))
+            return err_set(e, NT_EXIT_DATA, "%s: layer %d comes where layer %d is due: nt-tweak needs every layer, in order",
+                           name, (int)rec.layer, layer);
+        if (tensor) rc = take_tensor(r, &rec, m, layer, in->q, e);
+        else if (!strcmp(rec.kind, "Norm")) rc = take_norm(r, &rec, t, m, layer, in, e);
+        else rc = stream_unknown(r, &rec, e);
     }
-    if (got == 0)
-        err_set(e, NT_EXIT_DATA, "%s: ends before layer %d; %s has %d layers", in, layer, m->ck->path, m->c.n_layers);
+    if (!rc && got == 0)
+        err_set(e, NT_EXIT_DATA, "%s: ends before layer %d; %s has %d layers", name, layer, m->ck->path, m->c.n_layers);
     return -1;
 }
 
-int tweak_read_rest(struct stream_reader *r, struct stream_writer *w, const struct model *m, struct err *e)
+int tweak_read_rest(struct stream_reader *r, const struct model *m, struct err *e)
 {
     struct record rec;
     int got;
@@ -112,7 +111,7 @@ int tweak_read_rest(struct stream_reader *r, struct stream_writer *w, const stru
         if (!strcmp(rec.kind, "LayerEnd"))
             return err_set(e, NT_EXIT_DATA, "%s: has a layer %d, %s has %d layers", stream_name(r), (int)rec.layer,
                            m->ck->path, m->c.n_layers);
-        if (pass_other(r, w, &rec, e)) return -1;
+        if (stream_unknown(r, &rec, e)) return -1;
     }
     return got;
 }
@@ -149,13 +148,13 @@ static json_t *report_meta(const struct tweak_report *rep)
     return meta;
 }
 
-int tweak_write_layer(struct stream_writer *w, const struct tweak *t, const float *old_v, const float *new_v,
-                      const struct tweak_report *rep, struct err *e)
+int tweak_write_layer(struct stream_writer *w, const struct tweak *t, const struct tweak_input *in, const float *old_v,
+                      const float *new_v, const struct tweak_report *rep, struct err *e)
 {
     char name[256];
     int D = tweak_norm_dim(t);
     for (int i = 0; tweak_norm_at(t, rep->layer, i, name); i++)
-        if (write_norm(w, name, rep->layer, "old", old_v + (size_t)i * D, D, e) ||
+        if ((!in->has_norm[i] && write_norm(w, name, rep->layer, "old", old_v + (size_t)i * D, D, e)) ||
             write_norm(w, name, rep->layer, "new", new_v + (size_t)i * D, D, e))
             return -1;
     json_t *meta = report_meta(rep);
@@ -164,10 +163,11 @@ int tweak_write_layer(struct stream_writer *w, const struct tweak *t, const floa
     return rc ? rc : stream_layer_end(w, rep->layer, e);
 }
 
-json_t *tweak_trailer(const struct tweak_verdict *v)
+json_t *tweak_trailer(const struct tweak_verdict *v, const json_t *in)
 {
     json_t *t = json_pack("{s:s, s:s, s:b, s:I}", "verdict", v->verdict, "norms", v->norms, "changed", v->changed, "n",
                           (json_int_t)v->n);
+    if (json_object_get(in, "bits")) json_object_set(t, "bits", json_object_get(in, "bits"));
     if (!v->n) return t;
     json_object_set_new(t, "kl_old", real_or_null(v->kl_old));
     json_object_set_new(t, "kl_new", real_or_null(v->kl_new));

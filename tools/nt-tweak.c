@@ -16,7 +16,7 @@ static bool require_gain;
 
 static const struct opt options[] = {
     {0, "tokens", OPT_STR, &tokens_path, "FILE", "tokens stream: training and held-out sequences"},
-    {0, "params", OPT_STR, &params, "WHAT", "what to train: norms"},
+    {0, "params", OPT_STR, &params, "WHAT", "what to train: norms or norms+bias"},
     {0, "loss", OPT_STR, &loss_name, "NAME", "against what, 'list' shows all"},
     {0, "scope", OPT_STR, &scope, "SPAN", "over which span: block"},
     {0, "target", OPT_CHOICE, &target, "local|float", "float block on the quantized stream, or the float stream"},
@@ -46,13 +46,22 @@ static struct tweak_opts check_options(const struct tool *t)
                            .target_float = target[0] == 'f', .iters = (int)iters, .skip_first = (int)skip_first};
     if (!o.loss) die_usage("--loss: '%s' is not known; --loss list shows what is", loss_name);
     if (strcmp(scope, "block")) die_usage("--scope: '%s' is not available, only block", scope);
-    if (strcmp(params, "norms")) die_usage("--params: '%s' is not available in block scope, only norms", params);
+    if (strcmp(params, "norms") && strcmp(params, "norms+bias"))
+        die_usage("--params: '%s' is not available in block scope, only norms and norms+bias", params);
     if (!t->model) die_usage("-m MODEL is needed: the float model that was quantized");
     if (!tokens_path) die_usage("--tokens FILE is needed: what to train on");
     if (t->argc > 1) die_usage("one qweights stream, not %d", t->argc);
     o.lr = isnan(lr) ? o.loss->lr : lr;
     o.lr_scale = isnan(lr_scale) ? o.loss->lr_scale : lr_scale;
     return o;
+}
+
+/* Biases of norms are always trained; those of linears would need readers that take them back. */
+static void check_params(const struct model *m)
+{
+    for (int r = 0; r < ROLE_COUNT && !strcmp(params, "norms+bias"); r++)
+        if (m->layers[0].b[r])
+            die_usage("--params norms+bias: training the biases of linears (%s has them) is not available", m->ck->path);
 }
 
 static void check_tokens(const struct tokens *tk, const struct tweak_opts *o)
@@ -90,17 +99,18 @@ static void run_layers(struct tweak *tw, struct stream_reader *r, struct stream_
     struct err e = {0};
     size_t n = (size_t)tweak_norm_values(tw);
     float *old_v = MEM_NEW(float, n), *new_v = MEM_NEW(float, n);
+    stream_tee(r, w);
     for (int l = 0; l < m->c.n_layers; l++) {
-        struct qtensor q[ROLE_COUNT] = {0};
+        struct tweak_input in = {0};
         struct tweak_report rep;
-        if (tweak_read_layer(r, w, m, l, q, &e) ||
-            tweak_layer(tw, q, l >= layers[0] && l < layers[1], old_v, new_v, &rep, &e) ||
-            tweak_write_layer(w, tw, old_v, new_v, &rep, &e) || (report && tweak_report_line(report, &rep, &e)))
+        if (tweak_read_layer(r, tw, m, l, &in, &e) ||
+            tweak_layer(tw, &in, l >= layers[0] && l < layers[1], old_v, new_v, &rep, &e) ||
+            tweak_write_layer(w, tw, &in, old_v, new_v, &rep, &e) || (report && tweak_report_line(report, &rep, &e)))
             die(&e);
         say_layer(&rep);
-        for (int i = 0; i < ROLE_COUNT; i++) qtensor_clear(&q[i]);
+        tweak_input_clear(&in);
     }
-    if (tweak_read_rest(r, w, m, &e)) die(&e);
+    if (tweak_read_rest(r, m, &e)) die(&e);
     mem_free(old_v);
     mem_free(new_v);
 }
@@ -117,6 +127,7 @@ int main(int argc, char **argv)
     struct model *m = model_open(t.model, be, &e);
     if (!m || tokens_read(tokens_path, m->c.vocab, &tk, &e)) die(&e);
     check_tokens(&tk, &o);
+    check_params(m);
     struct stream_reader *r = stream_open(t.argc ? t.argv[0] : "-", "qweights", &e);
     if (!r || model_check_identity(m, stream_header(r), stream_name(r), &e)) die(&e);
     if (t.layers[0] >= m->c.n_layers) die_usage("--layers: the model has %d layers", m->c.n_layers);
@@ -136,7 +147,7 @@ int main(int argc, char **argv)
     if (tweak_judge(tw, &v, &e)) die(&e);
     progress_end();
     stream_note_input(w, r);
-    json_t *extra = tweak_trailer(&v);
+    json_t *extra = tweak_trailer(&v, stream_trailer(r));
     if (stream_finish(w, extra, &e) || (report && outfile_commit(report, &e))) die(&e);
     say_verdict(&v);
 
