@@ -40,7 +40,7 @@ ALL_LDLIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lopenblas -lm -lpth
 ALL_LDFLAGS = -fopenmp $(LDFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
 TOOLS   := $(patsubst tools/%.c,%,$(wildcard tools/nt-*.c))
-COMMON  := $(wildcard common/*.c common/checkpoints/*.c common/families/*.c common/quantizers/*.c common/losses/*.c)
+COMMON  := $(wildcard common/*.c common/checkpoints/*.c common/families/*.c common/quantizers/*.c common/losses/*.c common/packers/*.c)
 KERNELS := $(wildcard kernels/*.c)
 UNITS   := $(patsubst tests/%.c,%,$(wildcard tests/unit/test_*.c tests/ops/test_*.c))
 TESTLIB := $(filter-out tests/unit/test_%.c tests/ops/test_%.c,$(wildcard tests/unit/*.c tests/ops/*.c))
@@ -51,7 +51,7 @@ objs     = $(patsubst %.c,$(O)/obj/%.o,$(1))
 all: $(TOOLS:%=$(O)/bin/%)
 
 # Slots: build/gen/NAME.inc holds X(stem) for every file of the directory, rewritten only when the list changes.
-SLOTS := quantizers families losses checkpoints
+SLOTS := quantizers families losses checkpoints packers
 lists: $(SLOTS:%=$(O)/gen/%.inc)
 $(O)/gen/%.inc: FORCE
 	@mkdir -p $(@D); { ls common/$*/*.c 2>/dev/null || true; } | sed 's|.*/\(.*\)\.c|X(\1)|;y/-/_/' | LC_ALL=C sort >$@.tmp; \

@@ -194,26 +194,20 @@ static void put16(uint8_t *p, uint16_t v)
     p[1] = (uint8_t)(v >> 8);
 }
 
-static void put_nibbles(uint8_t *out, const uint8_t code[32])
+void ggml_pack_block(uint8_t *out, enum dtype t, uint16_t d, uint16_t m, const int n[32])
 {
-    for (int j = 0; j < 16; j++) out[j] = (uint8_t)((code[j] & 15) | code[j + 16] << 4);
-}
-
-void ggml_pack_q4_0(uint8_t out[18], uint16_t d, const uint8_t code[32])
-{
-    put16(out, d);
-    put_nibbles(out + 2, code);
-}
-
-void ggml_pack_q4_1(uint8_t out[20], uint16_t d, uint16_t m, const uint8_t code[32])
-{
-    put16(out, d);
-    put16(out + 2, m);
-    put_nibbles(out + 4, code);
-}
-
-void ggml_pack_q8_0(uint8_t out[34], uint16_t d, const int8_t q[32])
-{
-    put16(out, d);
-    memcpy(out + 2, q, 32);
+    int bias = t == DT_Q4_0 ? 8 : t == DT_Q5_0 ? 16 : 0;
+    uint32_t high = 0;
+    put16(out, d), out += 2;
+    if (t == DT_Q4_1 || t == DT_Q5_1) put16(out, m), out += 2;
+    if (t == DT_Q8_0) {
+        for (int j = 0; j < 32; j++) out[j] = (uint8_t)(int8_t)n[j];
+        return;
+    }
+    for (int j = 0; j < 32; j++) high |= (uint32_t)((n[j] + bias) >> 4 & 1) << j;
+    if (t == DT_Q5_0 || t == DT_Q5_1) {
+        put16(out, (uint16_t)high), put16(out + 2, (uint16_t)(high >> 16));
+        out += 4;
+    }
+    for (int j = 0; j < 16; j++) out[j] = (uint8_t)(((n[j] + bias) & 15) | ((n[j + 16] + bias) & 15) << 4);
 }

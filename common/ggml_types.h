@@ -14,8 +14,7 @@ enum dtype ggml_type_dtype(uint32_t id);
 /* "IQ2_XS" for ids known by name only, "" for the rest: for messages. */
 const char *ggml_type_name(uint32_t id);
 
-/* One block of 32 from codes. Q4_0: value d*(code-8); Q4_1: d*code+m; Q8_0: d*q, q in -128..127. d, m are f16 bits. */
-void ggml_pack_q4_0(uint8_t out[18], uint16_t d, const uint8_t code[32]);
-void ggml_pack_q4_1(uint8_t out[20], uint16_t d, uint16_t m, const uint8_t code[32]);
-void ggml_pack_q8_0(uint8_t out[34], uint16_t d, const int8_t q[32]);
+/* One block of 32 of Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0 from numbers n: value d*n (Q4_0: n in -8..7, Q5_0: -16..15, Q8_0:
+ * -128..127) or d*n + m (Q4_1: n in 0..15, Q5_1: 0..31). d, m are f16 bits; m is ignored where the type has none. */
+void ggml_pack_block(uint8_t *out, enum dtype t, uint16_t d, uint16_t m, const int n[32]);
 #endif

@@ -43,6 +43,7 @@ static pid_t owner; /* a forked child must not remove its parent's files */
 
 bool outfile_stdout_gone(void) { return stdout_gone; }
 bool outfile_is_temporary(const struct outfile *f) { return f->temporary; }
+const char *outfile_tmp(const struct outfile *f) { return f->temporary ? f->tmp : NULL; }
 uint64_t outfile_pos(const struct outfile *f) { return f->pos; }
 const char *outfile_name(const struct outfile *f) { return f->name; }
 

@@ -24,6 +24,8 @@ void outfile_discard(struct outfile *f);                            /* remove th
  * stdin) and gives up when that one hangs up. Anything but a FIFO: the same as outfile_open. */
 struct outfile *outfile_open_watch(const char *path, int watch_fd, struct err *e) NT_MUST_CHECK;
 bool outfile_is_temporary(const struct outfile *f); /* a regular file that commit will rename; false: pipe or device */
+/* Where the bytes are until commit (flush first), to re-read and check them; NULL unless outfile_is_temporary. */
+const char *outfile_tmp(const struct outfile *f);
 /* True once stdout's reader went away (EPIPE): the tool ends with 74 and says nothing, the reader has the reason. */
 bool outfile_stdout_gone(void);
 

@@ -38,26 +38,17 @@ static void compare(const char *dir, enum dtype t)
     mem_free(y);
 }
 
-/* Packing known codes and reading them back: the value formulas, not the packer, give the expectation. */
-static void packing(void)
+/* Packing known numbers and reading them back: the value formulas, not the packer, give the expectation. */
+static void packing(enum dtype t, int lo, int hi, float m)
 {
-    uint8_t code[32], b0[18], b1[20], b8[34];
-    int8_t q[32];
+    uint8_t b[34];
+    int n[32], bad = 0;
     float y[32];
-    int bad = 0;
-    for (int i = 0; i < 32; i++) code[i] = (uint8_t)((i * 7 + 3) % 16), q[i] = (int8_t)(i * 8 - 128);
-    ggml_pack_q4_0(b0, f32_to_f16(-0.375f), code);
-    ggml_to_f32(y, DT_Q4_0, b0, 32);
-    for (int i = 0; i < 32; i++) bad += y[i] != -0.375f * (float)(code[i] - 8);
-    CHECK(!bad, "Q4_0: packed block reads back");
-    ggml_pack_q4_1(b1, f32_to_f16(0.5f), f32_to_f16(-3.25f), code);
-    ggml_to_f32(y, DT_Q4_1, b1, 32);
-    for (int i = 0; i < 32; i++) bad += y[i] != 0.5f * (float)code[i] - 3.25f;
-    CHECK(!bad, "Q4_1: packed block reads back");
-    ggml_pack_q8_0(b8, f32_to_f16(0.125f), q);
-    ggml_to_f32(y, DT_Q8_0, b8, 32);
-    for (int i = 0; i < 32; i++) bad += y[i] != 0.125f * (float)q[i];
-    CHECK(!bad, "Q8_0: packed block reads back");
+    for (int i = 0; i < 32; i++) n[i] = i == 30 ? lo : i == 31 ? hi : lo + (i * 29 + 3) % (hi - lo + 1);
+    ggml_pack_block(b, t, f32_to_f16(-0.375f), f32_to_f16(m), n);
+    ggml_to_f32(y, t, b, 32);
+    for (int i = 0; i < 32; i++) bad += y[i] != -0.375f * (float)n[i] + m;
+    CHECK(!bad, "%s: a packed block reads back", dtype_name(t));
 }
 
 int main(void)
@@ -68,7 +59,11 @@ int main(void)
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) compare("tests/data/ggml", types[i]);
     for (size_t i = 0; more && i < sizeof types / sizeof *types; i++) compare(more, types[i]);
     if (!more) SKIP("NT_GGML_DATA unset: no larger comparison");
-    packing();
+    packing(DT_Q4_0, -8, 7, 0);
+    packing(DT_Q4_1, 0, 15, -3.25f);
+    packing(DT_Q5_0, -16, 15, 0);
+    packing(DT_Q5_1, 0, 31, 1.5f);
+    packing(DT_Q8_0, -128, 127, 0);
     CHECK(ggml_type_id(DT_Q6_K) == 14 && ggml_type_id(DT_BF16) == 30 && ggml_type_id(DT_U8) == -1, "type numbers");
     CHECK(ggml_type_dtype(3) == DT_Q4_1 && ggml_type_dtype(4) == DT_NONE && ggml_type_dtype(4000000000u) == DT_NONE &&
           strcmp(ggml_type_name(17), "IQ2_XS") == 0, "numbers to types");

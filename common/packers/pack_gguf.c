@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A GGUF file after a template: its keys and the order of its tensors stay, data and types are ours. Codes are stored in a
+ * block type where that loses nothing, else as floats, and the counts are said. */
+#include "common/ggml_encode.h"
+#include "common/ggml_types.h"
+#include "common/gguf_write.h"
+#include "common/mem.h"
+#include "common/pack.h"
+#include "common/tool.h"
+#include <string.h>
+
+enum source { FROM_TEMPLATE, FROM_FILE, FROM_CODES, FROM_VALUES };
+
+struct plan {
+    const struct checkpoint_tensor *like;
+    struct pack_item *it;
+    enum source source;
+    enum dtype t;
+};
+
+struct job {
+    struct pack *p;
+    struct checkpoint *like;
+    int permuted;                /* head dimension when q and k rows are permuted in the file, else 0 */
+    struct plan *plan;
+    struct gguf_writer *w;
+};
+
+/* The HF row that lies at row f of a permuted file. */
+static uint64_t hf_row(uint64_t f, uint64_t E)
+{
+    uint64_t k = f % E;
+    return E ? f - k + (k & 1 ? E / 2 + k / 2 : k / 2) : f;
+}
+
+static int head_of(const struct job *j, const struct pack_item *it) { return it->qk ? j->permuted : 0; }
+
+/* ---- planning ---- */
+
+/* All values of an item, whole; the caller frees. */
+struct whole {
+    float *x;
+    size_t n;
+};
+
+static int collect(void *ctx, const float *x, size_t n, struct err *e)
+{
+    struct whole *w = ctx;
+    (void)e;
+    memcpy(w->x + w->n, x, n * sizeof *x);
+    w->n += n;
+    return 0;
+}
+
+static int read_whole(struct job *j, const struct pack_item *it, struct whole *w, struct err *e)
+{
+    w->n = 0;
+    w->x = mem_array((size_t)(it->shape[0] * (it->rank == 2 ? it->shape[1] : 1)), sizeof(float));
+    return pack_values(j->p, it, collect, w, e);
+}
+
+/* Does the template hold these very values? Then its bytes are the smallest way to store them. */
+static bool same_as_template(const struct job *j, const struct plan *x, const struct whole *w)
+{
+    const struct tensor *t = &x->like->t;
+    uint64_t rows = x->it->shape[0], cols = x->it->shape[1], bytes = t->nbytes / rows;
+    if (!dtype_is_float(t->dtype)) return false;
+    float *row = mem_array((size_t)cols, sizeof *row);
+    bool same = true;
+    for (uint64_t r = 0; r < rows && same; r++) {
+        const float *mine = w->x + hf_row(r, (uint64_t)head_of(j, x->it)) * cols;
+        dtype_to_f32(row, t->dtype, (char *)t->data + r * bytes, (size_t)cols);
+        for (uint64_t i = 0; i < cols && same; i++) same = row[i] == mine[i];
+    }
+    mem_free(row);
+    return same;
+}
+
+static int plan_values(struct job *j, struct plan *x, struct err *e)
+{
+    struct whole w;
+    int rc = read_whole(j, x->it, &w, e);
+    x->source = FROM_VALUES;
+    if (rc == 0) x->t = float_type_of(float_types_for(w.x, w.n));
+    if (rc == 0 && same_as_template(j, x, &w)) x->source = FROM_TEMPLATE, x->t = x->like->t.dtype;
+    mem_free(w.x);
+    return rc;
+}
+
+static int plan_codes(struct job *j, struct plan *x, struct err *e)
+{
+    struct qtensor q;
+    if (pack_load(j->p, x->it->q, &q, e) < 0) return -1;
+    x->t = ggml_encode_choose(&q);
+    x->source = dtype_block(x->t) > 1 ? FROM_CODES : FROM_VALUES;
+    qtensor_clear(&q);
+    return 0;
+}
+
+static int plan_one(struct job *j, struct plan *x, struct err *e)
+{
+    const struct tensor *t = &x->like->t;
+    struct pack *p = j->p;
+    for (size_t i = 0; i < p->n_items && !x->it; i++)
+        if (strcmp(p->items[i].gguf_name, x->like->name) == 0) x->it = &p->items[i];
+    if (!x->it) {
+        x->source = FROM_TEMPLATE;
+        x->t = t->dtype;
+        return strcmp(x->like->name, "rope_freqs.weight") == 0 ? 0
+             : err_set(e, NT_EXIT_DATA, "%s: tensor %s is no tensor of %s", j->like->path, x->like->name, p->m->ck->path);
+    }
+    if (t->rank != x->it->rank || t->shape[0] != x->it->shape[0] || (t->rank == 2 && t->shape[1] != x->it->shape[1]))
+        return err_set(e, NT_EXIT_DATA, "%s: tensor %s has another shape than in %s", j->like->path, x->like->name,
+                       p->m->ck->path);
+    x->source = FROM_VALUES;
+    x->t = DT_F32;
+    if (x->it->norm || x->it->rank == 1) return 0;
+    if (x->it->q >= 0) return plan_codes(j, x, e);
+    if (!p->m->gguf) return plan_values(j, x, e);
+    x->source = FROM_FILE;
+    x->t = x->it->t->t.dtype;
+    return 0;
+}
+
+static int plan_all(struct job *j, struct err *e)
+{
+    struct pack *p = j->p;
+    const char *arch = json_string_value(json_object_get(j->like->meta, "general.architecture"));
+    const struct family *f = arch ? family_by_gguf_arch(arch) : NULL;
+    if (strcmp(j->like->format, "gguf") != 0) return err_set(e, NT_EXIT_DATA, "%s: no GGUF file", j->like->path);
+    if (f != p->m->c.family)
+        return err_set(e, NT_EXIT_DATA, "%s: a template of architecture %.40s for a %s model", j->like->path, arch ? arch : "(none)",
+                       p->m->c.arch);
+    j->permuted = f->gguf_permuted_qk ? p->m->c.block.E : 0;
+    size_t bound = 0;
+    int rc = 0;
+    for (int i = 0; i < j->like->n_tensors && rc == 0; i++) {
+        j->plan[i].like = &j->like->tensors[i];
+        rc = plan_one(j, &j->plan[i], e);
+        bound += j->plan[i].it != NULL;
+    }
+    if (rc == 0 && bound != p->n_items)
+        rc = err_set(e, NT_EXIT_DATA, "%s: a template with %zu of the model's %zu tensors", j->like->path, bound, p->n_items);
+    return rc;
+}
+
+/* Said aloud: what is stored as what, and which codes found no block type. */
+static enum dtype say_types(const struct job *j)
+{
+    int of[DT_COUNT] = {0}, linear[DT_COUNT] = {0}, loose = 0, most = DT_F32;
+    char text[256] = "";
+    for (int i = 0; i < j->like->n_tensors; i++) {
+        const struct plan *x = &j->plan[i];
+        of[x->t]++;
+        if (!x->it || !x->it->linear) continue;
+        linear[x->t]++;
+        loose += x->it->q >= 0 && dtype_block(x->t) == 1 && j->p->q[x->it->q].head.form != QF_PLAIN;
+    }
+    for (int t = 0; t < DT_COUNT; t++) {
+        size_t n = strlen(text);
+        if (of[t]) snprintf(text + n, sizeof text - n, "%s%s %d", n ? ", " : "", dtype_name((enum dtype)t), of[t]);
+        if (linear[t] > linear[most]) most = t;
+    }
+    note("tensors by type: %s", text);
+    if (loose) warn("%d quantized tensors fit no block type of GGUF without loss and are stored as floats: their bits are not saved",
+                    loose);
+    return (enum dtype)most;
+}
+
+/* ---- writing ---- */
+
+static void put_keys(struct job *j, enum dtype most)
+{
+    static const struct { enum dtype t; uint32_t file_type; } table[] = {{DT_F32, 0}, {DT_F16, 1}, {DT_Q4_0, 2}, {DT_Q4_1, 3},
+        {DT_Q8_0, 7}, {DT_Q5_0, 8}, {DT_Q5_1, 9}, {DT_Q2_K, 10}, {DT_Q3_K, 12}, {DT_Q4_K, 15}, {DT_Q5_K, 17}, {DT_Q6_K, 18},
+        {DT_BF16, 32}};
+    int n;
+    const struct gguf_kv *kv = gguf_kvs(j->like, &n);
+    for (int i = 0; i < n; i++)
+        if (strncmp(kv[i].key, "split.", 6) != 0) gguf_put_kv(j->w, &kv[i]);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (table[i].t == most) gguf_put_u32(j->w, "general.file_type", table[i].file_type);
+    gguf_put_u32(j->w, "general.quantization_version", 2);
+}
+
+static int put_rows_of_codes(struct job *j, const struct plan *x, struct err *e)
+{
+    struct qtensor q;
+    if (pack_load(j->p, x->it->q, &q, e) < 0) return -1;
+    size_t bytes = (size_t)q.in / (size_t)dtype_block(x->t) * (size_t)dtype_block_bytes(x->t);
+    uint64_t E = (uint64_t)head_of(j, x->it);
+    uint8_t *out = mem_array((size_t)q.out, bytes);
+#pragma omp parallel for schedule(static)
+    for (int r = 0; r < q.out; r++) ggml_encode_row(&q, x->t, (int)hf_row((uint64_t)r, E), out + (size_t)r * bytes);
+    int rc = gguf_put(j->w, out, (uint64_t)q.out * bytes, e);
+    mem_free(out);
+    qtensor_clear(&q);
+    return rc;
+}
+
+struct put {
+    struct job *j;
+    const struct plan *x;
+    void *buf;
+    size_t cap;
+};
+
+static int put_values(void *ctx, const float *v, size_t n, struct err *e)
+{
+    struct put *o = ctx;
+    size_t size = (size_t)dtype_block_bytes(o->x->t);
+    o->buf = mem_grow(o->buf, &o->cap, n * size, 1);
+    if (pack_round(o->buf, o->x->t, v, n, o->x->it->name, e) < 0) return -1;
+    return gguf_put(o->j->w, o->buf, n * size, e);
+}
+
+/* q and k: rows in the file's order, which needs the whole matrix. */
+static int put_permuted(struct put *o, struct err *e)
+{
+    const struct pack_item *it = o->x->it;
+    uint64_t cols = it->rank == 2 ? it->shape[1] : 1, E = (uint64_t)head_of(o->j, it);
+    struct whole w;
+    int rc = read_whole(o->j, it, &w, e);
+    for (uint64_t r = 0; r < it->shape[0] && rc == 0; r++) rc = put_values(o, w.x + hf_row(r, E) * cols, (size_t)cols, e);
+    mem_free(w.x);
+    return rc;
+}
+
+static int put_tensor(struct job *j, const struct plan *x, struct err *e)
+{
+    struct put o = {.j = j, .x = x};
+    const struct checkpoint_tensor *raw = x->source == FROM_FILE ? x->it->t : x->like;
+    if (x->source == FROM_CODES) return put_rows_of_codes(j, x, e);
+    if (x->source != FROM_VALUES) {
+        int rc = gguf_put(j->w, raw->t.data, raw->t.nbytes, e);
+        checkpoint_release(x->source == FROM_FILE ? j->p->m->ck : j->like, raw);
+        return rc;
+    }
+    int rc = head_of(j, x->it) ? put_permuted(&o, e) : pack_values(j->p, x->it, put_values, &o, e);
+    mem_free(o.buf);
+    return rc;
+}
+
+static int write_file(struct job *j, struct outfile *f, struct err *e)
+{
+    j->w = gguf_create(f);
+    put_keys(j, say_types(j));
+    for (int i = 0; i < j->like->n_tensors; i++)
+        gguf_tensor(j->w, j->plan[i].like->name, j->plan[i].t, j->plan[i].like->t.rank, j->plan[i].like->t.shape);
+    int rc = gguf_data(j->w, e);
+    progress_start("pack", "tensors", j->like->n_tensors);
+    for (int i = 0; i < j->like->n_tensors && rc == 0; i++) {
+        rc = put_tensor(j, &j->plan[i], e);
+        progress_at(i + 1, "%s", j->plan[i].like->name);
+    }
+    progress_end();
+    if (rc == 0) return gguf_end(j->w, e);
+    gguf_drop(j->w);
+    return -1;
+}
+
+static int write_gguf(struct pack *p, struct err *e)
+{
+    if (!p->like && !p->m->gguf)
+        return err_set(e, NT_EXIT_USAGE, "--format gguf needs --like TEMPLATE.gguf: %s is no GGUF file", p->m->ck->path);
+    if (p->norm_dtype != DT_NONE && p->norm_dtype != DT_F32)
+        return err_set(e, NT_EXIT_USAGE, "--format gguf stores norms as F32, as llama.cpp demands");
+    struct job j = {.p = p, .like = p->like ? checkpoint_open(p->like, e) : p->m->ck};
+    if (!j.like) return -1;
+    j.plan = MEM_NEW(struct plan, (size_t)j.like->n_tensors);
+    struct outfile *f = plan_all(&j, e) < 0 ? NULL : outfile_open(p->out, e);
+    int rc = f ? write_file(&j, f, e) : -1;
+    if (rc == 0) rc = outfile_flush(f, e);
+    if (rc == 0 && outfile_tmp(f)) rc = pack_verify(p, outfile_tmp(f), e);
+    if (rc == 0) rc = outfile_commit(f, e);
+    else outfile_discard(f);
+    if (p->like) checkpoint_close(j.like);
+    mem_free(j.plan);
+    return rc;
+}
+
+const struct packer pack_gguf = {"gguf", "GGUF after a template (--like), low-bit where that loses nothing", write_gguf};
