@@ -148,7 +148,7 @@ int main(int argc, char **argv)
     progress_end();
     stream_note_input(w, r);
     json_t *extra = tweak_trailer(&v, stream_trailer(r));
-    if (stream_finish(w, extra, &e) || (report && outfile_commit(report, &e))) die(&e);
+    if ((report && outfile_commit(report, &e)) || stream_finish(w, extra, &e)) die(&e);
     say_verdict(&v);
 
     json_decref(extra);

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads qweights streams with python3-msgpack, knowing nothing of nt-tweak but the documented format.
+
+qweights.py same Q.nts TWEAKED.nts         every record of Q.nts is in TWEAKED.nts, meta and payload byte for byte
+qweights.py case TWEAKED.nts MODEL.json NAME
+                                            largest differences of new norms and KL from what PyTorch found
+qweights.py get TWEAKED.nts KEY            a key of the trailer
+qweights.py unchanged TWEAKED.nts LAYER    new norms of the layer equal the old ones
+"""
+import json
+import sys
+
+import msgpack
+import numpy as np
+
+
+def walk(path):
+    """[(layer-wise kind, meta, payload)], trailer"""
+    records, trailer, current, data = [], None, None, b""
+    with open(path, "rb") as f:
+        for item in msgpack.Unpacker(f, raw=False, strict_map_key=False, max_buffer_size=2**31):
+            if isinstance(item, list):
+                current, data = item, b""
+            elif isinstance(item, bytes):
+                data += item
+            elif isinstance(item, dict) and set(item) == {"xxh3", "n"}:
+                records.append((current[2], current[3], data))
+            elif isinstance(item, dict) and "status" in item:
+                trailer = item
+    return records, trailer
+
+
+def norms(records, which):
+    return {(m["layer"], m["name"]): np.frombuffer(d, np.float32) for k, m, d in records
+            if k == "Norm" and m["which"] == which}
+
+
+def same(a, b):
+    before, after = walk(a)[0], walk(b)[0]
+    kept = [r for r in after if r[0] != "tweak" and not (r[0] == "Norm" and r[1]["which"] == "new")]
+    assert len(kept) == len(before), (len(kept), len(before))
+    for x, y in zip(before, kept):
+        if x[0] == "LayerEnd":
+            assert y[0] == "LayerEnd" and y[1]["layer"] == x[1]["layer"]
+        else:
+            assert x == y, (x[:2], y[:2])
+    print("payload", sum(len(r[2]) for r in before))
+
+
+def case(path, expected, name):
+    records, trailer = walk(path)
+    want = next(c for c in json.load(open(expected))["cases"] if c["name"] == name)
+    new, worst, loss = norms(records, "new"), 0.0, 0.0
+    reports = {m["layer"]: m for k, m, _ in records if k == "tweak"}
+    for l, res in enumerate(want["result"]):
+        prefix = f"model.layers.{l}."
+        for norm, v in zip(("input_layernorm", "post_attention_layernorm"), res["norms"]):
+            worst = max(worst, np.abs(new[l, prefix + norm + ".weight"] - np.array(v)).max())
+        for key in ("train", "holdout"):
+            for a, b in zip(reports[l].get(key, []), res[key]):
+                loss = max(loss, abs(a - b) / abs(b))
+    kl = max(abs(trailer["kl_" + k] - want["kl_" + k]) for k in ("old", "new"))
+    verdict = "positive" if want["kl_new"] < want["kl_old"] else "negative"
+    assert trailer["verdict"] == verdict and trailer["norms"] == {"positive": "new", "negative": "old"}[verdict]
+    assert trailer["n"] == 24 and trailer["bits"] > 3
+    assert worst < 2e-5 and loss < 1e-4 and kl < 1e-5, (worst, loss, kl)
+    print(f"{verdict}; norms within {worst:.1e}, losses {loss:.1e}, KL {kl:.1e}")
+
+
+def unchanged(path, layer):
+    records = walk(path)[0]
+    old, new = norms(records, "old"), norms(records, "new")
+    mine = [k for k in old if k[0] == int(layer)]
+    assert len(mine) == 2 and all((old[k] == new[k]).all() for k in mine)
+
+
+if sys.argv[1] == "get":
+    print(walk(sys.argv[2])[1][sys.argv[3]])
+else:
+    {"same": same, "case": case, "unchanged": unchanged}[sys.argv[1]](*sys.argv[2:])
