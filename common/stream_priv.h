@@ -30,6 +30,10 @@ void nts_hash_text(uint64_t h, char out[17]); /* 16 lower-case hex digits */
 
 json_t *stream_identity(const struct stream_reader *r); /* {name, xxh3, bytes}; new reference */
 json_t *stream_history(const struct stream_reader *r);  /* array of all that was read; borrowed */
+void stream_note_history(struct stream_writer *w, const json_t *history);
+/* A stream with this very header (producer too), for tools that pass records on: equal records then have an equal hash.
+ * params (taken over, may be NULL) go to the history entry. */
+struct stream_writer *stream_create_like(struct outfile *out, const json_t *header, json_t *params, struct err *e);
 
 /* JSON to msgpack; integers as short as they go, key order kept. */
 void nts_pack_json(msgpack_packer *p, const json_t *j);

@@ -11,7 +11,7 @@
 struct stream_writer {
     struct outfile *out;
     XXH3_state_t *all, *one; /* header and tails; the current record */
-    json_t *header, *inputs, *history;
+    json_t *header, *inputs, *history, *own; /* own: this stage's history entry */
     uint64_t pos;            /* since the magic */
     uint64_t seq, layer_records, records, payload;
     bool in_record;
@@ -48,6 +48,7 @@ static void writer_free(struct stream_writer *w)
     json_decref(w->header);
     json_decref(w->inputs);
     json_decref(w->history);
+    json_decref(w->own);
     mem_free(w);
 }
 
@@ -64,13 +65,8 @@ static json_t *make_header(const json_t *given)
     return h;
 }
 
-static json_t *make_history_entry(const json_t *header)
-{
-    json_t *params = json_object_get(header, "params");
-    return json_pack("{s:s, s:s, s:O*}", "tool", program_invocation_short_name, "version", NT_VERSION, "params", params);
-}
-
-struct stream_writer *stream_create(struct outfile *out, const json_t *header, struct err *e)
+/* Takes over header and params (its history entry's, may be NULL). */
+static struct stream_writer *create(struct outfile *out, json_t *header, json_t *params, struct err *e)
 {
     static bool registered;
     assert(json_string_value(json_object_get(header, "kind")));
@@ -81,7 +77,8 @@ struct stream_writer *stream_create(struct outfile *out, const json_t *header, s
     w->all = XXH3_createState();
     w->one = XXH3_createState();
     XXH3_64bits_reset(w->all);
-    w->header = make_header(header);
+    w->header = header;
+    w->own = json_pack("{s:s, s:s, s:o*}", "tool", program_invocation_short_name, "version", NT_VERSION, "params", params);
     w->inputs = json_array();
     w->history = json_array();
 
@@ -103,6 +100,16 @@ struct stream_writer *stream_create(struct outfile *out, const json_t *header, s
     w->next = open_writers;
     open_writers = w;
     return w;
+}
+
+struct stream_writer *stream_create(struct outfile *out, const json_t *header, struct err *e)
+{
+    return create(out, make_header(header), json_incref(json_object_get(header, "params")), e);
+}
+
+struct stream_writer *stream_create_like(struct outfile *out, const json_t *header, json_t *params, struct err *e)
+{
+    return create(out, json_deep_copy(header), params, e);
 }
 
 static int end_record(struct stream_writer *w, struct err *e)
@@ -256,6 +263,13 @@ static void append_once(json_t *list, json_t *entry)
     json_array_append(list, entry);
 }
 
+void stream_note_history(struct stream_writer *w, const json_t *history)
+{
+    size_t i;
+    json_t *v;
+    json_array_foreach(history, i, v) append_once(w->history, v);
+}
+
 void stream_note_input(struct stream_writer *w, const struct stream_reader *r)
 {
     json_t *p = stream_provenance(r);
@@ -270,10 +284,8 @@ json_t *stream_provenance(const struct stream_reader *r)
 
 void stream_note_provenance(struct stream_writer *w, const json_t *provenance)
 {
-    size_t i;
-    json_t *v;
     json_array_append(w->inputs, json_object_get(provenance, "input"));
-    json_array_foreach(json_object_get(provenance, "history"), i, v) append_once(w->history, v);
+    stream_note_history(w, json_object_get(provenance, "history"));
 }
 
 void stream_note_file(struct stream_writer *w, const char *name, const char *hash_key, const char *hash, uint64_t bytes)
@@ -286,9 +298,7 @@ static int put_trailer(struct stream_writer *w, const char *error, const json_t 
 {
     char hex[17];
     nts_hash_text(XXH3_64bits_digest(w->all), hex);
-    json_t *entry = make_history_entry(w->header);
-    append_once(w->history, entry);
-    json_decref(entry);
+    append_once(w->history, w->own);
     json_t *t = json_pack("{s:I, s:I, s:s, s:O, s:O, s:s}", "records", (json_int_t)w->records, "bytes",
                           (json_int_t)w->payload, "xxh3", hex, "inputs", w->inputs, "history", w->history, "status",
                           error ? "error" : "ok");
