@@ -30,7 +30,7 @@ uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, cons
                     3 * boundary_bytes(tk->n_holdout, tk->T, D);
     uint64_t square = (uint64_t)D * D * sizeof(float);
     uint64_t work = 2 * block_bytes(c) + boundary_pass_bytes(c, tk->T, needs_backward(o)) +
-                    2 * boundary_bytes(1, tk->T, D) + (uint64_t)n_train * 2 * D * sizeof(double);
+                    2 * boundary_bytes(1, tk->T, D) + ((uint64_t)n_train + 2 * TWEAK_EVAL_SEQUENCES) * 2 * D * sizeof(double);
     /* one linear at a time as floats on the host, all of the layer as codes */
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
@@ -62,7 +62,7 @@ struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct 
     boundary_pass_init(&t->pass, m, tk->T, needs_backward(o));
     /* The biases and norms of q have to be there before its parameters can be listed. */
     if (block_load(m, t->f, 0, e) || block_load(m, t->q, 0, e)) goto fail;
-    tweak_block_init(&t->tb, m->be, o, t->f, t->q, &t->pass, tk->T, n_train);
+    tweak_block_init(&t->tb, m->be, o, t->f, t->q, &t->pass, tk->T, n_train + TWEAK_EVAL_SEQUENCES);
     return t;
 fail:
     tweak_close(t);
@@ -140,22 +140,21 @@ static int advance(struct tweak *t, const struct block *blk, struct boundary *b,
     return b->n ? boundary_run(&t->pass, blk, b, b, NULL, count_sequence, t, e) : 0;
 }
 
-/* Mean loss over the first sequences of b; target: a boundary of rows to aim at, or NULL. */
-static double mean_loss(struct tweak *t, const struct boundary *b, const struct boundary *target, bool train)
+/* Mean loss over the first sequences of b; target: a boundary of rows to aim at, or NULL; slot: of the first one. */
+static double mean_loss(struct tweak *t, const struct boundary *b, const struct boundary *target, int slot)
 {
     int n = b->n < TWEAK_EVAL_SEQUENCES ? b->n : TWEAK_EVAL_SEQUENCES;
     double sum = 0;
     for (int i = 0; i < n; i++)
-        sum += tweak_block_loss(&t->tb, boundary_view(b, i), target ? boundary_view(target, i) : NULL, train ? i : -1,
-                                false);
+        sum += tweak_block_loss(&t->tb, boundary_view(b, i), target ? boundary_view(target, i) : NULL, slot + i, false);
     return n ? sum / n : NAN;
 }
 
 static void both_losses(struct tweak *t, int when, struct tweak_report *rep)
 {
     bool tf = t->o->target_float;
-    rep->train[when] = mean_loss(t, &t->train, tf ? &t->train_f : NULL, true);
-    rep->holdout[when] = mean_loss(t, &t->hold_new, tf ? &t->hold_f : NULL, false);
+    rep->train[when] = mean_loss(t, &t->train, tf ? &t->train_f : NULL, 0);
+    rep->holdout[when] = mean_loss(t, &t->hold_new, tf ? &t->hold_f : NULL, t->train.n);
 }
 
 static int train_adam(struct tweak *t, struct tweak_report *rep, struct err *e)

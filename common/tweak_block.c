@@ -37,7 +37,7 @@ void tweak_block_init(struct tweak_block *t, const struct backend *be, const str
     for (int i = 0; i < NORM_COUNT; i++) add_param(t, q->bias[i], &t->grads.bias[i]);
     t->host = MEM_NEW(float, all);
     t->moments = MEM_NEW(double, ((size_t)n + 1) * 2 * t->D);
-    t->known = MEM_NEW(bool, (size_t)n + 1);
+    t->known = MEM_NEW(bool, (size_t)n);
 }
 
 void tweak_block_clear(struct tweak_block *t)
@@ -57,7 +57,7 @@ void tweak_block_reset(struct tweak_block *t)
     t->be->fill(t->m, 0, (size_t)t->n_values);
     t->be->fill(t->v, 0, (size_t)t->n_values);
     t->step = 0;
-    for (int i = 0; i <= t->n; i++) t->known[i] = false;
+    for (int i = 0; i < t->n; i++) t->known[i] = false;
 }
 
 void tweak_block_get(const struct tweak_block *t, float *values)
@@ -75,13 +75,13 @@ static const double *find_target(struct tweak_block *t, const float *target, int
 {
     int at = slot < 0 ? t->n : slot, skip = t->o->skip_first;
     double *mom = t->moments + (size_t)at * 2 * t->D;
-    if (t->known[at] && slot >= 0 && !t->o->loss->power) return mom;
+    if (slot >= 0 && t->known[slot] && !t->o->loss->power) return mom;
     if (target)
         t->be->put(t->target, target, row_bytes(t, t->T));
     else
         block_forward(t->be, t->f, t->pass->work, 1, t->T, 0, t->pass->x, t->target, NULL, NULL);
     loss_moments(t->loss, dev_at(t->target, (size_t)skip * t->D), t->T - skip, mom);
-    t->known[at] = true;
+    if (slot >= 0) t->known[slot] = true;
     return mom;
 }
 

@@ -32,11 +32,11 @@ struct tweak_block {
     int n_params, n_values;
     float *host;                  /* [n_values] */
     double *moments;              /* [n + 1, 2, D]: moments of the targets seen, kept for losses that need no more */
-    bool *known;                  /* [n + 1] */
+    bool *known;                  /* [n] */
     int n, step;
 };
 
-/* n training sequences of T tokens. */
+/* n sequences of T tokens whose targets' moments are kept. */
 void tweak_block_init(struct tweak_block *t, const struct backend *be, const struct tweak_opts *o, struct block *f,
                       struct block *q, struct boundary_pass *pass, int T, int n);
 void tweak_block_clear(struct tweak_block *t);
@@ -48,7 +48,7 @@ void tweak_block_get(const struct tweak_block *t, float *values);
 void tweak_block_put(const struct tweak_block *t, const float *values);
 
 /* Loss of a sequence x[T, D] (host) with q's present norms. target[T, D] (host): rows to aim at; NULL: f's output on x.
- * slot: index of the training sequence, under which moments of its target are kept; -1: not kept.
+ * slot: index below n under which the moments of its target are kept; -1: not kept.
  * grad: also leaves the gradients in t->g. */
 double tweak_block_loss(struct tweak_block *t, const float *x, const float *target, int slot, bool grad);
 /* One Adam step on one sequence; *loss is the value before it. -1 and nothing changed: loss or gradient not finite. */
