@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Bad options, bad tokens, bad models, too little memory, a full disk, a dead reader, a signal: one sentence, the exit
 # code, no file.
-. tests/cli/nt-collect/lib.sh
+. tests/cli/nt-collect/lib.bash
 run=(nt-collect $quiet -m $tiny -o "$tmp/out.nts")
 make_tokens() { "$PYTHON" $here/tokens.py "$1" "$2" "$3" ${4:-}; }
 
@@ -39,15 +39,7 @@ try "longer than the model's positions" 65 '65 tokens.*64 positions' "${run[@]}"
 # a model whose weights are damaged: TENSOR VALUE, the first element replaced by a bf16 value
 damage() {
     rm -rf "$tmp/bad"; cp -r $tiny "$tmp/bad"
-    "$PYTHON" - "$tmp/bad/model.safetensors" "$1" "$2" <<'PY'
-import json, struct, sys
-path, name, value = sys.argv[1:]
-data = bytearray(open(path, "rb").read())
-n, = struct.unpack("<Q", data[:8])
-at = 8 + n + json.loads(data[8:8 + n])[name]["data_offsets"][0]
-data[at:at + 2] = struct.pack("<f", float(value))[2:]
-open(path, "wb").write(data)
-PY
+    "$PYTHON" $here/damage.py "$tmp/bad/model.safetensors" "$1" "$2"
 }
 bad=(nt-collect $quiet -m "$tmp/bad" -o "$tmp/out.nts" "$tmp/c.nts")
 damage model.layers.1.mlp.down_proj.weight nan

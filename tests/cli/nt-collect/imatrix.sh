@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # --imatrix: llama.cpp's file, read from its layout by a script of its own, its sums against transformers in float64.
-. tests/cli/nt-collect/lib.sh
+. tests/cli/nt-collect/lib.bash
 nt-collect $quiet -m $tiny "$tmp/c.nts" --want hessian --imatrix "$tmp/im.gguf" -o "$tmp/s.nts"
 ok $? "a run with --imatrix"
 "$PYTHON" $here/imatrix.py "$tmp/im.gguf" tests/data/collect/expected.npz 96 >"$tmp/im.txt" 2>"$tmp/stderr"

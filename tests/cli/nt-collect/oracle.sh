@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Statistics against those of transformers in float64 (tests/data/collect/make.py), read with python3-msgpack.
-. tests/cli/nt-collect/lib.sh
+. tests/cli/nt-collect/lib.bash
 below() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && a + 0 <= b) }'; }
 
 nt-collect $quiet -m $tiny "$tmp/c.nts" --want hessian,sums,absmax,rows:96,targets -o "$tmp/s.nts"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Shared by the tests of nt-collect: a scratch directory, TAP, the tiny model, its tokens.
 set -u
+PYTHON=${PYTHON:-python3} O=${O:-build}
 here=tests/cli/nt-collect tiny=tests/data/collect/tiny ids=tests/data/collect/ids.json
 tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT
 count=0 failures=0
