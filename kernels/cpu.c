@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 4 * HUGE_PAGE };
+enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 4 * HUGE_PAGE, COPY_PART = 256 << 10 };
 
 const struct vec_ops *vec = &vec_base;
 static float *scratch;
@@ -64,13 +64,25 @@ static dev alloc_zeroed(size_t bytes)
 }
 
 static void release(dev p) { free((void *)p.at); }
-static void put(dev dst, const void *src, size_t bytes) { if (bytes) memcpy((void *)dst.at, src, bytes); }
-static void get(void *dst, dev src, size_t bytes) { if (bytes) memcpy(dst, (void *)src.at, bytes); }
-static void copy(dev dst, dev src, size_t bytes) { if (bytes) memmove((void *)dst.at, (void *)src.at, bytes); }
+
+/* memmove in parts that all threads share; src and dst may only overlap when the part is the whole. */
+static void move(void *dst, const void *src, size_t bytes)
+{
+    size_t part = bytes < COPY_PART || ((char *)dst < (char *)src + bytes && (char *)src < (char *)dst + bytes)
+                      ? bytes : COPY_PART;
+    #pragma omp parallel for schedule(static) if (bytes > part)
+    for (size_t i = 0; i < bytes; i += part)
+        memmove((char *)dst + i, (const char *)src + i, bytes - i < part ? bytes - i : part);
+}
+
+static void put(dev dst, const void *src, size_t bytes) { move((void *)dst.at, src, bytes); }
+static void get(void *dst, dev src, size_t bytes) { move(dst, (const void *)src.at, bytes); }
+static void copy(dev dst, dev src, size_t bytes) { move((void *)dst.at, (const void *)src.at, bytes); }
 
 static void fill(dev dst, float value, size_t n)
 {
     float *p = cpu_f(dst);
+    #pragma omp parallel for schedule(static) if (n > COPY_PART)
     for (size_t i = 0; i < n; i++) p[i] = value;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Times the operations of kernels/backend.h at SmolLM2-135M's shapes, each beside the sgemm ceiling of the same run: one
+ * Times the operations of kernels/backend.h and a whole block at SmolLM2-135M's shapes, each beside the sgemm ceiling of the same run: one
  * large single-threaded BLAS call per core, all cores at once. Prints rows of build/bench.tsv.
  *   ops [-j THREADS] [-c] [-r REPEATS] [PATTERN]     -c: CPU seconds instead of wall time (for a busy machine, -j 1)
  * A round times the ceiling and every case once; a case's figure is its best round. */
-#include "kernels/backend.h"
+#include "common/block.h"
 #include <cblas.h>
 #include <omp.h>
 #include <stdio.h>
@@ -153,6 +153,39 @@ static double stats(const struct op *o)
     return 10e-9 * o->R * o->a;
 }
 
+
+/* A block with random weights; its forward and backward (inputs and norms only) as nt-collect and nt-tweak run them. */
+static struct block blk;
+static struct block_work *work;
+
+static void make_block(void)
+{
+    blk.s = (struct block_shape){D, H, G, E, F, E, true, 1e-5f, 0.125f, 0};
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        int out, in;
+        role_dims(&blk.s, r, &out, &in);
+        blk.w[r] = dev_at(w, (size_t)r * F * D);
+    }
+    for (int n = 0; n < NORM_COUNT; n++) blk.gain[n] = gain;
+    blk.cossin = cs;
+    work = block_work_alloc(be, &blk.s, MAX_T, true);
+}
+static double block_gflop(int R, int T)
+{
+    return 2e-9 * R * ((double)D * (2 * D + 2 * KV + 3 * F) + (double)D * (T + 1));
+}
+static double forward(const struct op *o)
+{
+    block_forward(be, &blk, work, o->R / o->a, o->a, 0, x, y, NULL, NULL);
+    return block_gflop(o->R, o->a);
+}
+static double backward(const struct op *o)
+{
+    struct block_grads g = {.gain = {stat, stat}};
+    block_backward(be, &blk, work, o->R / o->a, o->a, 0, x, y, wide, &g, NULL, NULL);
+    return block_gflop(o->R, o->a) + 2e-9 * o->R * D * (o->a + 1);
+}
+
 static struct op ops[] = {
     {"gemm-q-o", 2048, D, D, linear, 0},         {"gemm-k-v", 2048, KV, D, linear, 0},
     {"gemm-gate-up", 2048, F, D, linear, 0},     {"gemm-down", 2048, D, F, linear, 0},
@@ -168,6 +201,9 @@ static struct op ops[] = {
     {"norm-back", 2048, 0, 0, norm_back, 0},     {"swiglu", 2048, 0, 0, swiglu, 0},
     {"swiglu-back", 2048, 0, 0, swiglu_back, 0}, {"add", 2048, 0, 0, add, 0},
     {"rope", 2048, 0, 0, rope, 0},               {"head-fold", 2048, 2048, 0, fold, 0},
+    {"block-forward-2048", 2048, 2048, 0, forward, 0}, {"block-backward-2048", 2048, 2048, 0, backward, 0},
+    {"block-forward-512", 2048, 512, 0, forward, 0}, {"block-backward-512", 2048, 512, 0, backward, 0},
+    {"block-forward-1x512", 512, 512, 0, forward, 0}, {"block-backward-1x512", 512, 512, 0, backward, 0},
     {"stats-576", 2048, D, 0, stats, 0},         {"stats-1536", 2048, F, 0, stats, 0},
 };
 enum { N_OPS = sizeof ops / sizeof *ops };
@@ -189,6 +225,7 @@ int main(int argc, char **argv)
     big = random_array((size_t)32 * 512 * KV * 2 + (size_t)MAX_T * MAX_T), w = random_array((size_t)V * D);
     stat = random_array((size_t)MAX_T * H), gain = random_array(D), cs = random_array((size_t)MAX_T * E);
     ids = be->alloc(MAX_T * 4), st = be->alloc(MAX_T * 16), best = be->alloc(MAX_T * 8);
+    make_block();
     for (int r = 0; r < rounds; r++) {
         double c = ceiling_once();
         if (c > ceiling) ceiling = c;
@@ -211,6 +248,7 @@ int main(int argc, char **argv)
                ops[i].best / ceiling, ops[i].R * ops[i].best / g, rss_mib());
     }
     fprintf(stderr, "ceiling %.1f GFLOP/s with %d threads, core %s\n", ceiling, be->threads, be->core);
+    block_work_free(work);
     backend_close(be);
     return 0;
 }
