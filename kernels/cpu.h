@@ -22,7 +22,9 @@ void cpu_scratch_free(void);
 struct vec_ops {
     const char *name;
     int panel, cols; /* of few_rows: rows of a panel, columns of a block */
-    void (*few_rows)(float *t, const float *xt, const float *w, size_t wj, size_t wk, int K, int cols);
+    void (*few_rows)(float *c, size_t ldc, float alpha, float beta, int m, const float *xt, const float *w, size_t wj,
+                     size_t wk, int K, int cols);
+    void (*pack_panel)(float *xt, const float *x, size_t ldx, bool transposed, int m, int K);
     void (*scores)(float *s, const float *q, const float *k, size_t ldk, int n, int E, float scale);
     void (*mix)(float *o, const float *p, const float *v, size_t ldv, int n, int E);
     void (*add)(float *y, const float *a, const float *b, size_t n);

@@ -5,7 +5,7 @@
 #include "kernels/cpu.h"
 #include <cblas.h>
 
-enum { FEW_ROWS = 64 };
+enum { FEW_ROWS = 64, PACK = 128 };
 
 struct tiles { int m, n; }; /* size of a tile of C */
 
@@ -32,29 +32,24 @@ static void gemm_few_rows(bool ta, bool tb, int M, int N, int K, float alpha, co
                           float beta, float *c, int ldc)
 {
     int panel = vec->panel, cols = vec->cols, panels = (M + panel - 1) / panel;
+    int parts = (K + PACK - 1) / PACK;
     size_t size = (size_t)K * panel, wj = tb ? (size_t)ldb : 1, wk = tb ? 1 : (size_t)ldb;
     float *xt = cpu_scratch(size * panels);
     #pragma omp parallel
     {
-        float t[FEW_ROWS * 16];
         #pragma omp for schedule(static)
-        for (int k = 0; k < K; k++)
-            for (int i = 0; i < panels * panel; i++)
-                xt[i / panel * size + (size_t)k * panel + i % panel] =
-                    i >= M ? 0 : ta ? a[(size_t)k * lda + i] : a[(size_t)i * lda + k];
-        #pragma omp for schedule(static)
-        for (int j = 0; j < N; j += cols) {
-            int n = N - j < cols ? N - j : cols;
-            for (int p = 0; p < panels; p++) {
-                int r = p * panel, m = M - r < panel ? M - r : panel;
-                vec->few_rows(t, xt + p * size, b + j * wj, wj, wk, K, n);
-                for (int i = 0; i < m; i++)
-                    for (int l = 0; l < n; l++) {
-                        float *to = c + (size_t)(r + i) * ldc + j + l, s = alpha * t[l * panel + i];
-                        *to = beta == 0 ? s : s + beta * *to;
-                    }
-            }
+        for (int i = 0; i < panels * parts; i++) {
+            int r = i / parts * panel, k = i % parts * PACK, n = K - k < PACK ? K - k : PACK;
+            vec->pack_panel(xt + i / parts * size + (size_t)k * panel, ta ? a + (size_t)k * lda + r : a + (size_t)r * lda + k,
+                            (size_t)lda, ta, M - r < panel ? M - r : panel, n);
         }
+        #pragma omp for schedule(static)
+        for (int j = 0; j < N; j += cols)
+            for (int p = 0; p < panels; p++) {
+                int r = p * panel;
+                vec->few_rows(c + (size_t)r * ldc + j, (size_t)ldc, alpha, beta, M - r < panel ? M - r : panel,
+                              xt + p * size, b + j * wj, wj, wk, K, N - j < cols ? N - j : cols);
+            }
     }
 }
 

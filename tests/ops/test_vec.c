@@ -40,19 +40,20 @@ static void test_exp(const struct vec_ops *v)
 static void test_products(const struct vec_ops *v)
 {
     enum { K = 37, COLS = 15, E = 91, N = 45, LD = 100 };
-    float xt[K * 64], w[COLS * K], t[16 * 64], q[E], k[N * LD], s[N], o[E] = {0};
+    float x[64 * K], xt[K * 64], w[COLS * K], t[16 * 64], q[E], k[N * LD], s[N], o[E] = {0};
     double worst = 0, want[16 * 64];
-    int rows = v->panel;
-    for (int i = 0; i < K * rows; i++) xt[i] = (float)(i * 7 % 11) - 5;
+    int rows = v->panel, m = rows - 1;
+    for (int i = 0; i < K * m; i++) x[i] = (float)(i * 7 % 11) - 5;
+    v->pack_panel(xt, x, K, false, m, K);
     for (int i = 0; i < COLS * K; i++) w[i] = (float)(i * 5 % 13) - 6;
     for (int cols = 1; cols <= v->cols; cols++) {
-        v->few_rows(t, xt, w, K, 1, K, cols);
+        v->few_rows(t, (size_t)cols, 1, 0, m, xt, w, K, 1, K, cols);
         for (int j = 0; j < cols; j++)
-            for (int i = 0; i < rows; i++) {
-                want[j * rows + i] = 0;
-                for (int l = 0; l < K; l++) want[j * rows + i] += (double)xt[l * rows + i] * w[j * K + l];
+            for (int i = 0; i < m; i++) {
+                want[i * cols + j] = 0;
+                for (int l = 0; l < K; l++) want[i * cols + j] += (double)x[i * K + l] * w[j * K + l];
             }
-        worst = fmax(worst, check_rel(t, want, (size_t)(cols * rows)));
+        worst = fmax(worst, check_rel(t, want, (size_t)(cols * m)));
     }
     CHECK(worst == 0, "%s: few_rows, 1 to %d columns, exact on integers", v->name, v->cols);
     for (int i = 0; i < E; i++) q[i] = (float)(i % 9) - 4;
