@@ -58,6 +58,7 @@ struct pack {
 struct packer {
     const char *name;
     const char *summary;     /* one line for --format list */
+    bool directory;          /* writes a directory: no pipe */
     int (*write)(struct pack *p, struct err *e); /* writes p->out whole, re-reads and compares */
 };
 const struct packer *packer_find(const char *name); /* NULL: unknown */

@@ -290,25 +290,29 @@ static int gptq_sha256(const struct checkpoint *c, int bits, char hex[65], struc
     struct model_config cfg = {0};
     uint8_t sum[32];
     unsigned n = 0;
-    if (model_config_read(&cfg, c->config, e) < 0) return -1;
+    json_t *plain = json_copy(c->config); /* the float model's configuration: without the key that says it is packed */
+    json_object_del(plain, "quantization_config");
+    int rc = model_config_read(&cfg, plain, e);
+    json_decref(plain);
+    if (rc < 0) return -1;
     EVP_MD_CTX *md = EVP_MD_CTX_new();
-    int rc = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) ? 0 : err_set(e, NT_EXIT_DEVICE, "libcrypto gives no sha256");
+    rc = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) ? 0 : err_set(e, NT_EXIT_DEVICE, "libcrypto gives no sha256");
     for (int k = 0; k < cfg.n_layers * ROLE_COUNT && rc == 0; k++) {
         const char *pattern = cfg.family->role[k % ROLE_COUNT], *at = strstr(pattern, "%d");
-        char *base = mem_printf("%.*s%d%s", (int)(at - pattern), pattern, k / ROLE_COUNT, at + 2), *plain = mem_printf("%s.weight", base);
-        const struct checkpoint_tensor *t = checkpoint_find(c, plain);
+        char *base = mem_printf("%.*s%d%s", (int)(at - pattern), pattern, k / ROLE_COUNT, at + 2), *name = mem_printf("%s.weight", base);
+        const struct checkpoint_tensor *t = checkpoint_find(c, name);
         int out, in;
         role_dims(&cfg.block, (enum role)(k % ROLE_COUNT), &out, &in);
         size_t count = (size_t)out * (size_t)in;
         float *w = mem_array(count, sizeof *w);
         if (!t) rc = gptq_read_linear(c, base, bits, out, in, w, e);
         else if (!dtype_is_float(t->t.dtype) || tensor_count(&t->t) != count)
-            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s has another shape than config.json says", c->path, plain);
+            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s has another shape than config.json says", c->path, name);
         else dtype_to_f32(w, t->t.dtype, t->t.data, count);
         if (rc == 0) hash_floats(md, w, count);
         mem_free(w);
         mem_free(base);
-        mem_free(plain);
+        mem_free(name);
     }
     if (rc == 0) EVP_DigestFinal_ex(md, sum, &n);
     for (unsigned i = 0; i < n; i++) sprintf(hex + 2 * i, "%02x", sum[i]);

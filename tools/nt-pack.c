@@ -36,7 +36,7 @@ static enum dtype parse_dtype(const char *s)
 
 static void need_file(const struct tool *t)
 {
-    if (!strcmp(t->out, "-")) die_usage("no output: -o %s", arg.format && !strcmp(arg.format, "gguf") ? "FILE" : "PATH");
+    if (!strcmp(t->out, "-")) die_usage("no output: -o NEW");
 }
 
 static void say_norms(const struct pack *p, enum dtype dtype)
@@ -102,7 +102,7 @@ int main(int argc, char **argv)
     const struct packer *packer = packer_find(arg.format);
     if (!packer) die_usage("unknown format '%s' (nt-pack --format list prints them)", arg.format);
     if (!t.model) die_usage("no model: -m MODEL (it has what is not in the stream)");
-    need_file(&t);
+    if (packer->directory) need_file(&t);
     p.out = t.out, p.like = arg.like, p.dtype = parse_dtype(arg.dtype), p.norm_dtype = parse_dtype(arg.norm_dtype);
     p.m = model_open(t.model, NULL, &e);
     if (!p.m || pack_read(&p, stream, which, t.layers[0], t.layers[1], &e) || pack_bind(&p, &e)) die(&e);

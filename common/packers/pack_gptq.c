@@ -268,4 +268,4 @@ static int write_gptq(struct pack *p, struct err *e)
     return rc;
 }
 
-const struct packer pack_gptq = {"gptq", "GPTQ directory, version 1: 2, 3, 4 or 8 bits", write_gptq};
+const struct packer pack_gptq = {"gptq", "GPTQ directory, version 1: 2, 3, 4 or 8 bits", true, write_gptq};

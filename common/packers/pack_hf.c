@@ -70,4 +70,4 @@ static int write_hf(struct pack *p, struct err *e)
     return -1;
 }
 
-const struct packer pack_hf = {"hf", "Hugging Face directory, float values (--dtype) in safetensors", write_hf};
+const struct packer pack_hf = {"hf", "Hugging Face directory, float values (--dtype) in safetensors", true, write_hf};

@@ -61,4 +61,4 @@ static int write_overlay(struct pack *p, struct err *e)
     return -1;
 }
 
-const struct packer pack_overlay = {"overlay", "the norms alone, one small safetensors file for --apply", write_overlay};
+const struct packer pack_overlay = {"overlay", "the norms alone, one small safetensors file for --apply", false, write_overlay};

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks what nt-pack wrote against the stream and the model, with readers of its own: python3 with numpy and msgpack.
+  oracle.py retune IN OUT VERDICT NORMS      a stream with tweaked norms added, as nt-tweak would write it
+  oracle.py hf STREAM MODEL DIR DTYPE [WHICH]     oracle.py gguf STREAM MODEL FILE HEAD_DIM [WHICH]
+  oracle.py gptq STREAM MODEL DIR [WHICH]         oracle.py overlay STREAM FILE [WHICH]
+  oracle.py norms STREAM FROM TO [WHICH]          FROM and TO are files; prints the number of changed elements
+  oracle.py types FILE                            counts of the element types of a GGUF file
+MODEL is the directory of the float model (BF16 safetensors). WHICH: old (default) or new norms."""
+import collections
+import ctypes
+import json
+import os
+import struct
+import sys
+
+import msgpack
+import numpy as np
+
+SYNC = bytes.fromhex("8ef24c2950439cad0301e0b27b6d2de1")
+
+
+# ---- streams ----
+
+def read_nts(path):
+    """header, [(kind, meta, payload)], trailer"""
+    unpacker = msgpack.Unpacker(open(path, "rb"), raw=False, max_buffer_size=1 << 30, strict_map_key=False)
+    objects = [x for x in unpacker if x is not None]
+    header, records, i = objects[1], [], 2
+    while isinstance(objects[i], list):
+        _, _, kind, meta = objects[i]
+        payload, i = b"", i + 1
+        while isinstance(objects[i], bytes):
+            payload, i = payload + objects[i], i + 1
+        assert set(objects[i]) == {"xxh3", "n"} and objects[i]["n"] == len(payload)
+        records.append((kind, meta, payload))
+        i += 1
+    return header, records, objects[i]
+
+
+def write_nts(path, header, records, extra):
+    lib = ctypes.CDLL("libxxhash.so.0")
+    lib.XXH3_64bits.restype, lib.XXH3_64bits.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
+    xxh3 = lambda b: lib.XXH3_64bits(b, len(b))
+    packed = msgpack.packb(header)
+    out, hashed, seq, total = bytearray(b"\xd7NNTSTRM\x01\x00" + packed), packed, 0, 0
+    for kind, meta, payload in records:
+        if kind == "LayerEnd":
+            meta = {"layer": meta["layer"], "records": seq}
+        head = b"\x94\xd8\x53" + SYNC + b"".join(msgpack.packb(x) for x in (seq, kind, meta))
+        out += head
+        if payload:
+            out += b"\xc0" * (-(len(out) + 5) % 64) + b"\xc6" + struct.pack(">I", len(payload)) + payload
+        digest = xxh3(head + payload)
+        out += msgpack.packb({"xxh3": "%016x" % digest, "n": len(payload)})
+        hashed += struct.pack(">Q", digest)
+        seq, total = (0 if kind == "LayerEnd" else seq + 1), total + len(payload)
+    trailer = msgpack.packb(dict(extra, records=len(records), bytes=total, xxh3="%016x" % xxh3(hashed), inputs=[], history=[],
+                                 status="ok"))
+    out += trailer
+    end = struct.pack(">Q", xxh3(trailer)) + bytes(-(len(out) + 11) % 64)
+    out += b"\xc7" + bytes([len(end)]) + b"E" + end
+    open(path, "wb").write(out)
+
+
+def norms_of(records, which):
+    found = {}
+    for kind, meta, payload in records:
+        if kind == "Norm" and meta["which"] in ("old", which):
+            if meta["which"] == which or meta["name"] not in found:
+                found[meta["name"]] = np.frombuffer(payload, "<f4")
+    return found
+
+
+def retune(source, target, verdict, norms):
+    header, records, _ = read_nts(source)
+    out = []
+    for kind, meta, payload in records:
+        out.append((kind, meta, payload))
+        if kind == "Norm":
+            x = np.frombuffer(payload, "<f4")
+            new = (x * np.float32(1.01) + np.float32(0.002) * np.arange(len(x), dtype="<f4")).astype("<f4")
+            out.append((kind, dict(meta, which="new"), new.tobytes()))
+    write_nts(target, header, out, {"verdict": verdict, "norms": norms})
+
+
+def unpack_bits(raw, n, bits):
+    b = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[:n * bits].reshape(n, bits)
+    return (b.astype(np.int64) << np.arange(bits)).sum(1)
+
+
+def linears_of(records):
+    """name -> dequantized f32 [out, in]"""
+    out, parts, heads = {}, collections.defaultdict(dict), {}
+    for kind, meta, payload in records:
+        if kind == "QTensor":
+            heads[meta["name"]] = meta
+        if kind == "QPart":
+            parts[meta["name"]][meta["part"]] = (meta, payload)
+    for name, h in heads.items():
+        rows, cols = h["dims"]
+        bits, p = h["bits"], parts[name]
+        codes = unpack_bits(p["codes"][1], rows * cols, bits).reshape(rows, cols)
+        dtype = {"F16": "<f2", "F32": "<f4"}[p["scale"][0]["dtype"]]
+        scale = np.frombuffer(p["scale"][1], dtype).astype("<f4").reshape(rows, -1)
+        groups = scale.shape[1]
+        zero = unpack_bits(p["zero"][1], rows * groups, bits).reshape(rows, groups) if "zero" in p else \
+            np.full((rows, groups), 1 << (bits - 1))
+        g = np.frombuffer(p["gidx"][1], "<i4") if "gidx" in p else np.arange(cols) // (h["group"] if groups > 1 else cols)
+        out[name] = scale[:, g] * (codes - zero[:, g]).astype("<f4")
+    return out
+
+
+# ---- checkpoints ----
+
+def bf16(raw):
+    return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+
+
+def read_safetensors(path):
+    b = open(path, "rb").read()
+    n = struct.unpack("<Q", b[:8])[0]
+    h = json.loads(b[8:8 + n])
+    meta, out = h.pop("__metadata__", {}), {}
+    for name, x in h.items():
+        raw = b[8 + n + x["data_offsets"][0]:8 + n + x["data_offsets"][1]]
+        v = bf16(raw) if x["dtype"] == "BF16" else np.frombuffer(raw, {"F32": "<f4", "F16": "<f2", "I32": "<i4"}[x["dtype"]])
+        out[name] = (x["dtype"], v.reshape(x["shape"]))
+    return out, meta
+
+
+TYPES = {0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24),
+         8: ("Q8_0", 32, 34), 30: ("BF16", 1, 2)}
+
+
+def dequant(kind, raw):
+    if kind in ("F32", "F16"):
+        return np.frombuffer(raw, {"F32": "<f4", "F16": "<f2"}[kind]).astype("<f4")
+    if kind == "BF16":
+        return bf16(raw)
+    size = {v[0]: v[2] for v in TYPES.values()}[kind]
+    b = np.frombuffer(raw, np.uint8).reshape(-1, size)
+    d, at = b[:, :2].copy().view("<f2").astype("<f4"), 2
+    if kind == "Q8_0":
+        return (d * b[:, 2:].copy().view(np.int8)).astype("<f4").ravel()
+    m = np.float32(0)
+    if kind in ("Q4_1", "Q5_1"):
+        m, at = b[:, 2:4].copy().view("<f2").astype("<f4"), 4
+    high = 0
+    if kind in ("Q5_0", "Q5_1"):
+        high, at = np.unpackbits(b[:, at:at + 4], axis=1, bitorder="little").astype(np.int32) << 4, at + 4
+    q = np.concatenate([b[:, at:] & 15, b[:, at:] >> 4], 1).astype(np.int32) + high
+    return (d * (q - {"Q4_0": 8, "Q5_0": 16}.get(kind, 0)).astype("<f4") + m).astype("<f4").ravel()
+
+
+def read_gguf(path):
+    """{name: (type, values in file order)}, {key: value}"""
+    b, at = open(path, "rb").read(), 24
+    n_t, n_kv = struct.unpack_from("<qq", b, 8)
+
+    def string():
+        nonlocal at
+        n = struct.unpack_from("<Q", b, at)[0]
+        at += 8 + n
+        return b[at - n:at].decode("utf-8", "replace")
+
+    def value(t):
+        nonlocal at
+        if t == 8:
+            return string()
+        if t == 9:
+            item, n = struct.unpack_from("<IQ", b, at)
+            at += 12
+            return [value(item) for _ in range(n)]
+        f = "<" + "BbHhIif?  QqdX"[t]
+        at += struct.calcsize(f)
+        return struct.unpack_from(f, b, at - struct.calcsize(f))[0]
+    kv = {}
+    for _ in range(n_kv):
+        k = string()
+        at += 4
+        kv[k] = value(struct.unpack_from("<I", b, at - 4)[0])
+    infos = []
+    for _ in range(n_t):
+        name = string()
+        rank = struct.unpack_from("<I", b, at)[0]
+        ne = struct.unpack_from("<%dq" % rank, b, at + 4)
+        kind, off = struct.unpack_from("<IQ", b, at + 4 + 8 * rank)
+        at += 16 + 8 * rank
+        infos.append((name, ne[::-1], kind, off))
+    start, out = (at + 31) // 32 * 32, {}
+    for name, shape, kind, off in infos:
+        label, block, size = TYPES[kind]
+        n = int(np.prod(shape)) // block * size
+        out[name] = (label, dequant(label, b[start + off:start + off + n]).reshape(shape))
+    return out, kv
+
+
+GGUF = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm", "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+
+
+def gguf_name(name):
+    base = name[:-len(".weight")]
+    if not base.startswith("model.layers."):
+        return GGUF[base] + ".weight"
+    layer, rest = base[len("model.layers."):].split(".", 1)
+    return f"blk.{layer}.{GGUF[rest]}.weight"
+
+
+def expected(stream, model, which):
+    """name -> f32, and the names of quantized linears"""
+    _, records, _ = read_nts(stream)
+    values = {k: v.astype("<f4") for k, (_, v) in read_safetensors(os.path.join(model, "model.safetensors"))[0].items()}
+    q = linears_of(records)
+    values.update(q)
+    values.update(norms_of(records, which))
+    return values, set(q)
+
+
+def same(name, got, want):
+    assert got.shape == want.shape, f"{name}: {got.shape} {want.shape}"
+    bad = np.flatnonzero((got != want).ravel())
+    assert not len(bad), f"{name}: {len(bad)} values differ, first {bad[0]}: {got.ravel()[bad[0]]} {want.ravel()[bad[0]]}"
+
+
+def to_bf16(x):
+    u = x.astype("<f4").view("<u4").astype("<u8")
+    return (((u + 0x7FFF + ((u >> 16) & 1)) >> 16).astype("<u4") << 16).view("<f4")
+
+
+ROUND = {"F32": lambda x: x, "F16": lambda x: x.astype("<f2").astype("<f4"), "BF16": to_bf16}
+
+
+def check_hf(stream, model, path, dtype, which="old"):
+    want, _ = expected(stream, model, which)
+    got, meta = read_safetensors(os.path.join(path, "model.safetensors"))
+    assert set(got) == set(want) and meta == {"format": "pt"}, set(got) ^ set(want)
+    for name, (t, v) in got.items():
+        assert t == dtype, f"{name} is {t}"
+        same(name, v.astype("<f4"), ROUND[dtype](want[name]))
+    config = json.load(open(os.path.join(path, "config.json")))
+    assert config["hidden_size"] == want["model.norm.weight"].shape[0]
+    assert config.get("torch_dtype", config.get("dtype")) == {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[dtype]
+    assert not os.path.exists(os.path.join(model, "tokenizer.json")) or \
+        open(os.path.join(model, "tokenizer.json"), "rb").read() == open(os.path.join(path, "tokenizer.json"), "rb").read()
+
+
+def check_gguf(stream, model, path, head, template, which="old"):
+    want, linears = expected(stream, model, which)
+    got, kv = read_gguf(path)
+    like, like_kv = read_gguf(template)
+    assert list(got) == list(like), "order of tensors"
+    own = {"general.file_type", "general.quantization_version"}
+    assert {k: v for k, v in kv.items() if k not in own} == {k: v for k, v in like_kv.items() if k not in own}, "keys"
+    assert len(got) == len(want)
+    for name, x in want.items():
+        t, v = got[gguf_name(name)]
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            h = int(head)
+            x = x.reshape(-1, 2, h // 2, x.shape[1]).swapaxes(1, 2).reshape(x.shape)
+        assert x.ndim == 2 or t == "F32", f"{name} is {t}"
+        same(name, v, x)
+
+
+def check_gptq(stream, model, path, which="old"):
+    want, linears = expected(stream, model, which)
+    got, _ = read_safetensors(os.path.join(path, "model.safetensors"))
+    config = json.load(open(os.path.join(path, "quantize_config.json")))
+    assert config == json.load(open(os.path.join(path, "config.json")))["quantization_config"]
+    assert config["quant_method"] == "gptq" and config["checkpoint_format"] == "gptq"
+    bits, seen = config["bits"], set()
+    for name, x in want.items():
+        base = name[:-len(".weight")]
+        if name not in linears:
+            t, v = got[name]
+            assert t == ("F32" if x.ndim == 1 else "F16"), f"{name} is {t}"
+            same(name, v.astype("<f4"), ROUND[t](x))
+            seen.add(name)
+            continue
+        part = {p: got[f"{base}.{p}"][1] for p in ("qweight", "qzeros", "scales", "g_idx")}
+        seen.update(f"{base}.{p}" for p in part)
+        out, cols = x.shape
+        codes = np.stack([unpack_bits(c.tobytes(), cols, bits) for c in np.ascontiguousarray(part["qweight"].T)])
+        zeros = np.stack([unpack_bits(r.tobytes(), out, bits) for r in part["qzeros"]])
+        zeros = (zeros + 1) & ((1 << bits) - 1)
+        g = part["g_idx"]
+        w = part["scales"].astype("<f4")[g].T * (codes - zeros[g].T).astype("<f4")
+        same(name, w.astype("<f4"), x)
+    assert seen == set(got), seen ^ set(got)
+
+
+def check_overlay(stream, path, which="old"):
+    want = norms_of(read_nts(stream)[1], which)
+    got, meta = read_safetensors(path)
+    assert set(got) == set(want) and meta["nt_overlay"] == "1" and len(meta["source_sha256"]) == 64
+    for name, (t, v) in got.items():
+        assert t == "F32"
+        same(name, v, want[name])
+
+
+def check_norms(stream, source, target, which="new"):
+    """Every byte outside the norms is equal; the norms are the stream's, rounded to their type."""
+    want = norms_of(read_nts(stream)[1], which)
+    a, b = open(source, "rb").read(), open(target, "rb").read()
+    assert len(a) == len(b)
+    gguf = a[:4] == b"GGUF"
+    old, new = (read_gguf(source)[0], read_gguf(target)[0]) if gguf else (read_safetensors(source)[0], read_safetensors(target)[0])
+    changed = 0
+    for name, (t, v) in old.items():
+        mine = {gguf_name(k) if gguf else k: x for k, x in want.items()}.get(name)
+        assert new[name][0] == t
+        same(name, new[name][1].astype("<f4"), v.astype("<f4") if mine is None else ROUND[t](mine))
+        changed += int((new[name][1] != v).sum())
+    if not gguf:
+        n = 8 + struct.unpack("<Q", a[:8])[0]
+        assert a[:n] == b[:n], "header"
+    print(changed)
+
+
+def count_types(path):
+    print(" ".join(f"{k}:{v}" for k, v in sorted(collections.Counter(t for t, _ in read_gguf(path)[0].values()).items())))
+
+
+if __name__ == "__main__":
+    {"retune": retune, "hf": check_hf, "gguf": check_gguf, "gptq": check_gptq, "overlay": check_overlay, "norms": check_norms,
+     "types": count_types}[sys.argv[1]](*sys.argv[2:])
