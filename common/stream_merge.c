@@ -282,12 +282,13 @@ static int merge_all(struct shard *s, int n, struct stream_writer *w, struct err
 /* Shards that say which they are must be all there, in order: a doubled or forgotten one would go unnoticed. */
 static int check_shards(const struct shard *s, int n, struct err *e)
 {
+    for (int i = 1; i < n; i++)
+        if (same_key(s[0].r, s[i].r, "kind", e) || same_key(s[0].r, s[i].r, "model", e) ||
+            same_key(s[0].r, s[i].r, "tokens", e) || same_params(s[0].r, s[i].r, e))
+            return -1;
     for (int i = 0; i < n; i++) {
         const json_t *params = json_object_get(stream_header(s[i].r), "params"), *sh = json_object_get(params, "shard");
         const json_t *at = json_array_get(sh, 0), *of = json_array_get(sh, 1);
-        if (i && (same_key(s[0].r, s[i].r, "kind", e) || same_key(s[0].r, s[i].r, "model", e) ||
-                  same_key(s[0].r, s[i].r, "tokens", e) || same_params(s[0].r, s[i].r, e)))
-            return -1;
         if (sh && (json_integer_value(at) != i || json_integer_value(of) != n))
             return err_set(e, NT_EXIT_DATA, "%s: is shard %lld of %lld; all shards must be given, in order", stream_name(s[i].r),
                            (long long)json_integer_value(at), (long long)json_integer_value(of));
