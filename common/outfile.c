@@ -15,7 +15,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define BUFFER (1u << 20)
+#define BUFFER (256u << 10)
 
 struct outfile {
     int fd;

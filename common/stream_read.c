@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BUFFER (1u << 20)
+#define BUFFER (256u << 10)
 
 struct stream_reader {
     int fd;
@@ -644,7 +644,10 @@ int stream_copy(struct stream_reader *r, struct record *rec, struct stream_write
     uint8_t *piece = MEM_NEW(uint8_t, 256u << 10);
     int64_t k;
     while ((k = stream_payload_some(r, piece, 256u << 10, e)) > 0)
-        if (stream_write_put(w, piece, (uint64_t)k, e)) k = -1;
+        if (stream_write_put(w, piece, (uint64_t)k, e)) {
+            k = -1;
+            break;
+        }
     mem_free(piece);
     return (int)k;
 }
