@@ -174,8 +174,8 @@ int nts_extent_step(struct nts_extent *x, uint8_t h, uint64_t length, uint64_t *
     else if (h >= 0xc7 && h <= 0xc9) *body = length + 1;
     else if (h >= 0xd9 && h <= 0xdb) *body = length;
     if (container && children) {
-        if (x->depth == NTS_DEPTH_MAX || children > UINT32_MAX) return -1;
-        x->left[x->depth++] = (uint32_t)children;
+        if (x->depth == NTS_DEPTH_MAX) return -1;
+        x->left[x->depth++] = children;
         return 0;
     }
     /* a finished value finishes every container whose last child it is */

@@ -44,7 +44,7 @@ json_t *nts_object_json(const msgpack_object *o, struct err *e);
 /* The extent of a msgpack object whose bytes arrive one after the other: feed it and it says when the object is whole,
  * without ever trusting a length. */
 struct nts_extent {
-    uint32_t left[NTS_DEPTH_MAX]; /* children still to come, per open array or map */
+    uint64_t left[NTS_DEPTH_MAX]; /* children still to come, per open array or map */
     int depth;
 };
 /* Looks at a head byte; sets *more to the bytes that belong to this head beyond itself (length fields, or fixed data).

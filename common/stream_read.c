@@ -199,6 +199,9 @@ static int get_end(struct stream_reader *r, uint64_t trailer_hash, struct err *e
     return memcmp(have, want, n) ? err_set(e, NT_EXIT_DATA, "the end mark does not match the trailer") : 0;
 }
 
+/* strict: a key that is missing is no zero */
+static bool is_count(const json_t *j, uint64_t n) { return json_is_integer(j) && (uint64_t)json_integer_value(j) == n; }
+
 static int check_trailer(struct stream_reader *r, const json_t *t, const char *hex, struct err *e)
 {
     const char *status = json_string_value(json_object_get(t, "status"));
@@ -208,8 +211,7 @@ static int check_trailer(struct stream_reader *r, const json_t *t, const char *h
         return err_set(e, NT_EXIT_DATA, "upstream error: %s", error ? error : "no reason given");
     if (!status || strcmp(status, "ok") || !xxh3) return err_set(e, NT_EXIT_DATA, "trailer: no status");
     if (r->in_record) return err_set(e, NT_EXIT_DATA, "a trailer inside a record");
-    if (json_integer_value(json_object_get(t, "records")) != (json_int_t)r->records ||
-        json_integer_value(json_object_get(t, "bytes")) != (json_int_t)r->payload)
+    if (!is_count(json_object_get(t, "records"), r->records) || !is_count(json_object_get(t, "bytes"), r->payload))
         return err_set(e, NT_EXIT_DATA, "the trailer counts other records or bytes than there are");
     if (strcmp(xxh3, hex)) return err_set(e, NT_EXIT_DATA, "the trailer's hash does not match");
     return 0;
@@ -258,7 +260,7 @@ static int get_tail(struct stream_reader *r, struct err *e)
         return end_stream(r, e) ? -1 : err_set(e, NT_EXIT_DATA, "a trailer inside a record");
     }
     const char *have = json_string_value(json_object_get(t, "xxh3"));
-    bool ok = have && !strcmp(have, hex) && json_integer_value(json_object_get(t, "n")) == (json_int_t)r->nbytes;
+    bool ok = have && !strcmp(have, hex) && is_count(json_object_get(t, "n"), r->nbytes);
     json_decref(t);
     if (!ok) return err_set(e, NT_EXIT_DATA, "damaged: the checksum does not match");
     XXH64_canonicalFromHash(&c, h);
@@ -395,7 +397,7 @@ static int get_record(struct stream_reader *r, struct record *rec, struct err *e
     r->seg_left = 0;
     bool layer_end = !strcmp(r->kind, "LayerEnd");
     if (layer_end && (rec->has_payload || rec->layer < 0 ||
-                      json_integer_value(json_object_get(r->meta, "records")) != (json_int_t)r->layer_records))
+                      !is_count(json_object_get(r->meta, "records"), r->layer_records)))
         return err_set(e, NT_EXIT_DATA, "the layer has other records than its end says");
     if (!r->left && get_tail(r, e)) return -1;
     if (layer_end) r->seq = r->layer_records = 0;
