@@ -14,7 +14,7 @@
 #include "common/tool.h"
 
 #define START_DRAWS ((uint64_t)1 << 32) /* counters of the first token, beyond those of any position */
-#define MAX_DRAWS 1000000
+#define MAX_DRAWS 200000
 
 static bool is_text(const struct calib_opts *o) { return !strcmp(o->scheme, "text"); }
 static bool is_qat(const struct calib_opts *o) { return !strcmp(o->scheme, "llm-qat"); }

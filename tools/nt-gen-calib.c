@@ -37,6 +37,8 @@ static void parse_options(int argc, char **argv)
     if (!tool.model) die_usage("-m MODEL is missing");
     if (tool.argc) die_usage("unexpected operand '%s'", tool.argv[0]);
     if (encode && decode) die_usage("--encode and --decode exclude each other");
+    if ((encode || decode) && strcmp(tool.out, "-")) die_usage("--encode and --decode write to stdout");
+    if (tool.layers[0] || tool.layers[1] != INT64_MAX) die_usage("--layers: all layers are needed");
     if (special && !encode) die_usage("--special goes with --encode");
     if (text && !o.text) die_usage("--scheme text needs --text FILE");
     if (!text && o.text) die_usage("--text goes with --scheme text");
