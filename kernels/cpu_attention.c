@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Query rows and keys per tile, forward and backward; keys of a block in a decoding step. */
-enum { TQ = 64, TK = 256, BQ = 64, BK = 128, TS = 32 };
+enum { TQ = 64, TK = 256, BQ = 64, BK = 128, TS = 16 };
 
 struct shape { int B, T, H, G, E, n; float scale; int window; }; /* n query heads per key head */
 
@@ -175,24 +175,27 @@ void cpu_attention_back(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev 
     }
 }
 
-/* `groups` neighbouring key heads of one sequence with their query heads. Blocks of keys stay in the cache for all of
- * them: the cache [cap, G*E] is read once, in order. */
-static void prefetch_rows(const float *rows, size_t ld, int n, int width)
+/* Asks for part `i` of `parts` of rows [n, width]: in small portions, between other work, the memory keeps up. */
+static void prefetch_part(const float *rows, size_t ld, int n, int width, int i, int parts)
 {
-    for (int i = 0; i < n; i++)
-        for (int e = 0; e < width; e += CPU_ALIGN / 4) __builtin_prefetch(rows + i * ld + e);
+    int line = CPU_ALIGN / 4, each = (width + line - 1) / line, end = n * each * (i + 1) / parts;
+    for (int l = n * each * i / parts; l < end; l++) __builtin_prefetch(rows + l / each * ld + l % each * line);
 }
 
+/* `groups` neighbouring key heads of one sequence with their query heads. Blocks of keys stay in the cache for all of
+ * them: the cache [cap, G*E] is read once, in order. */
 static void step_groups(const struct shape *s, int groups, float *out, const float *q, const float *k, const float *v,
                         float *score)
 {
     int first = first_key(s, s->T - 1), n = s->T, E = s->E, heads = groups * s->n;
     size_t ld = (size_t)s->G * E;
     for (int t = first; t < n; t += TS) {
-        prefetch_rows(k + (t + TS) * ld, ld, min_int(TS, n - t - TS), groups * E);
-        for (int h = 0; h < heads; h++)
+        int next = min_int(TS, n - t - TS);
+        for (int h = 0; h < heads; h++) {
+            prefetch_part(k + (t + TS) * ld, ld, next, groups * E, h, heads);
             vec->scores(score + (size_t)h * n + t, q + (size_t)h * E, k + t * ld + (size_t)(h / s->n) * E, ld,
                         min_int(TS, n - t), E, s->scale);
+        }
     }
     for (int h = 0; h < heads; h++) {
         float *row = score + (size_t)h * n + first, max = vec->max(row, (size_t)(n - first)), sum;
@@ -201,10 +204,12 @@ static void step_groups(const struct shape *s, int groups, float *out, const flo
     }
     memset(out, 0, (size_t)heads * E * sizeof(float));
     for (int t = first; t < n; t += TS) {
-        prefetch_rows(v + (t + TS) * ld, ld, min_int(TS, n - t - TS), groups * E);
-        for (int h = 0; h < heads; h++)
+        int next = min_int(TS, n - t - TS);
+        for (int h = 0; h < heads; h++) {
+            prefetch_part(v + (t + TS) * ld, ld, next, groups * E, h, heads);
             vec->mix(out + (size_t)h * E, score + (size_t)h * n + t, v + t * ld + (size_t)(h / s->n) * E, ld,
                      min_int(TS, n - t), E);
+        }
     }
 }
 
