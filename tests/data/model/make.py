@@ -161,7 +161,117 @@ def expected(name, model, cfg, seed):
     print(name, "largest logit", float(logits.abs().max()), "nll", out["nll"].tolist())
 
 
+# ---- nt-eval's measures, on a model whose tokens are bytes ----
+
+WORDS = "the cat sat on a mat and saw nine black birds over old stone walls while rain fell softly".split()
+
+
+def byte_tokenizer(path):
+    """Byte-level BPE without merges: ids 0..255 are bytes, 256 <s> (put first when special tokens are asked for), 257 </s>."""
+    printable = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
+    extra, vocab = 0, {}
+    for b in range(256):
+        if b in printable:
+            vocab[chr(b)] = b
+        else:
+            vocab[chr(256 + extra)] = b
+            extra += 1
+    special = [dict(id=256 + i, content=c, single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
+               for i, c in enumerate(("<s>", "</s>"))]
+    vocab.update({"<s>": 256, "</s>": 257})
+    byte_level = dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=True)
+    post = dict(type="TemplateProcessing", single=[{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                pair=[{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                special_tokens={"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]}})
+    json.dump(dict(version="1.0", truncation=None, padding=None, added_tokens=special, normalizer=None, pre_tokenizer=byte_level,
+                   post_processor=post, decoder=byte_level,
+                   model=dict(type="BPE", dropout=None, unk_token=None, continuing_subword_prefix=None, end_of_word_suffix=None,
+                              fuse_unk=False, byte_fallback=False, ignore_merges=False, vocab=vocab, merges=[])),
+              open(path, "w"), ensure_ascii=True)
+
+
+def window_measures(model, ref, ids, T, first, bos, by_token):
+    n, nll, kl, top, hid, hid_ref = len(ids) // T, [], [], [], [], []
+    for w in range(n):
+        x = ids[w * T:(w + 1) * T].clone()
+        y = x[1:]
+        if bos is not None:
+            x[0] = bos
+        a, b = (m(x[None], output_hidden_states=True) for m in (model, ref))
+        la, lb = (o.logits[0, first:-1].log_softmax(-1) for o in (a, b))
+        nll.append(-la.gather(1, y[first:, None])[:, 0])
+        kl.append((lb.exp() * (lb - la)).sum(-1))
+        top.append((la.argmax(-1) == lb.argmax(-1)).double())
+        hid.append([h[0] for h in a.hidden_states])
+        hid_ref.append([h[0] for h in b.hidden_states])
+
+    def stat(v):
+        v = torch.cat(v) if by_token else torch.stack([x.mean() for x in v])
+        return float(v.mean()), float(v.std(correction=1) / math.sqrt(len(v)))
+    mean, err = stat(nll)
+    out = {"ppl": [math.exp(mean), err * math.exp(mean)], "kl": stat(kl), "top1": stat(top), "n": sum(len(v) for v in nll)}
+    h, hr = (torch.cat([x[1] for x in v]) for v in (hid, hid_ref)) # output of block 0; the last hidden state is behind the norm
+    m, mr, v, vr = h.mean(0), hr.mean(0), h.var(0, correction=0), hr.var(0, correction=0)
+    out["drift_mean.0"] = float(((m - mr).abs() / vr.sqrt()).mean())
+    out["drift_var.0"] = float(((v - vr).abs() / vr).mean())
+    return out
+
+
+def eval_data():
+    g = torch.Generator().manual_seed(7)
+    pick = lambda n: " ".join(WORDS[i] for i in torch.randint(0, len(WORDS), (n,), generator=g).tolist())
+    text = "".join(pick(9) + " .\r\n" for _ in range(110))
+    items = [pick(12) for _ in range(24)]
+    d = os.path.join(HERE, "bytes")
+    cfg = LlamaConfig(bos_token_id=256, eos_token_id=257, hidden_size=24, num_attention_heads=3, num_key_value_heads=1,
+                      intermediate_size=32, num_hidden_layers=2, vocab_size=258, tie_word_embeddings=True, rms_norm_eps=1e-5,
+                      max_position_embeddings=2048, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+    spec = dict(dtype=torch.float32)
+    model = LlamaForCausalLM(cfg).float()
+    randomise(model, torch.float32, 300)
+    model.tie_weights()
+    opt = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for step in range(400):
+        at = torch.randint(0, 4000, (24,), generator=g).tolist()
+        slices = [text.replace("\r\n", "\n")[a:a + 48] for a in at] + [i[-48:] for i in items]
+        x = torch.tensor([list(i.encode()) for i in slices])
+        loss = model(x, labels=x).loss
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+    model.eval()
+    write_hf("bytes", spec, model, cfg)
+    byte_tokenizer(os.path.join(d, "tokenizer.json"))
+    open(os.path.join(d, "text.txt"), "w", newline="").write(text)
+    with open(os.path.join(d, "words.jsonl"), "w") as f:
+        for i in items:
+            f.write(json.dumps({"text": i}) + "\n")
+    ref = LlamaForCausalLM(cfg).float().eval()
+    ref.load_state_dict(model.state_dict())
+    for n, p in ref.named_parameters():
+        if "norm" in n:
+            p.data = (p.data * (1 + 0.1 * torch.randn(p.shape, generator=g))).float()
+    write_hf("bytes-ref", spec, ref, cfg)
+    with torch.no_grad():
+        model, ref = model.double(), ref.double()
+        lf = torch.tensor(list(text.replace("\r\n", "\n").encode()))
+        raw = torch.tensor([256] + list(text.encode()))
+        right = 0
+        for i in items:
+            ctx, word = i.rsplit(" ", 1)
+            x = list(ctx.encode()) + list((" " + word).encode())
+            best = model(torch.tensor([x])).logits[0].argmax(-1).tolist()
+            right += all(best[t - 1] == x[t] for t in range(len(ctx.encode()), len(x)))
+        out = {"gptq-2048": window_measures(model, ref, lf, 2048, 0, None, False),
+               "llama.cpp-512": window_measures(model, ref, raw, 512, 256, 256, True),
+               "lambada": right / len(items), "items": len(items)}
+    json.dump(out, open(os.path.join(d, "expected.json"), "w"), indent=1, sort_keys=True)
+    print(json.dumps(out))
+
+
 def main():
+    torch.set_num_threads(1)
+    eval_data()
     for i, (name, spec) in enumerate(MODELS.items()):
         cfg = LlamaConfig(bos_token_id=1, eos_token_id=2, **spec["cfg"])
         model = LlamaForCausalLM(cfg).float().eval()
