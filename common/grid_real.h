@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The grid in one precision: included by grid.c with REAL, R(name), MAGIC (adding and subtracting it rounds to the nearest
- * integer, halves to even, which vectorises on every CPU) and POW24 defined. */
+ * The grid in one precision: included by grid.c with REAL, R(name), MAGIC (adding and subtracting it
+ * rounds to the nearest integer, halves to even, which vectorises on every CPU) and POW24 defined. */
 
-static inline __attribute__((always_inline)) REAL R(round)(REAL x) { return (x + MAGIC) - MAGIC; }
+static inline __attribute__((always_inline)) REAL R(round)(REAL x)
+{
+    return (x + MAGIC) - MAGIC;
+}
 
 /* Clamping before rounding is the same as after it, the bounds being integers, and keeps MAGIC exact. */
 static inline __attribute__((always_inline)) REAL R(level)(REAL w, REAL scale, REAL zero, REAL top)
@@ -13,7 +16,8 @@ static inline __attribute__((always_inline)) REAL R(level)(REAL w, REAL scale, R
     return R(round)(t);
 }
 
-CLONES void R(grid_code)(int bits, const REAL *w, const REAL *scale, const REAL *zero, uint8_t *code, REAL *value)
+CLONES void R(grid_code)(int bits, const REAL *w, const REAL *scale, const REAL *zero, uint8_t *code,
+                         REAL *value)
 {
     REAL top = (REAL)((1 << bits) - 1);
     for (int r = 0; r < GRID_LANES; r++) {
@@ -37,7 +41,8 @@ CLONES static void R(range)(const REAL *x, int len, REAL *lo, REAL *hi)
 }
 
 /* Returns how many of `rows` lanes lose their scale to the storage type. */
-static int R(params)(const struct grid_opts *g, int rows, REAL p, const REAL *lo, const REAL *hi, REAL *scale, REAL *zero)
+static int R(params)(const struct grid_opts *g, int rows, REAL p, const REAL *lo, const REAL *hi, REAL *scale,
+                     REAL *zero)
 {
     REAL top = (REAL)((1 << g->bits) - 1);
     int lost = 0;

@@ -27,11 +27,18 @@ static void put_number(json_t *j, const char *key, const char *word)
 
 static int put_option(json_t *j, const char *word, struct err *e)
 {
-    static const struct { const char *word, *key; bool value; } flag[] = {
-        {"sym", "sym", true}, {"asym", "sym", false}, {"act-order", "act_order", true}, {"no-act-order", "act_order", false},
-        {"static-groups", "static_groups", true}, {"no-static-groups", "static_groups", false}};
+    static const struct {
+        const char *word, *key;
+        bool value;
+    } flag[] = {{"sym", "sym", true},
+                {"asym", "sym", false},
+                {"act-order", "act_order", true},
+                {"no-act-order", "act_order", false},
+                {"static-groups", "static_groups", true},
+                {"no-static-groups", "static_groups", false}};
     for (size_t i = 0; i < sizeof flag / sizeof flag[0]; i++)
-        if (!strcmp(word, flag[i].word)) return json_object_set_new(j, flag[i].key, json_boolean(flag[i].value));
+        if (!strcmp(word, flag[i].word))
+            return json_object_set_new(j, flag[i].key, json_boolean(flag[i].value));
     if (!strncmp(word, "clip=", 5)) return json_object_set_new(j, "clip", json_string(word + 5));
     if (!strncmp(word, "scale=", 6)) return json_object_set_new(j, "scale_dtype", json_string(word + 6));
     if (!strncmp(word, "damp=", 5)) {
@@ -46,7 +53,8 @@ static json_t *parse_words(char *line, struct err *e)
 {
     char *word[WORDS_MAX], *save = NULL;
     int n = 0;
-    for (char *w = strtok_r(line, " \t\r\n", &save); w && n < WORDS_MAX; w = strtok_r(NULL, " \t\r\n", &save)) word[n++] = w;
+    for (char *w = strtok_r(line, " \t\r\n", &save); w && n < WORDS_MAX; w = strtok_r(NULL, " \t\r\n", &save))
+        word[n++] = w;
     bool keep = n == 2 && !strcmp(word[1], "keep");
     if (!keep && n < 4) {
         err_set(e, NT_EXIT_DATA, "a rule is PATTERN METHOD BITS GROUP [OPTION...] or PATTERN keep");
@@ -103,7 +111,8 @@ static int set_key(struct plan_rule *r, const char *key, const json_t *v, struct
         return 0;
     }
     if (!strcmp(key, "clip")) {
-        if (!s || (strcmp(s, "mse") && strcmp(s, "none"))) return bad(e, "clip is none or mse, not", s ? s : "?");
+        if (!s || (strcmp(s, "mse") && strcmp(s, "none")))
+            return bad(e, "clip is none or mse, not", s ? s : "?");
         r->o.clip_mse = !strcmp(s, "mse");
         return 0;
     }
@@ -122,9 +131,9 @@ static int add_rule(struct plan *p, const json_t *j, const struct quant_opts *o,
     json_t *v;
     method = json_string_value(json_object_get(j, "method"));
     if (!pattern || !method) return err_set(e, NT_EXIT_DATA, "a rule needs a pattern and a method");
-    if (strcmp(method, "keep") && !(r.method = quantizer_find(method))) return bad(e, "unknown method", method);
-    json_object_foreach((json_t *)j, key, v)
-        if (set_key(&r, key, v, e)) return -1;
+    if (strcmp(method, "keep") && !(r.method = quantizer_find(method)))
+        return bad(e, "unknown method", method);
+    json_object_foreach((json_t *)j, key, v) if (set_key(&r, key, v, e)) return -1;
     struct err why = {0};
     if (r.method && quant_opts_check(&r.o, &why)) return err_set(e, NT_EXIT_DATA, "%s", why.text);
     r.pattern = mem_strdup(pattern);
@@ -150,7 +159,8 @@ static int read_line(struct plan *p, char *line, const struct quant_opts *o, str
     return rc;
 }
 
-int plan_read(const char *path, const struct quantizer *method, const struct quant_opts *o, struct plan *p, struct err *e)
+int plan_read(const char *path, const struct quantizer *method, const struct quant_opts *o, struct plan *p,
+              struct err *e)
 {
     char *line = NULL;
     size_t cap = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Low-bit storage: packing, sizes as stored, dequantization, and the records of a quantized tensor in a stream.
- * Where the numbers come from is a quantizer's business. */
+ * Low-bit storage: packing, sizes as stored, dequantization, and the records of a quantized tensor in a
+ * stream. Where the numbers come from is a quantizer's business. */
 #include "common/qtensor.h"
 #include <math.h>
 #include <stdlib.h>
@@ -66,7 +66,8 @@ void qtensor_clear(struct qtensor *q)
     memset(q, 0, sizeof *q);
 }
 
-void qtensor_init_uniform(struct qtensor *q, int out, int in, int bits, int group, bool sym, enum dtype scale_dtype)
+void qtensor_init_uniform(struct qtensor *q, int out, int in, int bits, int group, bool sym,
+                          enum dtype scale_dtype)
 {
     free_parts(q);
     q->form = QF_UNIFORM;
@@ -99,7 +100,9 @@ void qtensor_init_plain(struct qtensor *q, int out, int in, const float *W)
     q->form = QF_PLAIN;
     q->out = out;
     q->in = in;
-    q->plain = (struct tensor){.dtype = t, .rank = 2, .shape = {(uint64_t)out, (uint64_t)in},
+    q->plain = (struct tensor){.dtype = t,
+                               .rank = 2,
+                               .shape = {(uint64_t)out, (uint64_t)in},
                                .nbytes = n * (uint64_t)dtype_block_bytes(t)};
     q->plain.data = mem_array(n, (size_t)dtype_block_bytes(t));
     dtype_from_f32(q->plain.data, t, W, n);
@@ -134,7 +137,8 @@ void qtensor_dequant(const struct qtensor *q, float *w)
         if (q->form == QF_PLAIN) {
             size_t row = (size_t)q->in / dtype_block(q->plain.dtype) * dtype_block_bytes(q->plain.dtype);
             for (int o = k * ROW_CHUNK; o < r1; o++)
-                dtype_to_f32(w + (size_t)o * q->in, q->plain.dtype, (char *)q->plain.data + o * row, (size_t)q->in);
+                dtype_to_f32(w + (size_t)o * q->in, q->plain.dtype, (char *)q->plain.data + o * row,
+                             (size_t)q->in);
         } else {
             for (int o = k * ROW_CHUNK; o < r1; o++) dequant_row(q, o, w + (size_t)o * q->in);
         }
@@ -149,13 +153,20 @@ static const char *const part_name[PART_COUNT] = {"data", "codes", "scale", "zer
 static bool has_part(const struct qtensor *q, enum part p)
 {
     switch (p) {
-    case PART_DATA: return q->form == QF_PLAIN;
-    case PART_CODES: return q->form == QF_UNIFORM;
-    case PART_SCALE: return q->form == QF_UNIFORM;
-    case PART_ZERO: return q->zero != NULL;
-    case PART_MINIMUM: return q->minimum != NULL;
-    case PART_GIDX: return q->gidx != NULL;
-    default: return false;
+    case PART_DATA:
+        return q->form == QF_PLAIN;
+    case PART_CODES:
+        return q->form == QF_UNIFORM;
+    case PART_SCALE:
+        return q->form == QF_UNIFORM;
+    case PART_ZERO:
+        return q->zero != NULL;
+    case PART_MINIMUM:
+        return q->minimum != NULL;
+    case PART_GIDX:
+        return q->gidx != NULL;
+    default:
+        return false;
     }
 }
 
@@ -170,7 +181,8 @@ static struct tensor part_tensor(const struct qtensor *q, enum part p)
         return t;
     case PART_CODES:
     case PART_ZERO:
-        t.shape[0] = t.nbytes = qtensor_packed_bytes(p == PART_ZERO ? groups : (uint64_t)q->out * q->in, q->bits);
+        t.shape[0] = t.nbytes =
+            qtensor_packed_bytes(p == PART_ZERO ? groups : (uint64_t)q->out * q->in, q->bits);
         return t;
     case PART_GIDX:
         t.dtype = DT_I32;
@@ -208,8 +220,10 @@ static int write_part(struct stream_writer *w, const struct qtensor *q, enum par
     void *made = NULL;
     if (p == PART_CODES || p == PART_ZERO) {
         t.data = made = mem_array(t.nbytes, 1);
-        if (p == PART_CODES) qtensor_pack(made, q->codes, (uint64_t)q->out * q->in, q->bits);
-        else qtensor_pack(made, q->zero, (uint64_t)q->out * q->n_groups, q->bits);
+        if (p == PART_CODES)
+            qtensor_pack(made, q->codes, (uint64_t)q->out * q->in, q->bits);
+        else
+            qtensor_pack(made, q->zero, (uint64_t)q->out * q->n_groups, q->bits);
     } else if (p == PART_SCALE || p == PART_MINIMUM) {
         t.data = made = mem_array(t.nbytes, 1);
         dtype_from_f32(made, t.dtype, p == PART_SCALE ? q->scale : q->minimum, (size_t)q->out * q->n_groups);
@@ -269,7 +283,8 @@ static int read_meta(struct stream_reader *r, const json_t *meta, struct qtensor
     const char *form = json_string_value(json_object_get(meta, "form"));
     const json_t *dims = json_object_get(meta, "dims");
 
-    if (!name || !name[0] || strlen(name) >= sizeof q->name) return bad(r, e, "no name, or one over 255 bytes");
+    if (!name || !name[0] || strlen(name) >= sizeof q->name)
+        return bad(r, e, "no name, or one over 255 bytes");
     strcpy(q->name, name);
     if (role && strlen(role) >= sizeof q->role) return bad(r, e, "role is over 15 bytes");
     strcpy(q->role, role ? role : "");
@@ -293,7 +308,8 @@ static int read_meta(struct stream_reader *r, const json_t *meta, struct qtensor
     } else {
         return stream_err(r, e, "the form '%.40s' is not known here", form ? form : "");
     }
-    if (json_is_object(json_object_get(meta, "info"))) q->info = json_deep_copy(json_object_get(meta, "info"));
+    if (json_is_object(json_object_get(meta, "info")))
+        q->info = json_deep_copy(json_object_get(meta, "info"));
     return 0;
 }
 
@@ -305,7 +321,8 @@ static int same_shape(const struct tensor *a, const struct tensor *b)
     return 1;
 }
 
-static int read_floats(struct stream_reader *r, struct record *rec, struct qtensor *q, float **dst, struct err *e)
+static int read_floats(struct stream_reader *r, struct record *rec, struct qtensor *q, float **dst,
+                       struct err *e)
 {
     size_t n = (size_t)q->out * q->n_groups;
     if (stream_payload(r, rec, NULL, e)) return -1;
@@ -315,8 +332,8 @@ static int read_floats(struct stream_reader *r, struct record *rec, struct qtens
     return f32_first_nonfinite(*dst, n) < n ? bad(r, e, "a scale or minimum is not finite") : 0;
 }
 
-static int read_packed(struct stream_reader *r, struct record *rec, struct qtensor *q, uint64_t n, uint8_t **dst,
-                       struct err *e)
+static int read_packed(struct stream_reader *r, struct record *rec, struct qtensor *q, uint64_t n,
+                       uint8_t **dst, struct err *e)
 {
     if (stream_payload(r, rec, NULL, e)) return -1;
     *dst = MEM_NEW(uint8_t, n);
@@ -325,7 +342,8 @@ static int read_packed(struct stream_reader *r, struct record *rec, struct qtens
     return 0;
 }
 
-static int read_part(struct stream_reader *r, struct record *rec, enum part p, struct qtensor *q, struct err *e)
+static int read_part(struct stream_reader *r, struct record *rec, enum part p, struct qtensor *q,
+                     struct err *e)
 {
     if (p == PART_DATA) {
         if (rec->t.rank != 2 || rec->t.shape[0] != (uint64_t)q->out || rec->t.shape[1] != (uint64_t)q->in ||
@@ -344,11 +362,16 @@ static int read_part(struct stream_reader *r, struct record *rec, enum part p, s
     if (!same_shape(&want, &rec->t))
         return stream_err(r, e, "part %s has the wrong type or shape", part_name[p]);
     switch (p) {
-    case PART_CODES: return read_packed(r, rec, q, (uint64_t)q->out * q->in, &q->codes, e);
-    case PART_ZERO: return read_packed(r, rec, q, (uint64_t)q->out * q->n_groups, &q->zero, e);
-    case PART_SCALE: return read_floats(r, rec, q, &q->scale, e);
-    case PART_MINIMUM: return read_floats(r, rec, q, &q->minimum, e);
-    default: break;
+    case PART_CODES:
+        return read_packed(r, rec, q, (uint64_t)q->out * q->in, &q->codes, e);
+    case PART_ZERO:
+        return read_packed(r, rec, q, (uint64_t)q->out * q->n_groups, &q->zero, e);
+    case PART_SCALE:
+        return read_floats(r, rec, q, &q->scale, e);
+    case PART_MINIMUM:
+        return read_floats(r, rec, q, &q->minimum, e);
+    default:
+        break;
     }
     if (stream_payload(r, rec, NULL, e)) return -1;
     q->gidx = rec->t.data;
@@ -371,8 +394,8 @@ static int check_parts(struct stream_reader *r, const struct qtensor *q, unsigne
     return 0;
 }
 
-static int list_parts(struct stream_reader *r, const json_t *list, const struct qtensor *q, enum part order[PART_COUNT], int *n,
-                      struct err *e)
+static int list_parts(struct stream_reader *r, const json_t *list, const struct qtensor *q,
+                      enum part order[PART_COUNT], int *n, struct err *e)
 {
     unsigned seen = 0;
     int last = -1; /* scales come before minima: their type is the minima's type */
@@ -395,15 +418,19 @@ int qtensor_read(struct stream_reader *r, struct record *rec, struct qtensor *q,
     enum part order[PART_COUNT];
     int n;
     memset(q, 0, sizeof *q);
-    if (read_meta(r, rec->meta, q, e) || list_parts(r, json_object_get(rec->meta, "parts"), q, order, &n, e)) goto fail;
+    if (read_meta(r, rec->meta, q, e) || list_parts(r, json_object_get(rec->meta, "parts"), q, order, &n, e))
+        goto fail;
     for (int i = 0; i < n; i++) {
         int got = stream_next(r, rec, e);
         if (got < 0) goto fail;
         const char *part = got ? json_string_value(json_object_get(rec->meta, "part")) : NULL;
         if (!got || strcmp(rec->kind, "QPart") || strcmp(rec->name, q->name) || !part ||
             strcmp(part, part_name[order[i]]) || !rec->has_payload) {
-            if (got) stream_err(r, e, "part %s of %s is missing here", part_name[order[i]], q->name);
-            else err_set(e, NT_EXIT_DATA, "%s: part %s of %s is missing", stream_name(r), part_name[order[i]], q->name);
+            if (got)
+                stream_err(r, e, "part %s of %s is missing here", part_name[order[i]], q->name);
+            else
+                err_set(e, NT_EXIT_DATA, "%s: part %s of %s is missing", stream_name(r), part_name[order[i]],
+                        q->name);
             goto fail;
         }
         if (read_part(r, rec, order[i], q, e)) goto fail;

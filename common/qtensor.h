@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Low-bit storage by form, not by method: no consumer knows who made a tensor. Codes are u8 in memory, bit-packed in
- * streams. A quantizer chooses numbers, this module stores them. W is [out, in], groups run along `in`. */
+ * Low-bit storage by form, not by method: no consumer knows who made a tensor. Codes are u8 in memory,
+ * bit-packed in streams. A quantizer chooses numbers, this module stores them. W is [out, in], groups run
+ * along `in`. */
 #ifndef NT_QTENSOR_H
 #define NT_QTENSOR_H
 #include <jansson.h>
@@ -11,31 +12,34 @@
 enum qform { QF_PLAIN, QF_UNIFORM };
 
 struct qtensor {
-    char name[256];      /* "model.layers.3.mlp.up_proj.weight" */
-    int layer;           /* -1: outside the blocks */
-    char role[16];       /* role_name(), or "" */
+    char name[256]; /* "model.layers.3.mlp.up_proj.weight" */
+    int layer;      /* -1: outside the blocks */
+    char role[16];  /* role_name(), or "" */
     enum qform form;
     int out, in;
     /* QF_PLAIN */
     struct tensor plain; /* owned */
-    /* QF_UNIFORM: w[o,i] = scale[o,g] * (code[o,i] - zero[o,g]), or scale*code + min when float minima; g = gidx[i] */
-    int bits;            /* 2..8 */
-    int group;           /* as asked: 0 = one group per row; the last group may be short */
+    /* QF_UNIFORM: w[o,i] = scale[o,g] * (code[o,i] - zero[o,g]), or scale*code + min when float minima; g
+     * = gidx[i] */
+    int bits;  /* 2..8 */
+    int group; /* as asked: 0 = one group per row; the last group may be short */
     int n_groups;
-    bool sym;            /* zeros are all 2^(bits-1) and not stored */
-    uint8_t *codes;      /* [out, in] */
-    float *scale;        /* [out, n_groups] values exactly representable in scale_dtype */
+    bool sym;               /* zeros are all 2^(bits-1) and not stored */
+    uint8_t *codes;         /* [out, in] */
+    float *scale;           /* [out, n_groups] values exactly representable in scale_dtype */
     enum dtype scale_dtype; /* as stored: F16 by default, F32, BF16 */
-    uint8_t *zero;       /* [out, n_groups], NULL when sym or minimum given */
-    float *minimum;      /* [out, n_groups] float minima or NULL */
-    int32_t *gidx;       /* [in] or NULL: group of column i when it is not i / group */
-    json_t *info;        /* method, options, error: for people; may be NULL */
+    uint8_t *zero;          /* [out, n_groups], NULL when sym or minimum given */
+    float *minimum;         /* [out, n_groups] float minima or NULL */
+    int32_t *gidx;          /* [in] or NULL: group of column i when it is not i / group */
+    json_t *info;           /* method, options, error: for people; may be NULL */
 };
 
 void qtensor_clear(struct qtensor *q); /* frees the parts, zeroes the struct */
 int qtensor_groups(int in, int group);
-/* Fills a QF_UNIFORM tensor's sizes and allocates codes, scale and (not sym) zero. name, layer and role stay. */
-void qtensor_init_uniform(struct qtensor *q, int out, int in, int bits, int group, bool sym, enum dtype scale_dtype);
+/* Fills a QF_UNIFORM tensor's sizes and allocates codes, scale and (not sym) zero. name, layer and role
+ * stay. */
+void qtensor_init_uniform(struct qtensor *q, int out, int in, int bits, int group, bool sym,
+                          enum dtype scale_dtype);
 /* A QF_PLAIN copy of W[out, in] in the smallest of BF16, F16, F32 that holds every value exactly. */
 void qtensor_init_plain(struct qtensor *q, int out, int in, const float *W);
 void qtensor_dequant(const struct qtensor *q, float *w /* [out, in] */);
@@ -43,16 +47,18 @@ void qtensor_dequant(const struct qtensor *q, float *w /* [out, in] */);
 uint64_t qtensor_stored_bytes(const struct qtensor *q);
 double qtensor_bits(const struct qtensor *q); /* 8 * stored / (out*in) */
 
-/* One record "QTensor" (meta: name, layer, role, form, dims [out, in], bits, group, sym, info, parts) followed by one record
- * "QPart" (meta: name, part) for each part, in the order of `parts`:
- *   codes U8 [packed]   scale F16|F32|BF16 [out, n_groups]   zero U8 [packed]   minimum as scale   gidx I32 [in]
+/* One record "QTensor" (meta: name, layer, role, form, dims [out, in], bits, group, sym, info, parts)
+ * followed by one record "QPart" (meta: name, part) for each part, in the order of `parts`:
+ *   codes U8 [packed]   scale F16|F32|BF16 [out, n_groups]   zero U8 [packed]   minimum as scale
+ *   gidx I32 [in]
  *   data: a plain tensor, any float dtype [out, in] */
 int qtensor_write(struct stream_writer *w, const struct qtensor *q, struct err *e) NT_MUST_CHECK;
 /* rec is a "QTensor" record; reads its parts too. Checks every shape, code range and finite scales. */
 int qtensor_read(struct stream_reader *r, struct record *rec, struct qtensor *q, struct err *e) NT_MUST_CHECK;
 
-/* n codes of `bits` bits as one dense bit stream: code k lies at bits k*bits .. k*bits+bits-1, bit b of the stream is
- * bit b%8 of byte b/8 (least significant first); rows follow each other without padding, the last byte ends in zeros. */
+/* n codes of `bits` bits as one dense bit stream: code k lies at bits k*bits .. k*bits+bits-1, bit b of
+ * the stream is bit b%8 of byte b/8 (least significant first); rows follow each other without padding, the
+ * last byte ends in zeros. */
 uint64_t qtensor_packed_bytes(uint64_t n, int bits);
 void qtensor_pack(uint8_t *dst, const uint8_t *codes, uint64_t n, int bits);
 void qtensor_unpack(uint8_t *codes, const uint8_t *src, uint64_t n, int bits);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The work of nt-quant on one layer (quantize.h). What a method does is in common/quantizers, what is stored in qtensor. */
+ * The work of nt-quant on one layer (quantize.h). What a method does is in common/quantizers, what is
+ * stored in qtensor. */
 #include "common/quantize.h"
 #include <string.h>
 #include "common/mem.h"
 #include "common/tool.h"
 
-int quantize_init(struct quantize *z, struct model *m, struct plan *plan, const struct backend *be, int64_t a, int64_t b,
-                  struct err *e)
+int quantize_init(struct quantize *z, struct model *m, struct plan *plan, const struct backend *be, int64_t a,
+                  int64_t b, struct err *e)
 {
     size_t most = 0;
     if (a >= m->c.n_layers)
@@ -45,7 +46,8 @@ uint64_t quantize_bytes(const struct model_config *c, bool hessian)
         sites += d * d;
         if (d > widest) widest = d;
     }
-    /* weights and their error; codes, unpacked and packed; with Hessians the squares, their f32 factors, one in f64 */
+    /* weights and their error; codes, unpacked and packed; with Hessians the squares, their f32 factors,
+     * one in f64 */
     return most * (4 + 4 + 1 + 1) + (hessian ? sites * (4 + 4) + widest * widest * 8 : 0);
 }
 
@@ -64,19 +66,21 @@ json_t *quantize_header(const struct quantize *z, const json_t *stats_header)
 /* What a person should hear at once; everything is in info. */
 static void tell(const struct qtensor *q, const struct site_stats *st)
 {
-    const json_t *damp = json_object_get(q->info, "damp_raised_to"), *dead = json_object_get(q->info, "dead_columns");
+    const json_t *damp = json_object_get(q->info, "damp_raised_to"),
+                 *dead = json_object_get(q->info, "dead_columns");
     const char *dtype = json_string_value(json_object_get(q->info, "scale_dtype_raised"));
     if (damp) note("%s: damping raised to %g of the mean diagonal", q->name, json_real_value(damp));
-    if (dead) note("%s: %lld of %d inputs are always zero; their weights are set to 0", q->name,
-                   (long long)json_integer_value(dead), q->in);
+    if (dead)
+        note("%s: %lld of %d inputs are always zero; their weights are set to 0", q->name,
+             (long long)json_integer_value(dead), q->in);
     if (dtype) note("%s: scales do not fit their type and are stored as %s", q->name, dtype);
     if (st && st->count < (uint64_t)q->in)
         warn("%s: statistics of %llu tokens for %d inputs: the Hessian is singular, collect more", q->name,
              (unsigned long long)st->count, q->in);
 }
 
-static int one_linear(struct quantize *z, struct stream_writer *w, int layer, enum role r, const struct site_stats *st,
-                      struct err *e)
+static int one_linear(struct quantize *z, struct stream_writer *w, int layer, enum role r,
+                      const struct site_stats *st, struct err *e)
 {
     struct qtensor q = {.layer = layer};
     int out, in, rc;
@@ -102,9 +106,11 @@ static int one_linear(struct quantize *z, struct stream_writer *w, int layer, en
     return rc;
 }
 
-static int write_norm_part(struct stream_writer *w, int layer, const char *name, float *v, int D, struct err *e)
+static int write_norm_part(struct stream_writer *w, int layer, const char *name, float *v, int D,
+                           struct err *e)
 {
-    struct tensor t = {.dtype = DT_F32, .rank = 1, .shape = {(uint64_t)D}, .nbytes = 4 * (uint64_t)D, .data = v};
+    struct tensor t = {
+        .dtype = DT_F32, .rank = 1, .shape = {(uint64_t)D}, .nbytes = 4 * (uint64_t)D, .data = v};
     json_t *meta = json_pack("{s:s, s:i, s:s}", "name", name, "layer", layer, "which", "old");
     int rc = stream_write(w, "Norm", meta, &t, e);
     json_decref(meta);
@@ -131,12 +137,15 @@ static int write_norms(struct quantize *z, struct stream_writer *w, int layer, s
     return rc;
 }
 
-int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, const struct site_stats *st, struct err *e)
+int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, const struct site_stats *st,
+                   struct err *e)
 {
     if (layer < 0 || layer >= z->m->c.n_layers)
-        return err_set(e, NT_EXIT_DATA, "statistics of layer %d: the model has layers 0 to %d", layer, z->m->c.n_layers - 1);
+        return err_set(e, NT_EXIT_DATA, "statistics of layer %d: the model has layers 0 to %d", layer,
+                       z->m->c.n_layers - 1);
     if (layer < z->first || layer >= z->end) return 0;
-    if (z->done[layer]) return err_set(e, NT_EXIT_DATA, "layer %d is there twice; merge shards with nt-stream merge", layer);
+    if (z->done[layer])
+        return err_set(e, NT_EXIT_DATA, "layer %d is there twice; merge shards with nt-stream merge", layer);
     for (int r = 0; r < ROLE_COUNT; r++)
         if (one_linear(z, w, layer, r, st, e)) return -1;
     quantizer_cache_clear(z->cache);
@@ -149,8 +158,8 @@ int quantize_check_complete(const struct quantize *z, const char *stream, struct
 {
     for (int l = z->first; l < z->end; l++)
         if (!z->done[l])
-            return err_set(e, NT_EXIT_DATA, "%s: there are no statistics of layer %d (wanted: %d to %d)", stream, l, z->first,
-                           z->end - 1);
+            return err_set(e, NT_EXIT_DATA, "%s: there are no statistics of layer %d (wanted: %d to %d)",
+                           stream, l, z->first, z->end - 1);
     return 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One layer at a time from statistics and float weights to the records of a qweights stream: QTensor and QPart for every
- * linear in role order, Norm (which: "old") for the block's norms, LayerEnd. */
+ * One layer at a time from statistics and float weights to the records of a qweights stream: QTensor and
+ * QPart for every linear in role order, Norm (which: "old") for the block's norms, LayerEnd. */
 #ifndef NT_QUANTIZE_H
 #define NT_QUANTIZE_H
 #include "common/model.h"
@@ -9,25 +9,27 @@
 struct quantize {
     struct model *m;
     struct plan *plan;
-    const struct backend *be;       /* may be NULL */
+    const struct backend *be; /* may be NULL */
     struct quantizer_cache *cache;
-    float *w;                       /* the largest linear */
-    bool *done;                     /* [n_layers] */
-    int first, end;                 /* layers wanted */
-    double stored_bits, weights;    /* totals of the linears, for effective bits */
+    float *w;                    /* the largest linear */
+    bool *done;                  /* [n_layers] */
+    int first, end;              /* layers wanted */
+    double stored_bits, weights; /* totals of the linears, for effective bits */
 };
 
 /* Layers a..b (b excluded, clipped to the model). */
-int quantize_init(struct quantize *z, struct model *m, struct plan *plan, const struct backend *be, int64_t a, int64_t b,
-                  struct err *e) NT_MUST_CHECK;
+int quantize_init(struct quantize *z, struct model *m, struct plan *plan, const struct backend *be, int64_t a,
+                  int64_t b, struct err *e) NT_MUST_CHECK;
 void quantize_clear(struct quantize *z);
 /* Predicted memory of the work itself; statistics of a layer included when `hessian`. */
 uint64_t quantize_bytes(const struct model_config *c, bool hessian);
 /* Header of the qweights stream; stats_header NULL when none are read; new. */
 json_t *quantize_header(const struct quantize *z, const json_t *stats_header);
-/* One layer; st NULL when no rule needs statistics. Refuses a layer that was already there; skips one that is not wanted. */
-int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, const struct site_stats *st, struct err *e)
-    NT_MUST_CHECK;
-int quantize_check_complete(const struct quantize *z, const char *stream, struct err *e) NT_MUST_CHECK; /* no layer missing */
-double quantize_bits(const struct quantize *z); /* effective bits per weight so far */
+/* One layer; st NULL when no rule needs statistics. Refuses a layer that was already there; skips one that
+ * is not wanted. */
+int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, const struct site_stats *st,
+                   struct err *e) NT_MUST_CHECK;
+int quantize_check_complete(const struct quantize *z, const char *stream,
+                            struct err *e) NT_MUST_CHECK; /* no layer missing */
+double quantize_bits(const struct quantize *z);           /* effective bits per weight so far */
 #endif

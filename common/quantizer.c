@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The table of methods (made from the directory common/quantizers), their options, and what is the same around every
- * method: checking the input, sharing per-site preparation, measuring the error. */
+ * The table of methods (made from the directory common/quantizers), their options, and what is the same
+ * around every method: checking the input, sharing per-site preparation, measuring the error. */
 #include "common/quantizer.h"
 #include <cblas.h>
 #include <math.h>
@@ -40,9 +40,12 @@ void quant_opts_init(struct quant_opts *o)
 int quant_opts_check(const struct quant_opts *o, struct err *e)
 {
     if (o->bits < 2 || o->bits > 8) return err_set(e, NT_EXIT_USAGE, "bits must be 2 to 8, not %d", o->bits);
-    if (o->group < 0) return err_set(e, NT_EXIT_USAGE, "group must be 0 (one per row) or more, not %d", o->group);
-    if (!(o->damp >= 0) || o->damp > 1e3) return err_set(e, NT_EXIT_USAGE, "damping must be 0 to 1000, not %g", o->damp);
-    if (o->block < 1 || o->block > 1 << 20) return err_set(e, NT_EXIT_USAGE, "block must be 1 to 1048576, not %d", o->block);
+    if (o->group < 0)
+        return err_set(e, NT_EXIT_USAGE, "group must be 0 (one per row) or more, not %d", o->group);
+    if (!(o->damp >= 0) || o->damp > 1e3)
+        return err_set(e, NT_EXIT_USAGE, "damping must be 0 to 1000, not %g", o->damp);
+    if (o->block < 1 || o->block > 1 << 20)
+        return err_set(e, NT_EXIT_USAGE, "block must be 1 to 1048576, not %d", o->block);
     if (o->scale_dtype != DT_F16 && o->scale_dtype != DT_F32 && o->scale_dtype != DT_BF16)
         return err_set(e, NT_EXIT_USAGE, "scales are stored as F16, F32 or BF16");
     return 0;
@@ -50,13 +53,17 @@ int quant_opts_check(const struct quant_opts *o, struct err *e)
 
 enum dtype quant_scale_dtype(const char *name)
 {
-    return !strcasecmp(name, "f16") ? DT_F16 : !strcasecmp(name, "f32") ? DT_F32 : !strcasecmp(name, "bf16") ? DT_BF16 : DT_NONE;
+    return !strcasecmp(name, "f16")    ? DT_F16
+           : !strcasecmp(name, "f32")  ? DT_F32
+           : !strcasecmp(name, "bf16") ? DT_BF16
+                                       : DT_NONE;
 }
 
 json_t *quant_opts_json(const struct quantizer *qz, const struct quant_opts *o)
 {
-    json_t *j = json_pack("{s:s, s:i, s:i, s:b, s:s, s:s}", "method", qz->name, "bits", o->bits, "group", o->group, "sym",
-                          o->sym, "clip", o->clip_mse ? "mse" : "none", "scale_dtype", dtype_name(o->scale_dtype));
+    json_t *j = json_pack("{s:s, s:i, s:i, s:b, s:s, s:s}", "method", qz->name, "bits", o->bits, "group",
+                          o->group, "sym", o->sym, "clip", o->clip_mse ? "mse" : "none", "scale_dtype",
+                          dtype_name(o->scale_dtype));
     if (qz->needs[0]) {
         json_object_set_new(j, "act_order", json_boolean(o->act_order));
         json_object_set_new(j, "static_groups", json_boolean(o->static_groups || o->act_order));
@@ -105,14 +112,15 @@ void quantizer_cache_free(struct quantizer_cache *c)
 }
 
 /* What a preparation depends on; bits, group and grid do not enter it. */
-static bool same_preparation(const struct prepared *p, const struct quantizer *qz, enum site site, const struct quant_opts *o)
+static bool same_preparation(const struct prepared *p, const struct quantizer *qz, enum site site,
+                             const struct quant_opts *o)
 {
     return p->qz == qz && p->site == site && p->o.act_order == o->act_order && p->o.damp == o->damp &&
            p->o.true_f64 == o->true_f64;
 }
 
-static const struct prepared *prepare(struct quantizer_cache *c, const struct quantizer *qz, const struct site_stats *st,
-                                      const struct quant_opts *o, struct err *e)
+static const struct prepared *prepare(struct quantizer_cache *c, const struct quantizer *qz,
+                                      const struct site_stats *st, const struct quant_opts *o, struct err *e)
 {
     for (size_t i = 0; i < c->n; i++)
         if (same_preparation(&c->v[i], qz, st->site, o)) return &c->v[i];
@@ -140,7 +148,7 @@ double quantizer_objective(const float *M, int out, int in, const float *H)
     for (int t = 0; t < tiles; t++) {
         int r0 = t * OBJECTIVE_ROWS, rows = out - r0 < OBJECTIVE_ROWS ? out - r0 : OBJECTIVE_ROWS;
         const float *m = M + (size_t)r0 * in;
-        float *mh = MEM_NEW(float, (size_t)rows * in);
+        float *mh = MEM_NEW(float, (size_t)rows *in);
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, in, in, 1, m, in, H, in, 0, mh, in);
         for (size_t i = 0; i < (size_t)rows * in; i++) part[t] += (double)mh[i] * (double)m[i];
         mem_free(mh);
@@ -173,8 +181,9 @@ static void note_error(const float *W, const struct site_stats *st, struct qtens
     mem_free(d);
 }
 
-int quantizer_run(const struct quantizer *qz, struct quantizer_cache *c, const struct backend *be, const float *W, int out,
-                  int in, const struct site_stats *st, const struct quant_opts *o, struct qtensor *q, struct err *e)
+int quantizer_run(const struct quantizer *qz, struct quantizer_cache *c, const struct backend *be,
+                  const float *W, int out, int in, const struct site_stats *st, const struct quant_opts *o,
+                  struct qtensor *q, struct err *e)
 {
     const struct prepared *p = NULL;
     size_t bad = f32_first_nonfinite(W, (size_t)out * in);
@@ -183,7 +192,8 @@ int quantizer_run(const struct quantizer *qz, struct quantizer_cache *c, const s
     if (bad < (size_t)out * in)
         return err_set(e, NT_EXIT_DATA, "%s: weight [%zu, %zu] is not finite", q->name, bad / in, bad % in);
     if (qz->needs[0] && (!st || st->dim != in || (strstr(qz->needs, "hessian") && !st->hessian)))
-        return err_set(e, NT_EXIT_DATA, "%s: the statistics hold no %s of %d inputs for it", q->name, qz->needs, in);
+        return err_set(e, NT_EXIT_DATA, "%s: the statistics hold no %s of %d inputs for it", q->name,
+                       qz->needs, in);
     if (!q->info) q->info = quant_opts_json(qz, o);
     if (qz->prepare && !(p = prepare(c, qz, st, o, e))) return err_prefix(e, "%s", q->name);
     if (qz->run(be, W, out, in, st, p ? p->what : NULL, o, q, e)) return err_prefix(e, "%s", q->name);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The column solver (solver.h): factorisation of the Hessian here, the column loop in solver_real.h. BLAS is called with
- * one thread on tiles of fixed size inside an OpenMP loop over output rows, so results do not depend on threads. */
+ * The column solver (solver.h): factorisation of the Hessian here, the column loop in solver_real.h. BLAS
+ * is called with one thread on tiles of fixed size inside an OpenMP loop over output rows, so results do
+ * not depend on threads. */
 #include "common/solver.h"
 #include <cblas.h>
 #include <math.h>
@@ -21,8 +22,8 @@ void dtrtri_(const char *uplo, const char *diag, const int *n, double *a, const 
 #define CLONES
 #endif
 
-/* Where the lazy update after column a happens: at a group's end when groups are long, after whole groups when they are
- * short, so that a group's scales always see fully updated weights. */
+/* Where the lazy update after column a happens: at a group's end when groups are long, after whole groups
+ * when they are short, so that a group's scales always see fully updated weights. */
 static int solver_block_end(int a, int in, int group, int block)
 {
     int end;
@@ -53,7 +54,10 @@ static int solver_block_end(int a, int in, int group, int block)
 
 /* ---- the factor ---- */
 
-struct by_diag { double d; int i; };
+struct by_diag {
+    double d;
+    int i;
+};
 
 static int larger_first(const void *a, const void *b)
 {
@@ -66,7 +70,8 @@ static double scan_diagonal(struct solver_factor *f, const float *H, struct err 
 {
     double sum = 0;
     int n = f->n;
-    if (f32_first_nonfinite(H, (size_t)n * n) < (size_t)n * n) return err_set(e, NT_EXIT_DATA, "Hessian is not finite");
+    if (f32_first_nonfinite(H, (size_t)n * n) < (size_t)n * n)
+        return err_set(e, NT_EXIT_DATA, "Hessian is not finite");
     for (int i = 0; i < n; i++) {
         float d = H[(size_t)i * n + i];
         if (d < 0) return err_set(e, NT_EXIT_DATA, "Hessian has a negative diagonal at column %d", i);
@@ -74,7 +79,8 @@ static double scan_diagonal(struct solver_factor *f, const float *H, struct err 
         f->n_dead += f->dead[i];
         sum += d;
     }
-    if (f->n_dead == n) return err_set(e, NT_EXIT_DATA, "Hessian is all zero: no input ever reached this linear");
+    if (f->n_dead == n)
+        return err_set(e, NT_EXIT_DATA, "Hessian is all zero: no input ever reached this linear");
     return sum / (n - f->n_dead);
 }
 
@@ -90,8 +96,9 @@ static void order_columns(struct solver_factor *f, const float *H, double mean, 
     mem_free(v);
 }
 
-/* A[n, n] = damped H in reversed processing order: the ordinary Cholesky factor of the reversed matrix is the factor from
- * the last column to the first. 0 ok, 1 not positive definite. On success A holds the inverse of that factor. */
+/* A[n, n] = damped H in reversed processing order: the ordinary Cholesky factor of the reversed matrix is
+ * the factor from the last column to the first. 0 ok, 1 not positive definite. On success A holds the
+ * inverse of that factor. */
 static int factor_once(const struct solver_factor *f, const float *H, double mean, double damp, double *A)
 {
     int n = f->n, info = 0;
@@ -117,18 +124,23 @@ static int factor_once(const struct solver_factor *f, const float *H, double mea
 static void unpack_factor(struct solver_factor *f, const double *A, bool f64)
 {
     size_t n = (size_t)f->n;
-    if (f64) f->U64 = MEM_NEW(double, n * n);
-    else f->U = MEM_NEW(float, n * n);
+    if (f64)
+        f->U64 = MEM_NEW(double, n *n);
+    else
+        f->U = MEM_NEW(float, n *n);
 #pragma omp parallel for schedule(static)
     for (size_t a = 0; a < n; a++)
         for (size_t b = a; b < n; b++) {
             double u = A[(n - 1 - b) * n + (n - 1 - a)];
-            if (f64) f->U64[a * n + b] = u;
-            else f->U[a * n + b] = (float)u;
+            if (f64)
+                f->U64[a * n + b] = u;
+            else
+                f->U[a * n + b] = (float)u;
         }
 }
 
-struct solver_factor *solver_factor_alloc(const float *H, int n, const struct quant_opts *o, json_t *info, struct err *e)
+struct solver_factor *solver_factor_alloc(const float *H, int n, const struct quant_opts *o, json_t *info,
+                                          struct err *e)
 {
     struct solver_factor *f = MEM_NEW(struct solver_factor, 1);
     double *A = NULL;
@@ -138,7 +150,7 @@ struct solver_factor *solver_factor_alloc(const float *H, int n, const struct qu
     double mean = scan_diagonal(f, H, e);
     if (!(mean > 0)) goto fail;
     order_columns(f, H, mean, o->act_order);
-    A = MEM_NEW(double, (size_t)n * n);
+    A = MEM_NEW(double, (size_t)n *n);
     openblas_set_num_threads(1);
     int raised = 0;
     f->damp = o->damp;
@@ -184,15 +196,16 @@ void solver_factor_free(struct solver_factor *f)
 /* ---- the rows ---- */
 
 /* Returns the number of scales that do not fit; *objective is summed in tile order. */
-static int solve_all(const struct solver_factor *f, const float *W, int out, const struct quant_opts *o, struct qtensor *q,
-                     double *objective)
+static int solve_all(const struct solver_factor *f, const float *W, int out, const struct quant_opts *o,
+                     struct qtensor *q, double *objective)
 {
     int tiles = (out + GRID_LANES - 1) / GRID_LANES, lost = 0;
     double *obj = MEM_NEW(double, (size_t)tiles);
 #pragma omp parallel for schedule(dynamic) reduction(+ : lost)
     for (int t = 0; t < tiles; t++) {
         int r0 = t * GRID_LANES, rows = out - r0 < GRID_LANES ? out - r0 : GRID_LANES;
-        lost += o->true_f64 ? solve_rows_f64(f, W, r0, rows, o, q, &obj[t]) : solve_rows_f32(f, W, r0, rows, o, q, &obj[t]);
+        lost += o->true_f64 ? solve_rows_f64(f, W, r0, rows, o, q, &obj[t])
+                            : solve_rows_f32(f, W, r0, rows, o, q, &obj[t]);
     }
     *objective = 0;
     for (int t = 0; t < tiles; t++) *objective += obj[t];
@@ -200,8 +213,8 @@ static int solve_all(const struct solver_factor *f, const float *W, int out, con
     return lost;
 }
 
-int solver_run(const struct solver_factor *f, const float *W, int out, const struct quant_opts *o, struct qtensor *q,
-               double *objective, struct err *e)
+int solver_run(const struct solver_factor *f, const float *W, int out, const struct quant_opts *o,
+               struct qtensor *q, double *objective, struct err *e)
 {
     qtensor_init_uniform(q, out, f->n, o->bits, o->group, o->sym, o->scale_dtype);
     int lost = solve_all(f, W, out, o, q, objective);
@@ -211,6 +224,7 @@ int solver_run(const struct solver_factor *f, const float *W, int out, const str
         lost = solve_all(f, W, out, o, q, objective);
     }
     if (lost) return err_set(e, NT_EXIT_DATA, "weights are too large for F32 scales");
-    if (!isfinite(*objective)) return err_set(e, NT_EXIT_DATA, "the error of a column is not finite (Hessian ill-conditioned?)");
+    if (!isfinite(*objective))
+        return err_set(e, NT_EXIT_DATA, "the error of a column is not finite (Hessian ill-conditioned?)");
     return 0;
 }

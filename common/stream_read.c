@@ -565,6 +565,7 @@ static int open_input(struct stream_reader *r, const char *path, int watch_fd, s
     } else {
         bool fifo = watch_fd >= 0 && !stat(path, &st) && S_ISFIFO(st.st_mode);
         r->fd = open(path, O_RDONLY | O_CLOEXEC | (fifo ? O_NONBLOCK : 0));
+        if (r->fd < 0 && errno == EINTR && err_stopped(e)) return -1; /* a FIFO whose writer never came */
         if (r->fd < 0) return err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
         if (fifo && wait_fifo(r->fd, watch_fd, e)) return err_prefix(e, "%s", path);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * stats -> qweights: codes and scales for the linears of every block, by one of the methods in common/quantizers. */
+ * stats -> qweights: codes and scales for the linears of every block, by one of the methods in
+ * common/quantizers. */
 #include <stdio.h>
 #include <string.h>
 #include "common/mem.h"
@@ -18,8 +19,10 @@ static const struct opt options[] = {
     {'b', "bits", OPT_INT, &arg.bits, "BITS=2..8", "bits of a code"},
     {'g', "group", OPT_INT, &arg.group, "GROUP=0..", "weights that share a scale, 0: a whole row"},
     {0, "sym", OPT_FLAG, &arg.sym, NULL, "symmetric levels, no zeros stored"},
-    {0, "act-order", OPT_FLAG, &arg.act_order, NULL, "columns of loud inputs first (implies --static-groups)"},
-    {0, "static-groups", OPT_FLAG, &arg.static_groups, NULL, "scales from the original, not the updated weights"},
+    {0, "act-order", OPT_FLAG, &arg.act_order, NULL,
+     "columns of loud inputs first (implies --static-groups)"},
+    {0, "static-groups", OPT_FLAG, &arg.static_groups, NULL,
+     "scales from the original, not the updated weights"},
     {0, "damp", OPT_F64, &arg.damp, "F=0..1000", "damping, a fraction of the Hessian's mean diagonal"},
     {0, "clip", OPT_CHOICE, &arg.clip, "none|mse", "search smaller ranges for the least error"},
     {0, "scale-dtype", OPT_CHOICE, &arg.scale, "f16|f32|bf16", "how scales are stored"},
@@ -103,7 +106,8 @@ int main(int argc, char **argv)
     struct err e = {0};
     char needs[128];
 
-    tool_start(&t, "nt-quant", "[STATS.nts]", "quantizes the linears of a model's blocks", options, argc, argv);
+    tool_start(&t, "nt-quant", "[STATS.nts]", "quantizes the linears of a model's blocks", options, argc,
+               argv);
     read_plan(&plan);
     plan_needs(&plan, needs, sizeof needs);
     if (arg.needs) {

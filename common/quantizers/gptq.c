@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * GPTQ (Frantar et al., ICLR 2023): round column by column and let the columns to come make up for each error, as the
- * Hessian of the inputs has it. The solver is common/solver.h; linears of one site share one factor. */
+ * GPTQ (Frantar et al., ICLR 2023): round column by column and let the columns to come make up for each
+ * error, as the Hessian of the inputs has it. The solver is common/solver.h; linears of one site share one
+ * factor. */
 #include "common/quantizer.h"
 #include "common/solver.h"
 
-static void *gptq_prepare(const struct site_stats *st, const struct quant_opts *o, json_t *info, struct err *e)
+static void *gptq_prepare(const struct site_stats *st, const struct quant_opts *o, json_t *info,
+                          struct err *e)
 {
     return solver_factor_alloc(st->hessian, st->dim, o, info, e);
 }

@@ -8,8 +8,7 @@
 
 #define MODEL "tests/data/model/llama3"
 
-static char plan_path[] = "/tmp/nt-test-plan-XXXXXX",
-            out_path[] = "/tmp/nt-test-qweights-XXXXXX";
+static char plan_path[] = "/tmp/nt-test-plan-XXXXXX", out_path[] = "/tmp/nt-test-qweights-XXXXXX";
 
 /* ---- plans ---- */
 
@@ -29,18 +28,22 @@ static void test_plan(void)
     struct plan p;
     struct err e;
     char needs[64];
-    int rc = read_plan("# comment\n\n"
-                       "*.layers.0.*\trtn\t4\t32\tsym clip=mse\n"
-                       "  *.down_proj.weight gptq - 0 act-order damp=0.1 scale=f32\n"
-                       "*.q_proj.* keep\n"
-                       "{\"pattern\": \"*.k_proj.*\", \"method\": \"rtn\", \"bits\": 8, \"static_groups\": true}\n", &p, &e);
+    int rc = read_plan(
+        "# comment\n\n"
+        "*.layers.0.*\trtn\t4\t32\tsym clip=mse\n"
+        "  *.down_proj.weight gptq - 0 act-order damp=0.1 scale=f32\n"
+        "*.q_proj.* keep\n"
+        "{\"pattern\": \"*.k_proj.*\", \"method\": \"rtn\", \"bits\": 8, \"static_groups\": true}\n",
+        &p, &e);
     if (!CHECK(!rc && p.n == 5, "a plan of four rules%s%s", rc ? ": " : "", e.text)) return;
     struct plan_rule *r = plan_find(&p, "model.layers.0.mlp.down_proj.weight");
-    CHECK(r == &p.rules[0] && !strcmp(r->method->name, "rtn") && r->o.bits == 4 && r->o.group == 32 && r->o.sym && r->o.clip_mse,
+    CHECK(r == &p.rules[0] && !strcmp(r->method->name, "rtn") && r->o.bits == 4 && r->o.group == 32 &&
+              r->o.sym && r->o.clip_mse,
           "the first match wins, options are taken");
     r = plan_find(&p, "model.layers.1.mlp.down_proj.weight");
     CHECK(r == &p.rules[1] && r->o.bits == 3 && r->o.group == 0 && r->o.act_order && r->o.damp == 0.1 &&
-          r->o.scale_dtype == DT_F32 && !r->o.sym, "'-' is the command line's value");
+              r->o.scale_dtype == DT_F32 && !r->o.sym,
+          "'-' is the command line's value");
     CHECK(plan_find(&p, "model.layers.1.self_attn.q_proj.weight")->method == NULL, "keep");
     r = plan_find(&p, "model.layers.1.self_attn.k_proj.weight");
     CHECK(r->o.bits == 8 && r->o.static_groups && r->o.group == 128, "a rule in JSON");
@@ -50,10 +53,12 @@ static void test_plan(void)
     CHECK(!strcmp(needs, "hessian"), "needs of all rules: %s", needs);
 
     json_t *j = plan_json(&p), *rules = json_object_get(j, "plan");
-    CHECK(json_array_size(rules) == 4 && json_integer_value(json_object_get(j, "bits")) == 3, "the header lists the rules");
+    CHECK(json_array_size(rules) == 4 && json_integer_value(json_object_get(j, "bits")) == 3,
+          "the header lists the rules");
     char *text = mem_strdup("");
     for (size_t i = 0; i < json_array_size(rules); i++) {
-        char *line = json_dumps(json_array_get(rules, i), JSON_COMPACT), *more = mem_printf("%s%s\n", text, line);
+        char *line = json_dumps(json_array_get(rules, i), JSON_COMPACT),
+             *more = mem_printf("%s%s\n", text, line);
         free(line);
         mem_free(text);
         text = more;
@@ -70,18 +75,28 @@ static void test_plan(void)
 
 static void test_bad_plans(void)
 {
-    static const struct { const char *text, *why; } bad[] = {
-        {"\n* nothing 4 32\n", "unknown method 'nothing'"}, {"* rtn 4\n", ":1: a rule is PATTERN"},
-        {"# x\n* rtn 9 32\n", ":2: bits must be 2 to 8"}, {"* rtn four 32\n", "'bits'"}, {"* rtn 4 -3\n", "'group'"},
-        {"* rtn 4 32 simm\n", "unknown option 'simm'"}, {"* rtn 4 32 clip=all\n", "'all'"}, {"* rtn 4 32 scale=f64\n", "'f64'"},
-        {"* gptq 4 32 damp=x\n", "'damp'"}, {"* gptq 4 32 damp=-1\n", "damping"}, {"{\"pattern\": \"*\"\n", ":1: "},
-        {"{\"pattern\": \"*\", \"method\": \"rtn\", \"bit\": 4}\n", "unknown key 'bit'"}, {"{\"method\": \"rtn\"}\n", "needs a pattern"},
-        {"{\"pattern\": \"*\", \"method\": \"rtn\", \"sym\": 1}\n", "'sym'"}};
+    static const struct {
+        const char *text, *why;
+    } bad[] = {{"\n* nothing 4 32\n", "unknown method 'nothing'"},
+               {"* rtn 4\n", ":1: a rule is PATTERN"},
+               {"# x\n* rtn 9 32\n", ":2: bits must be 2 to 8"},
+               {"* rtn four 32\n", "'bits'"},
+               {"* rtn 4 -3\n", "'group'"},
+               {"* rtn 4 32 simm\n", "unknown option 'simm'"},
+               {"* rtn 4 32 clip=all\n", "'all'"},
+               {"* rtn 4 32 scale=f64\n", "'f64'"},
+               {"* gptq 4 32 damp=x\n", "'damp'"},
+               {"* gptq 4 32 damp=-1\n", "damping"},
+               {"{\"pattern\": \"*\"\n", ":1: "},
+               {"{\"pattern\": \"*\", \"method\": \"rtn\", \"bit\": 4}\n", "unknown key 'bit'"},
+               {"{\"method\": \"rtn\"}\n", "needs a pattern"},
+               {"{\"pattern\": \"*\", \"method\": \"rtn\", \"sym\": 1}\n", "'sym'"}};
     struct plan p;
     struct err e;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         int rc = read_plan(bad[i].text, &p, &e);
-        CHECK(rc == -1 && e.code == NT_EXIT_DATA && strstr(e.text, bad[i].why) && strstr(e.text, plan_path), "refused: %s", e.text);
+        CHECK(rc == -1 && e.code == NT_EXIT_DATA && strstr(e.text, bad[i].why) && strstr(e.text, plan_path),
+              "refused: %s", e.text);
     }
     struct quant_opts o;
     quant_opts_init(&o);
@@ -98,18 +113,21 @@ static void make_stats(const struct model_config *c, int layer, int off, struct 
     memset(st, 0, SITE_COUNT * sizeof *st);
     for (int t = 0; t < SITE_COUNT; t++) {
         int d = site_dim(&c->block, t) + (t == SITE_COUNT - 1 ? off : 0);
-        st[t] = (struct site_stats){.site = t, .dim = d, .count = 100, .hessian = MEM_NEW(float, (size_t)d * d)};
+        st[t] =
+            (struct site_stats){.site = t, .dim = d, .count = 100, .hessian = MEM_NEW(float, (size_t)d *d)};
         for (int n = 0; n < 100; n++)
             for (int i = 0; i < d; i++)
                 for (int j = 0; j < d; j++) {
                     uint64_t s = (uint64_t)(layer * 8 + t);
-                    double a = rng_uniform(3, s, (uint64_t)(n * 64 + i)) - 0.5, b = rng_uniform(3, s, (uint64_t)(n * 64 + j)) - 0.5;
+                    double a = rng_uniform(3, s, (uint64_t)(n * 64 + i)) - 0.5,
+                           b = rng_uniform(3, s, (uint64_t)(n * 64 + j)) - 0.5;
                     st[t].hessian[i * d + j] += (float)(a * b);
                 }
     }
 }
 
-static int run_layers(struct model *m, struct plan *p, const int *layers, int n, int off, int a, int b, struct err *e)
+static int run_layers(struct model *m, struct plan *p, const int *layers, int n, int off, int a, int b,
+                      struct err *e)
 {
     struct quantize z;
     struct site_stats st[SITE_COUNT];
@@ -125,13 +143,16 @@ static int run_layers(struct model *m, struct plan *p, const int *layers, int n,
         for (int t = 0; t < SITE_COUNT; t++) site_stats_clear(&st[t]);
     }
     if (!rc) rc = quantize_check_complete(&z, "stats", e);
-    if (rc) stream_abort(w, e);
-    else rc = stream_finish(w, NULL, e);
+    if (rc)
+        stream_abort(w, e);
+    else
+        rc = stream_finish(w, NULL, e);
     quantize_clear(&z);
     return rc;
 }
 
-/* The records of one layer: seven tensors in role order whose values are those of quantizer_run, two norms, the end. */
+/* The records of one layer: seven tensors in role order whose values are those of quantizer_run, two
+ * norms, the end. */
 static int layer_is_right(struct model *m, struct stream_reader *r, int layer, struct plan *p, struct err *e)
 {
     struct record rec;
@@ -145,18 +166,21 @@ static int layer_is_right(struct model *m, struct stream_reader *r, int layer, s
         char name[256];
         role_dims(&m->c.block, role, &out, &in);
         model_tensor_name(m, layer, role, name);
-        float *W = MEM_NEW(float, (size_t)out * in);
+        float *W = MEM_NEW(float, (size_t)out *in);
         struct plan_rule *rule = plan_find(p, name);
-        ok = stream_next(r, &rec, e) == 1 && !strcmp(rec.kind, "QTensor") && !qtensor_read(r, &rec, &got, e) &&
-             !model_read_linear(m, layer, role, W, e);
+        ok = stream_next(r, &rec, e) == 1 && !strcmp(rec.kind, "QTensor") &&
+             !qtensor_read(r, &rec, &got, e) && !model_read_linear(m, layer, role, W, e);
         if (!ok) break;
-        ok = !strcmp(got.name, name) && !strcmp(got.role, role_name(role)) && got.layer == layer && got.out == out && got.in == in;
+        ok = !strcmp(got.name, name) && !strcmp(got.role, role_name(role)) && got.layer == layer &&
+             got.out == out && got.in == in;
         if (rule->method) {
-            ok = ok && !quantizer_run(rule->method, cache, NULL, W, out, in, &st[role_site(role)], &rule->o, &want, e);
+            ok = ok && !quantizer_run(rule->method, cache, NULL, W, out, in, &st[role_site(role)], &rule->o,
+                                      &want, e);
             ok = ok && !memcmp(got.codes, want.codes, (size_t)out * in) && got.bits == rule->o.bits &&
-                 !memcmp(got.scale, want.scale, sizeof(float) * (size_t)out * want.n_groups) && json_object_get(got.info, "rel_weights");
+                 !memcmp(got.scale, want.scale, sizeof(float) * (size_t)out * want.n_groups) &&
+                 json_object_get(got.info, "rel_weights");
         } else {
-            float *back = MEM_NEW(float, (size_t)out * in);
+            float *back = MEM_NEW(float, (size_t)out *in);
             qtensor_dequant(&got, back);
             ok = ok && got.form == QF_PLAIN && !memcmp(back, W, sizeof(float) * (size_t)out * in);
             mem_free(back);
@@ -169,8 +193,9 @@ static int layer_is_right(struct model *m, struct stream_reader *r, int layer, s
         float gain[64];
         char name[256];
         model_norm_name(m, layer, n, name);
-        ok = !model_read_norm(m, layer, n, gain, NULL, e) && stream_next(r, &rec, e) == 1 && !strcmp(rec.kind, "Norm") &&
-             !strcmp(rec.name, name) && rec.layer == layer && !stream_payload(r, &rec, NULL, e) &&
+        ok = !model_read_norm(m, layer, n, gain, NULL, e) && stream_next(r, &rec, e) == 1 &&
+             !strcmp(rec.kind, "Norm") && !strcmp(rec.name, name) && rec.layer == layer &&
+             !stream_payload(r, &rec, NULL, e) &&
              !strcmp(json_string_value(json_object_get(rec.meta, "which")), "old") &&
              rec.t.nbytes == sizeof(float) * (size_t)m->c.block.D && !memcmp(rec.t.data, gain, rec.t.nbytes);
         if (ok) mem_free(rec.t.data);
@@ -191,9 +216,12 @@ static void test_layers(struct model *m)
     CHECK(!rc, "layers in descending order%s%s", rc ? ": " : "", e.text);
     struct stream_reader *r = rc ? NULL : stream_open(out_path, "qweights", &e);
     if (!CHECK(r, "the stream opens again")) return;
-    CHECK(!model_check_identity(m, stream_header(r), "q", &e) && json_object_get(stream_header(r), "config") &&
-          json_array_size(json_object_get(json_object_get(stream_header(r), "params"), "plan")) == 2, "its header names model and plan");
-    for (int i = 0; i < 3; i++) CHECK(layer_is_right(m, r, order[i], &p, &e), "layer %d%s%s", order[i], e.code ? ": " : "", e.text);
+    CHECK(!model_check_identity(m, stream_header(r), "q", &e) &&
+              json_object_get(stream_header(r), "config") &&
+              json_array_size(json_object_get(json_object_get(stream_header(r), "params"), "plan")) == 2,
+          "its header names model and plan");
+    for (int i = 0; i < 3; i++)
+        CHECK(layer_is_right(m, r, order[i], &p, &e), "layer %d%s%s", order[i], e.code ? ": " : "", e.text);
     struct record rec;
     CHECK(stream_next(r, &rec, &e) == 0, "and nothing more");
     stream_close(r);
@@ -202,10 +230,15 @@ static void test_layers(struct model *m)
 
 static void test_refusals(struct model *m)
 {
-    static const struct { int layers[3], n, off, a, b, code; const char *why; } t[] = {
-        {{0, 1, 1}, 3, 0, 0, 99, NT_EXIT_DATA, "layer 1 is there twice"}, {{0, 2}, 2, 0, 0, 99, NT_EXIT_DATA, "no statistics of layer 1"},
-        {{0, 3}, 2, 0, 0, 99, NT_EXIT_DATA, "layers 0 to 2"}, {{0}, 1, 4, 0, 99, NT_EXIT_DATA, "of 40 inputs"},
-        {{0}, 1, 0, 3, 99, NT_EXIT_USAGE, "only 3 layers"}, {{0, 2}, 2, 0, 1, 3, NT_EXIT_DATA, "layer 1 (wanted: 1 to 2)"}};
+    static const struct {
+        int layers[3], n, off, a, b, code;
+        const char *why;
+    } t[] = {{{0, 1, 1}, 3, 0, 0, 99, NT_EXIT_DATA, "layer 1 is there twice"},
+             {{0, 2}, 2, 0, 0, 99, NT_EXIT_DATA, "no statistics of layer 1"},
+             {{0, 3}, 2, 0, 0, 99, NT_EXIT_DATA, "layers 0 to 2"},
+             {{0}, 1, 4, 0, 99, NT_EXIT_DATA, "of 40 inputs"},
+             {{0}, 1, 0, 3, 99, NT_EXIT_USAGE, "only 3 layers"},
+             {{0, 2}, 2, 0, 1, 3, NT_EXIT_DATA, "layer 1 (wanted: 1 to 2)"}};
     struct plan p;
     struct err e;
     if (read_plan("", &p, &e)) return;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * RTN and GPTQ against tests/data/quant (NumPy, f64, plain loops; see make.py there) and by their own laws: H = identity
- * is rounding, GPTQ is never worse than RTN, damping grows, threads do not matter. */
+ * RTN and GPTQ against tests/data/quant (NumPy, f64, plain loops; see make.py there) and by their own
+ * laws: H = identity is rounding, GPTQ is never worse than RTN, damping grows, threads do not matter. */
 #include "common/quantizer.h"
 #include <omp.h>
 #include "common/mem.h"
@@ -10,7 +10,10 @@
 
 #define DATA "tests/data/quant/"
 
-struct matrix { int out, in; float *W, *H; };
+struct matrix {
+    int out, in;
+    float *W, *H;
+};
 static struct matrix mats[2] = {{48, 96, NULL, NULL}, {64, 160, NULL, NULL}};
 
 static void read_matrices(void)
@@ -65,7 +68,10 @@ static double objective(const float *W, const struct qtensor *q, const float *H)
 
 /* ---- the oracle's cases ---- */
 
-struct totals { long codes, equal32; double worst_objective; };
+struct totals {
+    long codes, equal32;
+    double worst_objective;
+};
 
 static long equal_codes(const struct qtensor *q, const uint8_t *codes)
 {
@@ -86,11 +92,12 @@ static void one_case(FILE *bin, const char *method, int m, const struct quant_op
     int ok = fread(codes, 1, n, bin) == n && fread(scale, 4, g, bin) == g && fread(zero, 1, g, bin) == g;
 
     ok = ok && !quantize(method, x->W, x->out, x->in, x->H, o, &q, &e);
-    ok = ok && equal_codes(&q, codes) == (long)n && !memcmp(q.scale, scale, 4 * g) && q.scale_dtype == o->scale_dtype;
+    ok = ok && equal_codes(&q, codes) == (long)n && !memcmp(q.scale, scale, 4 * g) &&
+         q.scale_dtype == o->scale_dtype;
     for (size_t i = 0; ok && i < g; i++) ok = zero[i] == (q.zero ? q.zero[i] : 1 << (o->bits - 1));
-    CHECK(ok, "%s matrix %d W%d g%d%s%s%s%s %s: codes, scales and zeros of the f64 mode equal NumPy's", method, m, o->bits,
-          o->group, o->sym ? " sym" : "", o->act_order ? " act-order" : "", o->static_groups ? " static" : "",
-          o->clip_mse ? " clip" : "", dtype_name(o->scale_dtype));
+    CHECK(ok, "%s matrix %d W%d g%d%s%s%s%s %s: codes, scales and zeros of the f64 mode equal NumPy's",
+          method, m, o->bits, o->group, o->sym ? " sym" : "", o->act_order ? " act-order" : "",
+          o->static_groups ? " static" : "", o->clip_mse ? " clip" : "", dtype_name(o->scale_dtype));
     o32.true_f64 = false;
     if (ok && !quantize(method, x->W, x->out, x->in, x->H, &o32, &q32, &e)) {
         double a = objective(x->W, &q, x->H), b = objective(x->W, &q32, x->H), rel = fabs(a - b) / a;
@@ -112,8 +119,9 @@ static void test_oracle(void)
     int m, bits, group, sym, act, fixed, clip, n = 0;
     double damp;
     struct totals t = {0, 0, 0};
-    while (list && bin && fscanf(list, "%15s %d %d %d %d %d %d %d %lf %7s", method, &m, &bits, &group, &sym, &act, &fixed,
-                                 &clip, &damp, scale) == 10) {
+    while (list && bin &&
+           fscanf(list, "%15s %d %d %d %d %d %d %d %lf %7s", method, &m, &bits, &group, &sym, &act, &fixed,
+                  &clip, &damp, scale) == 10) {
         struct quant_opts o;
         quant_opts_init(&o);
         o.bits = bits;
@@ -131,8 +139,8 @@ static void test_oracle(void)
     CHECK(n == 17 && bin && fgetc(bin) == EOF, "all of the oracle's %d cases were read", n);
     if (list) fclose(list);
     if (bin) fclose(bin);
-    CHECK(t.codes > 0 && (double)t.equal32 >= 0.999 * (double)t.codes, "f32 mode: %ld of %ld codes equal NumPy's", t.equal32,
-          t.codes);
+    CHECK(t.codes > 0 && (double)t.equal32 >= 0.999 * (double)t.codes,
+          "f32 mode: %ld of %ld codes equal NumPy's", t.equal32, t.codes);
     CHECK(t.worst_objective <= 1e-4, "f32 mode: objective within %.2g of f64's, relative", t.worst_objective);
 }
 
@@ -141,12 +149,14 @@ static void test_oracle(void)
 /* A seeded problem: W ~ uniform, H = X'X of correlated inputs with a few loud channels. */
 static struct matrix problem(int out, int in, int tokens, uint64_t seed)
 {
-    struct matrix p = {out, in, MEM_NEW(float, (size_t)out * in), MEM_NEW(float, (size_t)in * in)};
-    float *X = MEM_NEW(float, (size_t)tokens * in);
-    for (int i = 0; i < out * in; i++) p.W[i] = (float)(rng_uniform(seed, 0, (uint64_t)i) - rng_uniform(seed, 1, (uint64_t)i)) * 0.1f;
+    struct matrix p = {out, in, MEM_NEW(float, (size_t)out *in), MEM_NEW(float, (size_t)in *in)};
+    float *X = MEM_NEW(float, (size_t)tokens *in);
+    for (int i = 0; i < out * in; i++)
+        p.W[i] = (float)(rng_uniform(seed, 0, (uint64_t)i) - rng_uniform(seed, 1, (uint64_t)i)) * 0.1f;
     for (int t = 0; t < tokens; t++)
         for (int i = 0; i < in; i++) {
-            double u = rng_uniform(seed, 2, (uint64_t)(t * in + i)) - 0.5, c = rng_uniform(seed, 3, (uint64_t)(t * 7 + i % 7)) - 0.5;
+            double u = rng_uniform(seed, 2, (uint64_t)(t * in + i)) - 0.5,
+                   c = rng_uniform(seed, 3, (uint64_t)(t * 7 + i % 7)) - 0.5;
             X[t * in + i] = (float)((u + c) * (i % 41 == 3 ? 20 : 1 + i % 5));
         }
     for (int t = 0; t < tokens; t++)
@@ -179,14 +189,17 @@ static void test_laws(void)
         o.group = kind == 1 ? 0 : 64;
         o.sym = kind == 2;
         o.act_order = kind == 3;
-        int ok = !quantize("rtn", p.W, p.out, p.in, NULL, &o, &a, &e) && !quantize("gptq", p.W, p.out, p.in, I, &o, &b, &e);
-        CHECK(ok && equal_codes(&a, b.codes) == (long)p.out * p.in, "H = identity gives the codes of rtn (%d)", kind);
+        int ok = !quantize("rtn", p.W, p.out, p.in, NULL, &o, &a, &e) &&
+                 !quantize("gptq", p.W, p.out, p.in, I, &o, &b, &e);
+        CHECK(ok && equal_codes(&a, b.codes) == (long)p.out * p.in,
+              "H = identity gives the codes of rtn (%d)", kind);
         ok = ok && !quantize("gptq", p.W, p.out, p.in, p.H, &o, &b, &e);
         double r = ok ? objective(p.W, &a, p.H) : 0, g = ok ? objective(p.W, &b, p.H) : 1;
         CHECK(g < 0.7 * r, "GPTQ's objective is %.3f of RTN's (%d)", g / r, kind);
         CHECK(ok && json_object_get(b.info, "rel_objective") && !json_object_get(a.info, "rel_objective"),
               "the objective is reported where there is a Hessian (%d)", kind);
-        double told = json_real_value(json_object_get(b.info, "rel_objective")) * quantizer_objective(p.W, p.out, p.in, p.H);
+        double told = json_real_value(json_object_get(b.info, "rel_objective")) *
+                      quantizer_objective(p.W, p.out, p.in, p.H);
         CHECK(fabs(told - g) <= 1e-3 * g, "and is right (%d)", kind);
     }
     o.bits = 8;
@@ -214,8 +227,9 @@ static void test_precision_and_threads(void)
         int ok = !quantize("gptq", p.W, p.out, p.in, p.H, &o, &a, &e);
         omp_set_num_threads(5);
         ok = ok && !quantize("gptq", p.W, p.out, p.in, p.H, &o, &b, &e);
-        CHECK(ok && equal_codes(&a, b.codes) == 120000 && !memcmp(a.scale, b.scale, sizeof(float) * 300 * 4) &&
-                  !memcmp(a.zero, b.zero, 300 * 4), "1 and 5 threads: the same codes, scales and zeros (%d)", act);
+        CHECK(ok && equal_codes(&a, b.codes) == 120000 &&
+                  !memcmp(a.scale, b.scale, sizeof(float) * 300 * 4) && !memcmp(a.zero, b.zero, 300 * 4),
+              "1 and 5 threads: the same codes, scales and zeros (%d)", act);
         o.true_f64 = true;
         ok = ok && !quantize("gptq", p.W, p.out, p.in, p.H, &o, &b, &e);
         long same = ok ? equal_codes(&a, b.codes) : 0;
@@ -247,7 +261,8 @@ static void test_clip(void)
         ok = ok && !quantize("rtn", p.W, 64, 128, NULL, &o, &b, &e);
         double full = json_real_value(json_object_get(a.info, "rel_weights"));
         double clip = json_real_value(json_object_get(b.info, "rel_weights"));
-        CHECK(ok && clip < full, "clip search lowers the error of weights with outliers: %.3f to %.3f", full, clip);
+        CHECK(ok && clip < full, "clip search lowers the error of weights with outliers: %.3f to %.3f", full,
+              clip);
     }
     qtensor_clear(&a);
     qtensor_clear(&b);
@@ -267,7 +282,8 @@ static void test_scales(void)
         int ok = !quantize("gptq", p.W, 8, 64, p.H, &o, &q, &e);
         const char *raised = json_string_value(json_object_get(q.info, "scale_dtype_raised"));
         CHECK(ok && q.scale_dtype == (k ? DT_F32 : DT_F16) && !raised == !k,
-              "a row times %g: scales are stored as %s", (double)factor[k], ok ? dtype_name(q.scale_dtype) : "?");
+              "a row times %g: scales are stored as %s", (double)factor[k],
+              ok ? dtype_name(q.scale_dtype) : "?");
     }
     memset(p.W, 0, 8 * 64 * sizeof(float));
     int ok = !quantize("rtn", p.W, 8, 64, NULL, &o, &q, &e);
@@ -292,7 +308,8 @@ static void test_hessians(void)
     int ok = !quantize("gptq", p.W, 16, IN, p.H, &o, &q, &e);
     qtensor_dequant(&q, w);
     for (int r = 0; ok && r < 16; r++) ok = w[r * IN + 7] == 0;
-    CHECK(ok && json_integer_value(json_object_get(q.info, "dead_columns")) == 1, "a dead column is reported, its weights are 0");
+    CHECK(ok && json_integer_value(json_object_get(q.info, "dead_columns")) == 1,
+          "a dead column is reported, its weights are 0");
 
     o.damp = 0;
     ok = !quantize("gptq", p.W, 16, IN, p.H, &o, &q, &e); /* 20 tokens, 64 columns: singular */
@@ -306,7 +323,8 @@ static void test_hessians(void)
     CHECK(ok && damp >= 0.1, "an indefinite Hessian raises it further: %g", damp);
 
     p.H[5] = NAN;
-    ok = quantize("gptq", p.W, 16, IN, p.H, &o, &q, &e) == -1 && e.code == NT_EXIT_DATA && strstr(e.text, "not finite");
+    ok = quantize("gptq", p.W, 16, IN, p.H, &o, &q, &e) == -1 && e.code == NT_EXIT_DATA &&
+         strstr(e.text, "not finite");
     CHECK(ok, "a Hessian with NaN is refused: %s", e.text);
     p.H[5] = 0;
     p.H[3 * IN + 3] = -1;
@@ -316,7 +334,8 @@ static void test_hessians(void)
     ok = quantize("gptq", p.W, 16, IN, p.H, &o, &q, &e) == -1 && strstr(e.text, "all zero");
     CHECK(ok, "an all-zero Hessian is refused: %s", e.text);
     p.W[70] = INFINITY;
-    ok = quantize("rtn", p.W, 16, IN, NULL, &o, &q, &e) == -1 && e.code == NT_EXIT_DATA && strstr(e.text, "[1, 6]");
+    ok = quantize("rtn", p.W, 16, IN, NULL, &o, &q, &e) == -1 && e.code == NT_EXIT_DATA &&
+         strstr(e.text, "[1, 6]");
     CHECK(ok, "an infinite weight is refused: %s", e.text);
     p.W[70] = 0;
     ok = quantize("gptq", p.W, 16, IN, NULL, &o, &q, &e) == -1 && strstr(e.text, "hessian");

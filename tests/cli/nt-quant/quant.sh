@@ -66,6 +66,18 @@ printf '*.nothing rtn 4 32\n' >"$tmp/plan"
 nt-quant -m $model -q rtn --plan "$tmp/plan" -o "$tmp/r.nts" 2>&1 | grep -q "no tensor matches"
 ok $? "a rule that matches nothing is reported"
 
+# ---- signals ----
+mkfifo "$tmp/fifo"
+rm -f "$tmp"/out*
+nt-quant -m $model -q gptq "$tmp/fifo" -o "$tmp/out.nts" 2>"$tmp/stderr" & p=$!
+sleep 0.5; kill -TERM $p; wait $p
+[ $? = 143 ]; ok $? "SIGTERM while nobody opens the FIFO is exit 143"
+sleep 2 >"$tmp/fifo" & s=$!
+nt-quant -m $model -q gptq "$tmp/fifo" -o "$tmp/out.nts" 2>"$tmp/stderr" & p=$!
+sleep 0.5; kill -TERM $p; wait $p
+[ $? = 143 ] && [ -z "$(ls "$tmp"/out* 2>/dev/null)" ]; ok $? "SIGTERM while waiting for statistics is exit 143, no file left"
+kill $s
+
 # ---- weights that are not finite ----
 mkdir "$tmp/nan"; cp $model/config.json "$tmp/nan"
 if [ $python = 0 ]; then
@@ -105,6 +117,8 @@ if [ $python = 0 ] && [ -x "$(command -v nt-collect)" ]; then
     refuse "a missing layer" 65 "no statistics of layer 2" nt-quant -m $model -q gptq "$tmp/s2.nts"
     nt-collect --progress none -m $model "$tmp/c.nts" --want sums -o "$tmp/s3.nts"
     refuse "no Hessian among the statistics" 65 "no hessian" nt-quant -m $model -q gptq "$tmp/s3.nts"
+    nt-collect --progress none -m "$tmp/nan" "$tmp/c.nts" --want hessian 2>/dev/null | cat >"$tmp/bad.nts"
+    refuse "an upstream that failed" 65 "bad.nts.*finite" nt-quant -m "$tmp/nan" -q gptq "$tmp/bad.nts"
     size=$(stat -c %s "$tmp/s.nts")
     for at in 5 200 $((size / 2)) $((size - 7)); do
         head -c "$at" "$tmp/s.nts" >"$tmp/cut.nts"
