@@ -16,7 +16,7 @@ got = [np.array(lines[i + 2].split(), "<f4") for i, l in enumerate(lines) if l.s
 assert len(got) == len(want) > 0 and all((a == b).all() for a, b in zip(got, want))
 P
 ok $? "its numbers are those of the stream, to the last bit"
-nt-pack -t <"$tmp/nt.nts" | cmp -s - "$tmp/text"; ok $? "stdin gives the same text"
+[ -s "$tmp/text" ] && nt-pack -t <"$tmp/nt.nts" | cmp -s - "$tmp/text"; ok $? "stdin gives the same text"
 run "--format list" pack --format list
 [ "$(cut -d' ' -f1 "$tmp/stdout" | tr '\n' ' ')" = "gguf gptq hf overlay " ]; ok $? "--format list names the formats"
 finish
