@@ -26,11 +26,12 @@ struct job {
     struct gguf_writer *w;
 };
 
-/* The HF row that lies at row f of a permuted file. */
+/* The HF row that lies at row f of a permuted file; E = 0: not permuted. */
 static uint64_t hf_row(uint64_t f, uint64_t E)
 {
+    if (!E) return f;
     uint64_t k = f % E;
-    return E ? f - k + (k & 1 ? E / 2 + k / 2 : k / 2) : f;
+    return f - k + (k & 1 ? E / 2 + k / 2 : k / 2);
 }
 
 static int head_of(const struct job *j, const struct pack_item *it) { return it->qk ? j->permuted : 0; }
