@@ -71,9 +71,10 @@ static json_t *map_json(const msgpack_object_map *m, struct err *e)
     for (uint32_t i = 0; i < m->size; i++) {
         const msgpack_object *k = &m->ptr[i].key;
         char key[256];
-        if (k->type != MSGPACK_OBJECT_STR || k->via.str.size >= sizeof key || memchr(k->via.str.ptr, 0, k->via.str.size)) {
+        if (k->type != MSGPACK_OBJECT_STR || !k->via.str.size || k->via.str.size >= sizeof key ||
+            memchr(k->via.str.ptr, 0, k->via.str.size)) {
             json_decref(j);
-            return refuse(e, "a map key that is no string of at most 255 bytes");
+            return refuse(e, "a map key that is no string of 1 to 255 bytes");
         }
         memcpy(key, k->via.str.ptr, k->via.str.size);
         key[k->via.str.size] = 0;

@@ -20,7 +20,7 @@ static int check_ids(const struct stream_reader *r, const int32_t *ids, int T, i
     return 0;
 }
 
-/* Appends one sequence; train sequences come first, held-out ones last. */
+/* Adds one sequence: train ones first, held-out ones last, each in the order of the stream (shards may be concatenated). */
 static int add_sequence(struct stream_reader *r, struct record *rec, int vocab, struct tokens *t, size_t *cap, struct err *e)
 {
     const char *split = json_string_value(json_object_get(rec->meta, "split"));
@@ -30,17 +30,17 @@ static int add_sequence(struct stream_reader *r, struct record *rec, int vocab, 
     if (t->n && rec->t.shape[0] != (uint64_t)t->T)
         return stream_err(r, e, "a sequence of %llu tokens among sequences of %d", (unsigned long long)rec->t.shape[0], t->T);
     if (!split || (strcmp(split, "train") && !holdout)) return stream_err(r, e, "split is neither train nor holdout");
-    if (!holdout && t->n_holdout) return stream_err(r, e, "a train sequence after a holdout one");
     if (t->n == INT32_MAX) return stream_err(r, e, "too many sequences");
     t->T = (int)rec->t.shape[0];
     if (stream_payload(r, rec, NULL, e)) return -1;
-    size_t at = (size_t)t->n * (size_t)t->T;
-    t->ids = mem_grow(t->ids, cap, at + (size_t)t->T, sizeof *t->ids);
-    memcpy(t->ids + at, rec->t.data, rec->t.nbytes);
+    size_t T = (size_t)t->T, n = (size_t)t->n, at = holdout ? n : n - (size_t)t->n_holdout;
+    t->ids = mem_grow(t->ids, cap, (n + 1) * T, sizeof *t->ids);
+    memmove(t->ids + (at + 1) * T, t->ids + at * T, (n - at) * T * sizeof *t->ids);
+    memcpy(t->ids + at * T, rec->t.data, rec->t.nbytes);
     mem_free(rec->t.data);
     t->n++;
     t->n_holdout += holdout;
-    return check_ids(r, t->ids + at, t->T, vocab, e);
+    return check_ids(r, t->ids + at * T, t->T, vocab, e);
 }
 
 int tokens_read(const char *path, int vocab, struct tokens *t, struct err *e)

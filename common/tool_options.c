@@ -14,6 +14,7 @@
 
 #define MAX_OPTS 96
 #define WIDTH 100
+#define FIRST_OPT 1000 /* getopt's number of the first option; above any letter */
 
 struct table {
     struct opt o[MAX_OPTS];
@@ -222,6 +223,7 @@ static void bad_option(char **argv, bool missing)
 {
     const char *word = argv[optind - 1];
     if (missing) die_usage("%s needs an argument", word);
+    if (optopt >= FIRST_OPT) die_usage("'%s': this option takes no argument", word);
     if (word[0] == '-' && word[1] == '-') die_usage("unknown option '%s'", word);
     die_usage("unknown option '-%c'", optopt);
 }
@@ -232,17 +234,17 @@ static void run_getopt(struct tool *t, const struct table *tab, int argc, char *
     char letters[2 * MAX_OPTS + 2] = ":";
     int n = 1, k;
     for (int i = 0; i < tab->n; i++) {
-        lo[i] = (struct option){tab->o[i].name, tab->o[i].arg ? required_argument : no_argument, NULL, 1000 + i};
+        lo[i] = (struct option){tab->o[i].name, tab->o[i].arg ? required_argument : no_argument, NULL, FIRST_OPT + i};
         if (tab->o[i].letter) n += sprintf(letters + n, "%c%s", tab->o[i].letter, tab->o[i].arg ? ":" : "");
     }
     opterr = 0;
     optind = 0;
     while ((k = getopt_long(argc, argv, letters, lo, NULL)) != -1) {
         if (k == '?' || k == ':') bad_option(argv, k == ':');
-        if (k < 1000)
+        if (k < FIRST_OPT)
             for (int i = 0; i < tab->n; i++)
-                if (tab->o[i].letter == k) k = 1000 + i;
-        set_option(&tab->o[k - 1000], optarg);
+                if (tab->o[i].letter == k) k = FIRST_OPT + i;
+        set_option(&tab->o[k - FIRST_OPT], optarg);
     }
     t->argc = argc - optind;
     t->argv = argv + optind;

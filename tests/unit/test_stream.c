@@ -131,6 +131,11 @@ static void tokens(void)
     CHECK(strlen(t.hash) == 16 && json_is_object(t.header), "hash and header");
     tokens_clear(&t);
     CHECK(tokens_read(p, 400, &t, &e) && e.code == NT_EXIT_DATA, "id beyond the vocabulary: %s", e.text);
+    char cmd[600];
+    snprintf(cmd, sizeof cmd, "cat %s %s >%s", p, p, path_of("tt.nts"));
+    CHECK(!system(cmd) && !tokens_read(path_of("tt.nts"), 0, &t, &e) && t.n == 10 && t.n_holdout == 2 && t.ids[4 * 7] == 0 &&
+              t.ids[7 * 7] == 300 && t.ids[8 * 7] == 400 && t.ids[9 * 7] == 400, "concatenated: held-out ones go to the end");
+    tokens_clear(&t);
     write_tokens(p, 5, 7, 1, -3);
     e.code = 0;
     CHECK(tokens_read(p, 0, &t, &e) && e.code == NT_EXIT_DATA, "negative id: %s", e.text);
