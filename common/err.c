@@ -46,6 +46,5 @@ int err_prefix(struct err *e, const char *fmt, ...)
 int err_stopped(struct err *e)
 {
     if (!err_stop_signal) return 0;
-    return err_set(e, err_stop_signal == SIGINT ? 130 : NT_EXIT_TERM, "%s",
-                   err_stop_signal == SIGINT ? "interrupted" : "terminated");
+    return err_set(e, 128 + err_stop_signal, "%s", err_stop_signal == SIGINT ? "interrupted" : "terminated");
 }

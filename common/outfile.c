@@ -155,7 +155,8 @@ static struct outfile *open_special(const char *path, bool fifo, int watch_fd, s
 {
     int fd = fifo && watch_fd >= 0 ? open_fifo(path, watch_fd, e) : open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) {
-        err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
+        int no = errno;
+        if (!err_stopped(e)) err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(no));
         return NULL;
     }
     if (isatty(fd)) {

@@ -566,7 +566,10 @@ static int open_input(struct stream_reader *r, const char *path, int watch_fd, s
         bool fifo = watch_fd >= 0 && !stat(path, &st) && S_ISFIFO(st.st_mode);
         r->fd = open(path, O_RDONLY | O_CLOEXEC | (fifo ? O_NONBLOCK : 0));
         if (r->fd < 0 && errno == EINTR && err_stopped(e)) return -1; /* a FIFO whose writer never came */
-        if (r->fd < 0) return err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
+        if (r->fd < 0) { /* a FIFO that nobody opened yet lets a signal through */
+            int no = errno;
+            return err_stopped(e) ? -1 : err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(no));
+        }
         if (fifo && wait_fifo(r->fd, watch_fd, e)) return err_prefix(e, "%s", path);
     }
     r->file_left = UINT64_MAX;

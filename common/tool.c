@@ -34,7 +34,9 @@ static void catch_signals(void)
     struct sigaction act = {.sa_handler = on_signal}; /* no SA_RESTART: blocked reads must notice */
     sigaction(SIGTERM, &act, NULL);
     sigaction(SIGINT, &act, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    if (signal(SIGHUP, SIG_IGN) != SIG_IGN) sigaction(SIGHUP, &act, NULL); /* nohup stays in force */
+    signal(SIGPIPE, SIG_IGN); /* EPIPE, and for a file size limit EFBIG, are reported by write() */
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 static int64_t cores(void)

@@ -6,6 +6,7 @@
 #include "tests/check.h"
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char dir[] = "/tmp/nt-test-XXXXXX";
@@ -146,9 +147,39 @@ static void tokens(void)
     CHECK(tokens_read(path_of("a.nts"), 0, &t, &e) && e.code == NT_EXIT_DATA, "another kind: %s", e.text);
 }
 
+/* The ring: each end waits for the other while watching a pipe that tells of a death. */
+static void ring(void)
+{
+    struct err e = {0};
+    struct record rec;
+    char *fifo = path_of("ring");
+    int p[2], k = -1;
+    CHECK(!mkfifo(fifo, 0600) && !pipe(p), "a FIFO and a pipe");
+    fflush(stdout);
+    pid_t pid = fork();
+    if (!pid) { /* the writer comes late */
+        close(p[0]);
+        usleep(300000);
+        struct stream_writer *w = stream_create(outfile_open_watch(fifo, -1, &e), json_pack("{s:s}", "kind", "acts"), &e);
+        _exit(!w || stream_write(w, "note", NULL, NULL, &e) || stream_finish(w, NULL, &e));
+    }
+    struct stream_reader *r = stream_open_watch(fifo, "acts", p[1], &e);
+    if (CHECK(r, "the reader waits for the writer %s", e.text))
+        while ((k = stream_next(r, &rec, &e)) > 0) {}
+    CHECK(!k, "and reads what it writes %s", e.text);
+    stream_close(r);
+    int st;
+    CHECK(waitpid(pid, &st, 0) == pid && st == 0, "the writer is content");
+    close(p[0]);
+    CHECK(!stream_open_watch(fifo, "acts", p[1], &e) && e.code == NT_EXIT_DATA && strstr(e.text, "ring: nobody opened it for writing"),
+          "no writer, and our own reader is gone: %s", e.text);
+    close(p[1]);
+}
+
 int main(void)
 {
     if (!mkdtemp(dir)) return 1;
+    ring();
     round_trip();
     copy_is_exact();
     tokens();

@@ -50,6 +50,13 @@ for _ in $(seq 100); do [ -n "$(find "$tmp" -name '.none*' -size +50000k)" ] && 
 kill -TERM $stage; wait $stage; [ $? = 143 ] && [ -z "$(find "$tmp" -name '*none*')" ]; ok $? "SIGTERM with -o: nothing is left"
 kill $feeder; wait $feeder 2>/dev/null
 
+(ulimit -f 10000; exec nt-stream cat "$tmp/big.nts" -o "$tmp/none.nts") 2>"$tmp/err"
+[ $? = 74 ] && grep -q 'none.nts: File too large (after [0-9]* bytes)' "$tmp/err" && [ -z "$(find "$tmp" -name '*none*')" ]
+ok $? "a disk that fills up in the middle: $(cat "$tmp/err")"
+nt-stream verify "$tmp/in" 2>"$tmp/err" & stage=$!
+sleep 0.3; kill -INT $stage 2>/dev/null; kill -TERM $stage; wait $stage; rc=$?
+[ $rc = 143 ] || [ $rc = 130 ]; ok $? "a signal while waiting for a FIFO's writer: exit $rc"
+
 mkfifo "$tmp/out"
 nt-stream verify "$tmp/out" >"$tmp/v" & reader=$!
 nt-stream cat "$tmp/s.nts" -o "$tmp/out"; wait $reader && [ -p "$tmp/out" ] && grep -q ok "$tmp/v"; ok $? "-o FIFO is written directly"
