@@ -42,6 +42,14 @@ upstream >"$tmp/stdout" 2>"$tmp/stderr"; rc=$?
 [ $rc = 65 ] && grep -q 'nostats.nts' "$tmp/stderr" && [ ! -e "$tmp/out.nts" ]
 ok $? "an upstream failure travels down the pipe (exit $rc: $(tail -n 1 "$tmp/stderr" | cut -c 1-150))"
 
+mkfifo "$tmp/fifo"; exec 3<>"$tmp/fifo"
+nt-tweak --progress plain -m $M --tokens "$c" -o "$tmp/out.nts" "$tmp/fifo" 2>"$tmp/stderr" 3>&- & pid=$!
+head -c 5000 "$q" >&3
+for _ in $(seq 100); do grep -q memory "$tmp/stderr" && break; sleep 0.1; done
+kill -TERM $pid; wait $pid; rc=$?
+exec 3>&-
+[ $rc = 143 ] && [ -z "$(ls "$tmp" | grep '^out')" ]; ok $? "SIGTERM while waiting for a layer: exit 143, no file (exit $rc)"
+
 # the tokens
 try "no such tokens" 74 'nowhere.nts' nt-tweak -m $M --tokens "$tmp/nowhere.nts" -o "$tmp/out.nts" "$q"
 : >"$tmp/empty.nts"
