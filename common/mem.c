@@ -45,7 +45,10 @@ void *mem_grow(void *p, size_t *cap, size_t want, size_t size)
     return q;
 }
 
-void mem_free(void *p) { free(p); }
+void mem_free(void *p)
+{
+    free(p);
+}
 
 char *mem_strdup(const char *s)
 {
@@ -68,8 +71,14 @@ char *mem_printf(const char *fmt, ...)
     return s;
 }
 
-void mem_set_limit(uint64_t bytes) { limit = bytes; }
-uint64_t mem_limit(void) { return limit; }
+void mem_set_limit(uint64_t bytes)
+{
+    limit = bytes;
+}
+uint64_t mem_limit(void)
+{
+    return limit;
+}
 
 uint64_t mem_rss_anon(void)
 {

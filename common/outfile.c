@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Output files that appear whole or not at all. Open temporaries are kept in a list so that exit() and a signal handler
- * can remove them. */
+ * Output files that appear whole or not at all. Open temporaries are kept in a list so that exit() and a
+ * signal handler can remove them. */
 #include "common/outfile.h"
 #include "common/mem.h"
 #include <errno.h>
@@ -21,13 +21,13 @@ struct outfile {
     int fd;
     bool temporary; /* renamed by commit */
     bool is_stdout;
-    char *name;     /* for messages */
-    char *path;     /* final place */
+    char *name; /* for messages */
+    char *path; /* final place */
     char *tmp;
     char *buf;
     size_t fill;
-    uint64_t pos;   /* bytes accepted so far */
-    uint64_t done;  /* bytes given to the kernel */
+    uint64_t pos;  /* bytes accepted so far */
+    uint64_t done; /* bytes given to the kernel */
     struct outfile *next;
 };
 
@@ -41,11 +41,26 @@ static struct outdir *open_dirs;
 static bool stdout_gone;
 static pid_t owner; /* a forked child must not remove its parent's files */
 
-bool outfile_stdout_gone(void) { return stdout_gone; }
-bool outfile_is_temporary(const struct outfile *f) { return f->temporary; }
-const char *outfile_tmp(const struct outfile *f) { return f->temporary ? f->tmp : NULL; }
-uint64_t outfile_pos(const struct outfile *f) { return f->pos; }
-const char *outfile_name(const struct outfile *f) { return f->name; }
+bool outfile_stdout_gone(void)
+{
+    return stdout_gone;
+}
+bool outfile_is_temporary(const struct outfile *f)
+{
+    return f->temporary;
+}
+const char *outfile_tmp(const struct outfile *f)
+{
+    return f->temporary ? f->tmp : NULL;
+}
+uint64_t outfile_pos(const struct outfile *f)
+{
+    return f->pos;
+}
+const char *outfile_name(const struct outfile *f)
+{
+    return f->name;
+}
 
 void outfile_unlink_all(void)
 {
@@ -60,7 +75,10 @@ static int remove_one(const char *path, const struct stat *st, int what, struct 
     return remove(path);
 }
 
-static void remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
+static void remove_tree(const char *path)
+{
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
 
 void outfile_cleanup(void)
 {
@@ -144,7 +162,8 @@ static int open_fifo(const char *path, int watch_fd, struct err *e)
             /* a hang-up with data left to read is no end yet; POLLIN tells the two apart */
             struct pollfd in = {watch_fd, POLLIN, 0};
             if (poll(&in, 1, 0) <= 0 || !(in.revents & POLLIN))
-                return err_set(e, NT_EXIT_DATA, "%s: nobody opened it for reading before the other end of the pipe closed",
+                return err_set(e, NT_EXIT_DATA,
+                               "%s: nobody opened it for reading before the other end of the pipe closed",
                                path);
         }
         poll(NULL, 0, 20);
@@ -175,7 +194,8 @@ struct outfile *outfile_open_watch(const char *path, int watch_fd, struct err *e
         err_set(e, NT_EXIT_IO, "%s: is a directory", path);
         return NULL;
     }
-    if (!stat(path, &st) && !S_ISREG(st.st_mode)) return open_special(path, S_ISFIFO(st.st_mode), watch_fd, e);
+    if (!stat(path, &st) && !S_ISREG(st.st_mode))
+        return open_special(path, S_ISFIFO(st.st_mode), watch_fd, e);
 
     char *final, *tmp = sibling(path, &final);
     int fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -192,7 +212,10 @@ struct outfile *outfile_open_watch(const char *path, int watch_fd, struct err *e
     return f;
 }
 
-struct outfile *outfile_open(const char *path, struct err *e) { return outfile_open_watch(path, -1, e); }
+struct outfile *outfile_open(const char *path, struct err *e)
+{
+    return outfile_open_watch(path, -1, e);
+}
 
 static int io_error(struct outfile *f, int no, struct err *e)
 {
@@ -200,7 +223,8 @@ static int io_error(struct outfile *f, int no, struct err *e)
         if (f->is_stdout) stdout_gone = true;
         return err_set(e, NT_EXIT_IO, "%s: the program that reads it went away", f->name);
     }
-    return err_set(e, NT_EXIT_IO, "%s: %s (after %llu bytes)", f->name, strerror(no), (unsigned long long)f->done);
+    return err_set(e, NT_EXIT_IO, "%s: %s (after %llu bytes)", f->name, strerror(no),
+                   (unsigned long long)f->done);
 }
 
 static int write_all(struct outfile *f, const char *p, size_t n, struct err *e)
@@ -310,7 +334,10 @@ struct outdir *outdir_open(const char *path, struct err *e)
     return d;
 }
 
-const char *outdir_tmp(const struct outdir *d) { return d->tmp; }
+const char *outdir_tmp(const struct outdir *d)
+{
+    return d->tmp;
+}
 
 static void free_dir(struct outdir *d)
 {
@@ -329,7 +356,8 @@ int outdir_commit(struct outdir *d, struct err *e)
     int bad = 0;
     struct stat st;
     /* rename() would replace an empty directory that somebody made meanwhile */
-    if (!lstat(d->path, &st)) bad = err_set(e, NT_EXIT_IO, "%s: exists already", d->path);
+    if (!lstat(d->path, &st))
+        bad = err_set(e, NT_EXIT_IO, "%s: exists already", d->path);
     else if (rename(d->tmp, d->path))
         bad = err_set(e, NT_EXIT_IO, "%s: cannot rename %s: %s", d->path, d->tmp, strerror(errno));
     if (bad) remove_tree(d->tmp);

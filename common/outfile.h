@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Files appear by rename only: a temporary sibling, fsync, rename. "-" is stdout; an existing FIFO or device is
- * written directly. Every write and close is checked. Open temporaries are removed at exit and on SIGINT/SIGTERM. */
+ * Files appear by rename only: a temporary sibling, fsync, rename. "-" is stdout; an existing FIFO or device
+ * is written directly. Every write and close is checked. Open temporaries are removed at exit and on
+ * SIGINT/SIGTERM. */
 #ifndef NT_OUTFILE_H
 #define NT_OUTFILE_H
 #include <stdbool.h>
@@ -15,18 +16,23 @@ struct outfile *outfile_open(const char *path, struct err *e) NT_MUST_CHECK;
 int outfile_write(struct outfile *f, const void *p, size_t n, struct err *e) NT_MUST_CHECK; /* buffered */
 int outfile_flush(struct outfile *f, struct err *e) NT_MUST_CHECK;
 uint64_t outfile_pos(const struct outfile *f);
-int outfile_pwrite(struct outfile *f, const void *p, size_t n, uint64_t at, struct err *e) NT_MUST_CHECK; /* not on pipes */
+int outfile_pwrite(struct outfile *f, const void *p, size_t n, uint64_t at,
+                   struct err *e) NT_MUST_CHECK; /* not on pipes */
 const char *outfile_name(const struct outfile *f);
-int outfile_commit(struct outfile *f, struct err *e) NT_MUST_CHECK; /* flush, fsync, rename, free (also on failure) */
-void outfile_discard(struct outfile *f);                            /* remove the temporary, free; NULL ok */
+int outfile_commit(struct outfile *f,
+                   struct err *e) NT_MUST_CHECK; /* flush, fsync, rename, free (also on failure) */
+void outfile_discard(struct outfile *f);         /* remove the temporary, free; NULL ok */
 
-/* As outfile_open for a FIFO whose reader may never come: waits for it while watching watch_fd (a pipe end, such as
- * stdin) and gives up when that one hangs up. Anything but a FIFO: the same as outfile_open. */
+/* As outfile_open for a FIFO whose reader may never come: waits for it while watching watch_fd (a pipe end,
+ * such as stdin) and gives up when that one hangs up. Anything but a FIFO: the same as outfile_open. */
 struct outfile *outfile_open_watch(const char *path, int watch_fd, struct err *e) NT_MUST_CHECK;
-bool outfile_is_temporary(const struct outfile *f); /* a regular file that commit will rename; false: pipe or device */
-/* Where the bytes are until commit (flush first), to re-read and check them; NULL unless outfile_is_temporary. */
+bool outfile_is_temporary(
+    const struct outfile *f); /* a regular file that commit will rename; false: pipe or device */
+/* Where the bytes are until commit (flush first), to re-read and check them; NULL unless
+ * outfile_is_temporary. */
 const char *outfile_tmp(const struct outfile *f);
-/* True once stdout's reader went away (EPIPE): the tool ends with 74 and says nothing, the reader has the reason. */
+/* True once stdout's reader went away (EPIPE): the tool ends with 74 and says nothing, the reader has the
+ * reason. */
 bool outfile_stdout_gone(void);
 
 /* A directory built as a sibling and renamed into place; refused if it exists. */
@@ -36,7 +42,8 @@ const char *outdir_tmp(const struct outdir *d); /* create files in here */
 int outdir_commit(struct outdir *d, struct err *e) NT_MUST_CHECK;
 void outdir_discard(struct outdir *d);
 
-/* Removes every temporary that is still open; called at exit. outfile_unlink_all does so for files from a signal handler. */
+/* Removes every temporary that is still open; called at exit. outfile_unlink_all does so for files from a
+ * signal handler. */
 void outfile_cleanup(void);
 void outfile_unlink_all(void);
 

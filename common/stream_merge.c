@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Several streams into one: cat passes records on, merge reduces shards. Both hold a piece of one record per input. */
+ * Several streams into one: cat passes records on, merge reduces shards. Both hold a piece of one record per
+ * input. */
 #include "common/mem.h"
 #include "common/stream_ops.h"
 #include "common/stream_priv.h"
@@ -19,11 +20,13 @@ static json_t *params_of(const json_t *header)
     return p;
 }
 
-static int same_key(const struct stream_reader *a, const struct stream_reader *b, const char *key, struct err *e)
+static int same_key(const struct stream_reader *a, const struct stream_reader *b, const char *key,
+                    struct err *e)
 {
     const json_t *x = json_object_get(stream_header(a), key), *y = json_object_get(stream_header(b), key);
     if (x == y || (x && y && json_equal(x, y))) return 0;
-    return err_set(e, NT_EXIT_DATA, "%s and %s differ in their header's %s", stream_name(a), stream_name(b), key);
+    return err_set(e, NT_EXIT_DATA, "%s and %s differ in their header's %s", stream_name(a), stream_name(b),
+                   key);
 }
 
 static int same_params(const struct stream_reader *a, const struct stream_reader *b, struct err *e)
@@ -32,7 +35,9 @@ static int same_params(const struct stream_reader *a, const struct stream_reader
     int bad = (x || y) && !(x && y && json_equal(x, y));
     json_decref(x);
     json_decref(y);
-    return bad ? err_set(e, NT_EXIT_DATA, "%s and %s were made with different parameters", stream_name(a), stream_name(b)) : 0;
+    return bad ? err_set(e, NT_EXIT_DATA, "%s and %s were made with different parameters", stream_name(a),
+                         stream_name(b))
+               : 0;
 }
 
 /* ---- cat ---- */
@@ -53,12 +58,13 @@ static json_t *cat_params(const struct stream_select *s, int n)
     if (s->kind) json_object_set_new(p, "kind", json_string(s->kind));
     if (s->name) json_object_set_new(p, "name", json_string(s->name));
     if (s->layers[0] || s->layers[1] != INT64_MAX)
-        json_object_set_new(p, "layers", json_pack("[I,I]", (json_int_t)s->layers[0], (json_int_t)s->layers[1]));
+        json_object_set_new(p, "layers",
+                            json_pack("[I,I]", (json_int_t)s->layers[0], (json_int_t)s->layers[1]));
     return p;
 }
 
-static int cat_one(struct stream_reader *r, const struct stream_select *s, struct stream_writer *w, json_t **verdict,
-                   struct err *e)
+static int cat_one(struct stream_reader *r, const struct stream_select *s, struct stream_writer *w,
+                   json_t **verdict, struct err *e)
 {
     struct record rec;
     int k;
@@ -96,8 +102,10 @@ int stream_cat(char **paths, int n, const struct stream_select *sel, struct outf
     }
     stream_close(first);
     outfile_discard(out);
-    if (w && !bad) bad = stream_finish(w, extra, e);
-    else if (w) stream_abort(w, e);
+    if (w && !bad)
+        bad = stream_finish(w, extra, e);
+    else if (w)
+        stream_abort(w, e);
     json_decref(extra);
     return bad ? -1 : 0;
 }
@@ -147,27 +155,31 @@ static int add_i64(int64_t *a, const struct shard *s, int n, uint64_t count)
     int bad = 0;
     for (uint64_t i = 0; i < count; i++) {
         int64_t sum = 0;
-        for (int k = 0; k < n; k++) bad |= __builtin_add_overflow(sum, ((const int64_t *)s[k].piece)[i], &sum);
+        for (int k = 0; k < n; k++)
+            bad |= __builtin_add_overflow(sum, ((const int64_t *)s[k].piece)[i], &sum);
         a[i] = sum;
     }
     return bad;
 }
 
-#define RAISE(T)                                                                                                       \
-    for (uint64_t i = 0; i < count; i++) {                                                                             \
-        T m = ((const T *)s[0].piece)[i];                                                                              \
-        for (int k = 1; k < n; k++) {                                                                                  \
-            T v = ((const T *)s[k].piece)[i];                                                                          \
-            m = v > m || v != v ? v : m;                                                                               \
-        }                                                                                                              \
-        ((T *)a)[i] = m;                                                                                               \
+#define RAISE(T)                                                                                             \
+    for (uint64_t i = 0; i < count; i++) {                                                                   \
+        T m = ((const T *)s[0].piece)[i];                                                                    \
+        for (int k = 1; k < n; k++) {                                                                        \
+            T v = ((const T *)s[k].piece)[i];                                                                \
+            m = v > m || v != v ? v : m;                                                                     \
+        }                                                                                                    \
+        ((T *)a)[i] = m;                                                                                     \
     }
 
 /* Non-zero when a result is not finite or overflows. */
 static int reduce(void *a, enum dtype t, bool max, const struct shard *s, int n, uint64_t count)
 {
     int bad = 0;
-    if (!max) return t == DT_F32 ? add_f32(a, s, n, count) : t == DT_F64 ? add_f64(a, s, n, count) : add_i64(a, s, n, count);
+    if (!max)
+        return t == DT_F32   ? add_f32(a, s, n, count)
+               : t == DT_F64 ? add_f64(a, s, n, count)
+                             : add_i64(a, s, n, count);
     if (t == DT_F32) {
         RAISE(float)
         return f32_first_nonfinite(a, count) < count;
@@ -185,7 +197,8 @@ static int merge_elements(struct shard *s, int n, bool max, struct stream_writer
 {
     enum dtype t = s[0].rec.t.dtype;
     uint64_t left = s[0].rec.t.nbytes, size = (uint64_t)dtype_block_bytes(t);
-    if (t != DT_F32 && t != DT_F64 && t != DT_I64) return stream_err(s[0].r, e, "cannot merge %s", dtype_name(t));
+    if (t != DT_F32 && t != DT_F64 && t != DT_I64)
+        return stream_err(s[0].r, e, "cannot merge %s", dtype_name(t));
     uint8_t *sum = MEM_NEW(uint8_t, PIECE);
     int bad = 0;
     while (left && !bad) {
@@ -218,13 +231,13 @@ static int same_record(const struct shard *s, int n, bool concat, struct err *e)
     for (int i = 1; i < n; i++) {
         const struct record *b = &s[i].rec;
         const json_t *ma = json_object_get(a->meta, "merge"), *mb = json_object_get(b->meta, "merge");
-        bool same = !strcmp(a->kind, b->kind) && !strcmp(a->name, b->name) && a->layer == b->layer && a->seq == b->seq &&
-                    a->has_payload == b->has_payload && a->t.dtype == b->t.dtype && a->t.rank == b->t.rank &&
-                    (ma == mb || (ma && mb && json_equal(ma, mb)));
+        bool same = !strcmp(a->kind, b->kind) && !strcmp(a->name, b->name) && a->layer == b->layer &&
+                    a->seq == b->seq && a->has_payload == b->has_payload && a->t.dtype == b->t.dtype &&
+                    a->t.rank == b->t.rank && (ma == mb || (ma && mb && json_equal(ma, mb)));
         for (int d = concat ? 1 : 0; same && d < a->t.rank; d++) same = a->t.shape[d] == b->t.shape[d];
         if (!same)
-            return stream_err(s[i].r, e, "is not the record that %s has at this place (%s %.100s)", stream_name(s[0].r), a->kind,
-                              a->name);
+            return stream_err(s[i].r, e, "is not the record that %s has at this place (%s %.100s)",
+                              stream_name(s[0].r), a->kind, a->name);
     }
     return 0;
 }
@@ -235,7 +248,8 @@ static int sum_counts(const struct shard *s, int n, json_t *meta, struct err *e)
     if (!json_object_get(meta, "count")) return 0;
     for (int i = 0; i < n; i++) {
         const json_t *c = json_object_get(s[i].rec.meta, "count");
-        if (!json_is_integer(c) || json_integer_value(c) < 0 || __builtin_add_overflow(sum, json_integer_value(c), &sum))
+        if (!json_is_integer(c) || json_integer_value(c) < 0 ||
+            __builtin_add_overflow(sum, json_integer_value(c), &sum))
             return stream_err(s[i].r, e, "a count that is no number");
     }
     json_object_set_new(meta, "count", json_integer(sum));
@@ -249,14 +263,16 @@ static int merge_record(struct shard *s, int n, struct stream_writer *w, struct 
     bool concat = rule && !strcmp(rule, "concat"), max = rule && !strcmp(rule, "max");
     if (same_record(s, n, concat, e)) return -1;
     if (!strcmp(rec->kind, "LayerEnd")) return stream_layer_end(w, (int)rec->layer, e);
-    if (!rule || (!concat && !max && strcmp(rule, "sum"))) return stream_err(s[0].r, e, "says not how it merges");
+    if (!rule || (!concat && !max && strcmp(rule, "sum")))
+        return stream_err(s[0].r, e, "says not how it merges");
     struct tensor t = rec->t;
     if (!rec->has_payload || (concat && !t.rank)) return stream_err(s[0].r, e, "nothing to merge");
     for (int i = 1; concat && i < n; i++)
         if (__builtin_add_overflow(t.shape[0], s[i].rec.t.shape[0], &t.shape[0]))
             return stream_err(s[i].r, e, "the merged shape overflows");
     json_t *meta = json_deep_copy(rec->meta);
-    int bad = sum_counts(s, n, meta, e) || stream_write_begin(w, rec->kind, meta, t.dtype, t.rank, t.shape, e);
+    int bad =
+        sum_counts(s, n, meta, e) || stream_write_begin(w, rec->kind, meta, t.dtype, t.rank, t.shape, e);
     json_decref(meta);
     if (bad) return -1;
     return concat ? append_payloads(s, n, w, e) : merge_elements(s, n, max, w, e);
@@ -272,14 +288,17 @@ static int merge_all(struct shard *s, int n, struct stream_writer *w, struct err
             ended += !k;
         }
         if (ended == n) break;
-        if (ended) return err_set(e, NT_EXIT_DATA, "%s: has more or fewer records than the other shards", stream_name(s[0].r));
+        if (ended)
+            return err_set(e, NT_EXIT_DATA, "%s: has more or fewer records than the other shards",
+                           stream_name(s[0].r));
         if (merge_record(s, n, w, e)) return -1;
     }
     for (int i = 0; i < n; i++) stream_note_input(w, s[i].r);
     return 0;
 }
 
-/* Shards that say which they are must be all there, in order: a doubled or forgotten one would go unnoticed. */
+/* Shards that say which they are must be all there, in order: a doubled or forgotten one would go unnoticed.
+ */
 static int check_shards(const struct shard *s, int n, struct err *e)
 {
     for (int i = 1; i < n; i++)
@@ -287,20 +306,24 @@ static int check_shards(const struct shard *s, int n, struct err *e)
             same_key(s[0].r, s[i].r, "tokens", e) || same_params(s[0].r, s[i].r, e))
             return -1;
     for (int i = 0; i < n; i++) {
-        const json_t *params = json_object_get(stream_header(s[i].r), "params"), *sh = json_object_get(params, "shard");
+        const json_t *params = json_object_get(stream_header(s[i].r), "params"),
+                     *sh = json_object_get(params, "shard");
         const json_t *at = json_array_get(sh, 0), *of = json_array_get(sh, 1);
         if (sh && (json_integer_value(at) != i || json_integer_value(of) != n))
-            return err_set(e, NT_EXIT_DATA, "%s: is shard %lld of %lld; all shards must be given, in order", stream_name(s[i].r),
-                           (long long)json_integer_value(at), (long long)json_integer_value(of));
+            return err_set(e, NT_EXIT_DATA, "%s: is shard %lld of %lld; all shards must be given, in order",
+                           stream_name(s[i].r), (long long)json_integer_value(at),
+                           (long long)json_integer_value(of));
     }
     return 0;
 }
 
-static struct stream_writer *merge_writer(const struct stream_reader *first, int n, struct outfile *out, struct err *e)
+static struct stream_writer *merge_writer(const struct stream_reader *first, int n, struct outfile *out,
+                                          struct err *e)
 {
     json_t *h = json_copy((json_t *)stream_header(first)), *params = params_of(h);
     if (params) json_object_set_new(h, "params", params);
-    struct stream_writer *w = stream_create_like(out, h, json_pack("{s:s, s:i}", "command", "merge", "streams", n), e);
+    struct stream_writer *w =
+        stream_create_like(out, h, json_pack("{s:s, s:i}", "command", "merge", "streams", n), e);
     json_decref(h);
     return w;
 }
@@ -316,12 +339,16 @@ int stream_merge(char **paths, int n, struct outfile *out, struct err *e)
         bad = !s[i].r;
     }
     bad = bad || check_shards(s, n, e);
-    if (bad) outfile_discard(out);
-    else w = merge_writer(s[0].r, n, out, e);
+    if (bad)
+        outfile_discard(out);
+    else
+        w = merge_writer(s[0].r, n, out, e);
     if (w) {
         bad = merge_all(s, n, w, e);
-        if (bad) stream_abort(w, e);
-        else bad = stream_finish(w, NULL, e);
+        if (bad)
+            stream_abort(w, e);
+        else
+            bad = stream_finish(w, NULL, e);
     }
     for (int i = 0; i < n; i++) {
         stream_close(s[i].r);

@@ -10,18 +10,22 @@ struct stream_select {
     const char *name;  /* shell pattern, NULL: all */
 };
 /* The chosen records of several streams of one kind and model, one after the other. */
-int stream_cat(char **paths, int n, const struct stream_select *sel, struct outfile *out, struct err *e) NT_MUST_CHECK;
+int stream_cat(char **paths, int n, const struct stream_select *sel, struct outfile *out,
+               struct err *e) NT_MUST_CHECK;
 
-/* Shards of one statistics run, in lock step and in the order given, a piece at a time: `sum` records are added (in
- * double), `max` ones raised, `concat` ones appended along the first dimension; counts are summed. */
+/* Shards of one statistics run, in lock step and in the order given, a piece at a time: `sum` records are
+ * added (in double), `max` ones raised, `concat` ones appended along the first dimension; counts are summed.
+ */
 int stream_merge(char **paths, int n, struct outfile *out, struct err *e) NT_MUST_CHECK;
 
 struct salvage_report {
-    uint64_t kept, lost;  /* records; lost as far as layer ends and sequence numbers tell */
-    uint64_t bad_bytes;   /* skipped between intact records */
-    bool whole;           /* nothing lost, header and trailer confirmed */
+    uint64_t kept, lost; /* records; lost as far as layer ends and sequence numbers tell */
+    uint64_t bad_bytes;  /* skipped between intact records */
+    bool whole;          /* nothing lost, header and trailer confirmed */
 };
-/* The intact records of a damaged or cut file, found by their sync marks. say: called with a sentence for every loss. */
-int stream_salvage(const char *path, bool whole_layers, struct outfile *out, void (*say)(const char *fmt, ...),
-                   struct salvage_report *rep, struct err *e) NT_MUST_CHECK;
+/* The intact records of a damaged or cut file, found by their sync marks. say: called with a sentence for
+ * every loss. */
+int stream_salvage(const char *path, bool whole_layers, struct outfile *out,
+                   void (*say)(const char *fmt, ...), struct salvage_report *rep,
+                   struct err *e) NT_MUST_CHECK;
 #endif

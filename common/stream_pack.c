@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The maps of a stream: between jansson objects and msgpack (by msgpack-c), and the extent of an object on the wire. */
+ * The maps of a stream: between jansson objects and msgpack (by msgpack-c), and the extent of an object on
+ * the wire. */
 #include "common/stream_priv.h"
 #include <assert.h>
 #include <math.h>
 #include <string.h>
 
 const uint8_t nts_magic[10] = {0xd7, 0x4e, 'N', 'T', 'S', 'T', 'R', 'M', NTS_MAJOR, NTS_MINOR};
-const uint8_t nts_sync[NTS_SYNC_SIZE] = {0xd8, NTS_SYNC_TYPE, 0x8e, 0xf2, 0x4c, 0x29, 0x50, 0x43, 0x9c, 0xad, 0x03, 0x01,
-                                         0xe0, 0xb2, 0x7b, 0x6d, 0x2d, 0xe1};
+const uint8_t nts_sync[NTS_SYNC_SIZE] = {0xd8, NTS_SYNC_TYPE, 0x8e, 0xf2, 0x4c, 0x29, 0x50, 0x43, 0x9c,
+                                         0xad, 0x03,          0x01, 0xe0, 0xb2, 0x7b, 0x6d, 0x2d, 0xe1};
 
 void nts_hash_text(uint64_t h, char out[17])
 {
@@ -139,9 +140,12 @@ json_t *nts_unpack_map(const void *p, size_t n, struct err *e)
     size_t off = 0;
     json_t *j = NULL;
     msgpack_unpacked_init(&u);
-    if (msgpack_unpack_next(&u, p, n, &off) != MSGPACK_UNPACK_SUCCESS || off != n) refuse(e, "not a msgpack map");
-    else if (u.data.type != MSGPACK_OBJECT_MAP) refuse(e, "not a msgpack map");
-    else j = nts_object_json(&u.data, e);
+    if (msgpack_unpack_next(&u, p, n, &off) != MSGPACK_UNPACK_SUCCESS || off != n)
+        refuse(e, "not a msgpack map");
+    else if (u.data.type != MSGPACK_OBJECT_MAP)
+        refuse(e, "not a msgpack map");
+    else
+        j = nts_object_json(&u.data, e);
     msgpack_unpacked_destroy(&u);
     return j;
 }
@@ -151,7 +155,7 @@ int nts_head(uint8_t h, unsigned *more, unsigned *lenbytes)
     /* for 0xc0..0xdf: bytes of length field, and further fixed bytes (ext type, number, fixext type + data) */
     static const uint8_t len[32] = {0, 0, 0, 0, 1, 2, 4, 1, 2, 4, 0, 0, 0, 0, 0, 0,
                                     0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 2, 4, 2, 4};
-    static const uint8_t fixed[32] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 1, 2, 4, 8,
+    static const uint8_t fixed[32] = {0, 0, 0, 0, 0, 0, 0, 0, 0,  0, 4, 8, 1, 2, 4, 8,
                                       1, 2, 4, 8, 2, 3, 5, 9, 17, 0, 0, 0, 0, 0, 0, 0};
     *more = *lenbytes = 0;
     if (h == 0xc1) return -1;
@@ -166,14 +170,22 @@ int nts_extent_step(struct nts_extent *x, uint8_t h, uint64_t length, uint64_t *
     uint64_t children = 0;
     bool container = false;
     *body = 0;
-    if (h >= 0x80 && h < 0x90) children = 2u * (h & 15u), container = true;
-    else if (h >= 0x90 && h < 0xa0) children = h & 15u, container = true;
-    else if (h >= 0xa0 && h < 0xc0) *body = h & 31u;
-    else if (h == 0xdc || h == 0xdd) children = length, container = true;
-    else if (h == 0xde || h == 0xdf) children = 2 * length, container = true;
-    else if (h >= 0xc4 && h <= 0xc6) *body = length;
-    else if (h >= 0xc7 && h <= 0xc9) *body = length + 1;
-    else if (h >= 0xd9 && h <= 0xdb) *body = length;
+    if (h >= 0x80 && h < 0x90)
+        children = 2u * (h & 15u), container = true;
+    else if (h >= 0x90 && h < 0xa0)
+        children = h & 15u, container = true;
+    else if (h >= 0xa0 && h < 0xc0)
+        *body = h & 31u;
+    else if (h == 0xdc || h == 0xdd)
+        children = length, container = true;
+    else if (h == 0xde || h == 0xdf)
+        children = 2 * length, container = true;
+    else if (h >= 0xc4 && h <= 0xc6)
+        *body = length;
+    else if (h >= 0xc7 && h <= 0xc9)
+        *body = length + 1;
+    else if (h >= 0xd9 && h <= 0xdb)
+        *body = length;
     if (container && children) {
         if (x->depth == NTS_DEPTH_MAX) return -1;
         x->left[x->depth++] = children;

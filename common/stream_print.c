@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Any record as text, for people and for diff: one line of description, the meta map, the numbers row by row. */
+ * Any record as text, for people and for diff: one line of description, the meta map, the numbers row by row.
+ */
 #include "common/mem.h"
 #include "common/stream_priv.h"
 #include <inttypes.h>
@@ -8,18 +9,46 @@
 
 static void print_value(FILE *f, enum dtype t, const uint8_t *p)
 {
-    union { int64_t i64; int32_t i32; int16_t i16; uint64_t u64; uint32_t u32; uint16_t u16; double f64; float f32; } v;
+    union {
+        int64_t i64;
+        int32_t i32;
+        int16_t i16;
+        uint64_t u64;
+        uint32_t u32;
+        uint16_t u16;
+        double f64;
+        float f32;
+    } v;
     memcpy(&v, p, (size_t)dtype_block_bytes(t));
     switch (t) {
-    case DT_F64: fprintf(f, "%.17g", v.f64); break;
-    case DT_I64: fprintf(f, "%" PRId64, v.i64); break;
-    case DT_I32: fprintf(f, "%" PRId32, v.i32); break;
-    case DT_I16: fprintf(f, "%d", v.i16); break;
-    case DT_I8: fprintf(f, "%d", (int8_t)*p); break;
-    case DT_U64: fprintf(f, "%" PRIu64, v.u64); break;
-    case DT_U32: fprintf(f, "%" PRIu32, v.u32); break;
-    case DT_U16: fprintf(f, "%d", v.u16); break;
-    case DT_U8: case DT_BOOL: fprintf(f, "%d", *p); break;
+    case DT_F64:
+        fprintf(f, "%.17g", v.f64);
+        break;
+    case DT_I64:
+        fprintf(f, "%" PRId64, v.i64);
+        break;
+    case DT_I32:
+        fprintf(f, "%" PRId32, v.i32);
+        break;
+    case DT_I16:
+        fprintf(f, "%d", v.i16);
+        break;
+    case DT_I8:
+        fprintf(f, "%d", (int8_t)*p);
+        break;
+    case DT_U64:
+        fprintf(f, "%" PRIu64, v.u64);
+        break;
+    case DT_U32:
+        fprintf(f, "%" PRIu32, v.u32);
+        break;
+    case DT_U16:
+        fprintf(f, "%d", v.u16);
+        break;
+    case DT_U8:
+    case DT_BOOL:
+        fprintf(f, "%d", *p);
+        break;
     default:
         dtype_to_f32(&v.f32, t, p, 1);
         fprintf(f, "%.9g", v.f32);
@@ -58,7 +87,8 @@ static int print_values(FILE *f, struct stream_reader *r, const struct record *r
 
 int stream_print(FILE *f, struct stream_reader *r, struct record *rec, bool values, struct err *e)
 {
-    fprintf(f, "%" PRId64 "\t%" PRIu64 "\t%s\t%s\t", rec->layer, rec->seq, rec->kind, rec->name[0] ? rec->name : "-");
+    fprintf(f, "%" PRId64 "\t%" PRIu64 "\t%s\t%s\t", rec->layer, rec->seq, rec->kind,
+            rec->name[0] ? rec->name : "-");
     if (rec->has_payload) {
         fprintf(f, "%s\t[", dtype_name(rec->t.dtype));
         for (int i = 0; i < rec->t.rank; i++) fprintf(f, i ? ",%" PRIu64 : "%" PRIu64, rec->t.shape[i]);

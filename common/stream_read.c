@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reading NTS/1 from files and pipes that may be cut, damaged or hostile. Lengths are believed only as far as bytes have
- * arrived; every byte is covered by a check (magic, hashes, nil padding, end ext) before the end is reported. */
+ * Reading NTS/1 from files and pipes that may be cut, damaged or hostile. Lengths are believed only as far as
+ * bytes have arrived; every byte is covered by a check (magic, hashes, nil padding, end ext) before the end
+ * is reported. */
 #include "common/mem.h"
 #include "common/stream_priv.h"
 #include <assert.h>
@@ -21,17 +22,17 @@ struct stream_reader {
     char *name;
     uint8_t *buf;
     size_t at, fill;
-    uint64_t pos;          /* in the current stream, from its magic */
-    uint64_t total;        /* bytes of all streams that ended */
-    uint64_t file_left;    /* bytes a regular file had when opened; UINT64_MAX for pipes */
-    uint8_t *obj;          /* the msgpack object read last */
+    uint64_t pos;       /* in the current stream, from its magic */
+    uint64_t total;     /* bytes of all streams that ended */
+    uint64_t file_left; /* bytes a regular file had when opened; UINT64_MAX for pipes */
+    uint8_t *obj;       /* the msgpack object read last */
     size_t obj_n, obj_cap;
     XXH3_state_t *all, *one, *joined;
-    int streams;           /* that ended */
+    int streams; /* that ended */
     json_t *header, *trailer, *history, *meta;
     char kind[NTS_KIND_MAX + 1];
     char hash[17];
-    uint64_t number;       /* of the current record, from 1 */
+    uint64_t number; /* of the current record, from 1 */
     uint64_t seq, layer_records, records, payload;
     bool in_record, at_end;
     uint64_t nbytes, left, segs, seg_left;
@@ -43,8 +44,11 @@ struct stream_reader {
 
 static int truncated(struct stream_reader *r, struct err *e)
 {
-    if (!r->pos) return err_set(e, NT_EXIT_DATA, "empty: the program that should have written it died or wrote nothing");
-    return err_set(e, NT_EXIT_DATA, "truncated after %llu bytes: the program that wrote it died, or the copy is incomplete",
+    if (!r->pos)
+        return err_set(e, NT_EXIT_DATA,
+                       "empty: the program that should have written it died or wrote nothing");
+    return err_set(e, NT_EXIT_DATA,
+                   "truncated after %llu bytes: the program that wrote it died, or the copy is incomplete",
                    (unsigned long long)(r->total + r->pos));
 }
 
@@ -134,7 +138,8 @@ static int get_object(struct stream_reader *r, uint64_t limit, struct err *e)
         size_t at = r->obj_n;
         if (obj_get(r, 1, limit, e)) return -1;
         uint8_t head = r->obj[at];
-        if (nts_head(head, &more, &lenbytes)) return err_set(e, NT_EXIT_DATA, "not msgpack (byte 0x%02x)", head);
+        if (nts_head(head, &more, &lenbytes))
+            return err_set(e, NT_EXIT_DATA, "not msgpack (byte 0x%02x)", head);
         if (obj_get(r, more, limit, e)) return -1;
         for (unsigned i = 0; i < lenbytes; i++) length = length << 8 | r->obj[at + 1 + more - lenbytes + i];
         whole = nts_extent_step(&x, head, length, &body);
@@ -157,7 +162,8 @@ static int check_magic(struct stream_reader *r, struct err *e)
             return err_set(e, NT_EXIT_DATA, "is not an NTS stream (wrong magic)");
         if (get(r, m + i, 1, e)) return -1;
     }
-    if (m[8] != NTS_MAJOR) return err_set(e, NT_EXIT_DATA, "is NTS version %d, this program reads version %d", m[8], NTS_MAJOR);
+    if (m[8] != NTS_MAJOR)
+        return err_set(e, NT_EXIT_DATA, "is NTS version %d, this program reads version %d", m[8], NTS_MAJOR);
     return 0;
 }
 
@@ -167,7 +173,8 @@ static int check_need(const json_t *header, struct err *e)
     const json_t *need = json_object_get(header, "need");
     const char *first = json_string_value(json_array_get(need, 0));
     if (!need || (json_is_array(need) && !json_array_size(need))) return 0;
-    return err_set(e, NT_EXIT_DATA, "needs the feature '%s', which this program does not know", first ? first : "?");
+    return err_set(e, NT_EXIT_DATA, "needs the feature '%s', which this program does not know",
+                   first ? first : "?");
 }
 
 static int get_header(struct stream_reader *r, const char *kind, struct err *e)
@@ -183,7 +190,8 @@ static int get_header(struct stream_reader *r, const char *kind, struct err *e)
     if (kind && strcmp(kind, have))
         return err_set(e, NT_EXIT_DATA, "holds %.64s where %s are wanted", have, kind);
     const json_t *align = json_object_get(h, "align");
-    if (json_integer_value(align) != NTS_ALIGN) return err_set(e, NT_EXIT_DATA, "header: align is not %d", NTS_ALIGN);
+    if (json_integer_value(align) != NTS_ALIGN)
+        return err_set(e, NT_EXIT_DATA, "header: align is not %d", NTS_ALIGN);
     XXH3_64bits_reset(r->all);
     XXH3_64bits_update(r->all, r->obj, r->obj_n);
     r->seq = r->layer_records = r->records = r->payload = 0;
@@ -200,7 +208,10 @@ static int get_end(struct stream_reader *r, uint64_t trailer_hash, struct err *e
 }
 
 /* strict: a key that is missing is no zero */
-static bool is_count(const json_t *j, uint64_t n) { return json_is_integer(j) && (uint64_t)json_integer_value(j) == n; }
+static bool is_count(const json_t *j, uint64_t n)
+{
+    return json_is_integer(j) && (uint64_t)json_integer_value(j) == n;
+}
 
 static int check_trailer(struct stream_reader *r, const json_t *t, const char *hex, struct err *e)
 {
@@ -211,7 +222,8 @@ static int check_trailer(struct stream_reader *r, const json_t *t, const char *h
         return err_set(e, NT_EXIT_DATA, "upstream error: %s", error ? error : "no reason given");
     if (!status || strcmp(status, "ok") || !xxh3) return err_set(e, NT_EXIT_DATA, "trailer: no status");
     if (r->in_record) return err_set(e, NT_EXIT_DATA, "a trailer inside a record");
-    if (!is_count(json_object_get(t, "records"), r->records) || !is_count(json_object_get(t, "bytes"), r->payload))
+    if (!is_count(json_object_get(t, "records"), r->records) ||
+        !is_count(json_object_get(t, "bytes"), r->payload))
         return err_set(e, NT_EXIT_DATA, "the trailer counts other records or bytes than there are");
     if (strcmp(xxh3, hex)) return err_set(e, NT_EXIT_DATA, "the trailer's hash does not match");
     return 0;
@@ -278,18 +290,22 @@ static int get_segment_head(struct stream_reader *r, struct err *e)
     uint8_t b = 0, head[NTS_ALIGN + 5];
     unsigned pad = nts_pad(r->pos);
     if (peek(r, &b, e)) return -1;
-    if ((b >= 0x80 && b < 0x90) || b == 0xde || b == 0xdf) /* not a segment but a trailer: the record was given up */
+    if ((b >= 0x80 && b < 0x90) || b == 0xde ||
+        b == 0xdf) /* not a segment but a trailer: the record was given up */
         return get_tail(r, e) ? -1 : err_set(e, NT_EXIT_DATA, "the payload is missing");
     if (get(r, head, pad + 5, e)) return -1;
     for (unsigned i = 0; i < pad; i++)
-        if (head[i] != 0xc0) return err_set(e, NT_EXIT_DATA, "damaged: padding before the payload is not nil");
-    if (head[pad] != 0xc6) return err_set(e, NT_EXIT_DATA, "damaged: no bin32 where the payload should start");
+        if (head[i] != 0xc0)
+            return err_set(e, NT_EXIT_DATA, "damaged: padding before the payload is not nil");
+    if (head[pad] != 0xc6)
+        return err_set(e, NT_EXIT_DATA, "damaged: no bin32 where the payload should start");
     r->seg_left = 0;
     for (int i = 1; i <= 4; i++) r->seg_left = r->seg_left << 8 | head[pad + i];
     if (!r->seg_left || r->seg_left > STREAM_SEGMENT_MAX || r->seg_left > r->left || !r->segs)
         return err_set(e, NT_EXIT_DATA, "damaged: a segment of %llu bytes", (unsigned long long)r->seg_left);
     r->segs--;
-    if (!r->segs && r->seg_left != r->left) return err_set(e, NT_EXIT_DATA, "damaged: the segments do not add up");
+    if (!r->segs && r->seg_left != r->left)
+        return err_set(e, NT_EXIT_DATA, "damaged: the segments do not add up");
     return 0;
 }
 
@@ -327,7 +343,8 @@ static int parse_shape(const json_t *meta, struct record *rec, struct err *e)
     rec->t.rank = (int)json_array_size(shape);
     for (int i = 0; i < rec->t.rank; i++) {
         const json_t *d = json_array_get(shape, (size_t)i);
-        if (!json_is_integer(d) || json_integer_value(d) < 0) return err_set(e, NT_EXIT_DATA, "a shape that is not made of sizes");
+        if (!json_is_integer(d) || json_integer_value(d) < 0)
+            return err_set(e, NT_EXIT_DATA, "a shape that is not made of sizes");
         rec->t.shape[i] = (uint64_t)json_integer_value(d);
     }
     if (tensor_nbytes(rec->t.dtype, rec->t.rank, rec->t.shape, &rec->t.nbytes, e)) return -1;
@@ -345,13 +362,15 @@ static int parse_meta(struct stream_reader *r, struct record *rec, struct err *e
                  strlen(json_string_value(name)) != json_string_length(name)))
         return err_set(e, NT_EXIT_DATA, "a name that is no string of at most %d bytes", NTS_NAME_MAX);
     if (name) rec->name = json_string_value(name);
-    if (layer && (!json_is_integer(layer) || json_integer_value(layer) < -1 || json_integer_value(layer) > INT32_MAX))
+    if (layer &&
+        (!json_is_integer(layer) || json_integer_value(layer) < -1 || json_integer_value(layer) > INT32_MAX))
         return err_set(e, NT_EXIT_DATA, "a layer that is no number");
     if (layer) rec->layer = json_integer_value(layer);
     rec->has_payload = json_object_get(r->meta, "dtype") != NULL;
     if (!rec->has_payload) return 0;
     if (parse_shape(r->meta, rec, e)) return -1;
-    uint64_t nbytes = rec->t.nbytes, n = json_is_integer(segs) ? (uint64_t)json_integer_value(segs) : UINT64_MAX;
+    uint64_t nbytes = rec->t.nbytes,
+             n = json_is_integer(segs) ? (uint64_t)json_integer_value(segs) : UINT64_MAX;
     if (n > nbytes || (n == 0) != (nbytes == 0)) return err_set(e, NT_EXIT_DATA, "segs does not fit nbytes");
     r->nbytes = r->left = nbytes;
     r->segs = n;
@@ -365,11 +384,12 @@ static int parse_record(struct stream_reader *r, struct record *rec, struct err 
     int bad = -1;
     msgpack_unpacked_init(&u);
     const msgpack_object *o = &u.data, *a;
-    if (msgpack_unpack_next(&u, (char *)r->obj, r->obj_n, &off) != MSGPACK_UNPACK_SUCCESS || off != r->obj_n ||
-        o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size != 4) {
+    if (msgpack_unpack_next(&u, (char *)r->obj, r->obj_n, &off) != MSGPACK_UNPACK_SUCCESS ||
+        off != r->obj_n || o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size != 4) {
         err_set(e, NT_EXIT_DATA, "not an array of four");
     } else if (a = o->via.array.ptr, a[0].type != MSGPACK_OBJECT_EXT || a[0].via.ext.type != NTS_SYNC_TYPE ||
-               a[0].via.ext.size != 16 || memcmp(a[0].via.ext.ptr, nts_sync + 2, 16)) {
+                                         a[0].via.ext.size != 16 ||
+                                         memcmp(a[0].via.ext.ptr, nts_sync + 2, 16)) {
         err_set(e, NT_EXIT_DATA, "no sync mark");
     } else if (a[1].type != MSGPACK_OBJECT_POSITIVE_INTEGER || a[1].via.u64 != r->seq) {
         err_set(e, NT_EXIT_DATA, "out of sequence: a record is missing or doubled");
@@ -447,19 +467,22 @@ int stream_err(const struct stream_reader *r, struct err *e, const char *fmt, ..
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     const char *name = r->meta ? json_string_value(json_object_get(r->meta, "name")) : NULL;
-    if (!r->kind[0]) return err_set(e, NT_EXIT_DATA, "%s: record %llu: %s", r->name, (unsigned long long)r->number, text);
-    return err_set(e, NT_EXIT_DATA, "%s: record %llu (%s%s%.100s): %s", r->name, (unsigned long long)r->number, r->kind,
-                   name ? " " : "", name ? name : "", text);
+    if (!r->kind[0])
+        return err_set(e, NT_EXIT_DATA, "%s: record %llu: %s", r->name, (unsigned long long)r->number, text);
+    return err_set(e, NT_EXIT_DATA, "%s: record %llu (%s%s%.100s): %s", r->name,
+                   (unsigned long long)r->number, r->kind, name ? " " : "", name ? name : "", text);
 }
 
 /* Puts file and record before a failure of this reader and keeps it. */
 static int explain(struct stream_reader *r, struct err *why, struct err *e)
 {
     bool upstream = !strncmp(why->text, "upstream error: ", 16);
-    if (why->code == NT_EXIT_DATA && r->number && !upstream) stream_err(r, &r->failed, "%s", why->text);
+    if (why->code == NT_EXIT_DATA && r->number && !upstream)
+        stream_err(r, &r->failed, "%s", why->text);
     else if (why->code == NT_EXIT_DATA || why->code == NT_EXIT_IO)
         err_set(&r->failed, why->code, "%s: %s", r->name, why->text);
-    else r->failed = *why;
+    else
+        r->failed = *why;
     return fail(r, e);
 }
 
@@ -504,7 +527,8 @@ int64_t stream_payload_some(struct stream_reader *r, void *dst, uint64_t n, stru
     return k > 0 && r->tee && stream_write_put(r->tee, dst, (uint64_t)k, e) ? -1 : k;
 }
 
-/* Bytes that may be allocated before they have been seen: what a file still holds, else eight times what came. */
+/* Bytes that may be allocated before they have been seen: what a file still holds, else eight times what
+ * came. */
 static uint64_t believable(const struct stream_reader *r, uint64_t have, uint64_t nbytes)
 {
     uint64_t trust = have * 8 > STREAM_SEGMENT_MAX ? have * 8 : STREAM_SEGMENT_MAX;
@@ -549,7 +573,8 @@ static int wait_fifo(int fd, int watch_fd, struct err *e)
         int k = poll(w, 2, 200);
         if (k > 0 && w[0].revents) break;
         if (k > 0 && w[1].revents & (POLLERR | POLLHUP | POLLNVAL))
-            return err_set(e, NT_EXIT_DATA, "nobody opened it for writing before the other end of the pipe closed");
+            return err_set(e, NT_EXIT_DATA,
+                           "nobody opened it for writing before the other end of the pipe closed");
         if (err_stopped(e)) return -1;
     }
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
@@ -561,7 +586,9 @@ static int open_input(struct stream_reader *r, const char *path, int watch_fd, s
     struct stat st;
     if (!strcmp(path, "-")) {
         r->fd = STDIN_FILENO;
-        if (isatty(r->fd)) return err_set(e, NT_EXIT_USAGE, "standard input is a terminal: give a stream as argument or by a pipe");
+        if (isatty(r->fd))
+            return err_set(e, NT_EXIT_USAGE,
+                           "standard input is a terminal: give a stream as argument or by a pipe");
     } else {
         bool fifo = watch_fd >= 0 && !stat(path, &st) && S_ISFIFO(st.st_mode);
         r->fd = open(path, O_RDONLY | O_CLOEXEC | (fifo ? O_NONBLOCK : 0));
@@ -623,17 +650,32 @@ void stream_close(struct stream_reader *r)
     mem_free(r);
 }
 
-const json_t *stream_header(const struct stream_reader *r) { return r->header; }
-const json_t *stream_trailer(const struct stream_reader *r) { return r->trailer; }
-const char *stream_name(const struct stream_reader *r) { return r->name; }
-const char *stream_hash(const struct stream_reader *r) { return r->hash; }
-json_t *stream_history(const struct stream_reader *r) { return r->history; }
+const json_t *stream_header(const struct stream_reader *r)
+{
+    return r->header;
+}
+const json_t *stream_trailer(const struct stream_reader *r)
+{
+    return r->trailer;
+}
+const char *stream_name(const struct stream_reader *r)
+{
+    return r->name;
+}
+const char *stream_hash(const struct stream_reader *r)
+{
+    return r->hash;
+}
+json_t *stream_history(const struct stream_reader *r)
+{
+    return r->history;
+}
 
 json_t *stream_identity(const struct stream_reader *r)
 {
     /* the kind, not the path: a file and a pipe with the same bytes must lead to the same bytes */
-    return json_pack("{s:O, s:s, s:I}", "name", json_object_get(r->header, "kind"), "xxh3", r->at_end ? r->hash : "partial",
-                     "bytes", (json_int_t)(r->total + r->pos));
+    return json_pack("{s:O, s:s, s:I}", "name", json_object_get(r->header, "kind"), "xxh3",
+                     r->at_end ? r->hash : "partial", "bytes", (json_int_t)(r->total + r->pos));
 }
 
 int stream_unknown(const struct stream_reader *r, const struct record *rec, struct err *e)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What can be had from a damaged stream. A first pass over the mapped file finds records whose checksum holds, looking for
- * the next sync mark after every failure; a second pass writes them. Positions may have shifted, so that the padding is
- * not compared with the alignment here. */
+ * What can be had from a damaged stream. A first pass over the mapped file finds records whose checksum
+ * holds, looking for the next sync mark after every failure; a second pass writes them. Positions may have
+ * shifted, so that the padding is not compared with the alignment here. */
 #include "common/mem.h"
 #include "common/stream_ops.h"
 #include "common/stream_priv.h"
@@ -14,12 +14,12 @@
 #include <unistd.h>
 
 struct found {
-    uint64_t at;       /* of the record array */
-    uint64_t payload;  /* of the first segment's padding */
+    uint64_t at;      /* of the record array */
+    uint64_t payload; /* of the first segment's padding */
     int64_t layer;
     uint64_t seq;
     bool layer_end;
-    bool layer_whole;  /* of a LayerEnd: all its records are here */
+    bool layer_whole; /* of a LayerEnd: all its records are here */
 };
 
 struct salvage {
@@ -64,7 +64,8 @@ static json_t *map_at(const struct salvage *s, uint64_t at, uint64_t limit, uint
 }
 
 /* The four parts of a record array; meta is a new reference. */
-static json_t *record_at(const struct salvage *s, uint64_t at, uint64_t *end, char kind[NTS_KIND_MAX + 1], uint64_t *seq)
+static json_t *record_at(const struct salvage *s, uint64_t at, uint64_t *end, char kind[NTS_KIND_MAX + 1],
+                         uint64_t *seq)
 {
     msgpack_unpacked u;
     size_t off = 0;
@@ -76,8 +77,8 @@ static json_t *record_at(const struct salvage *s, uint64_t at, uint64_t *end, ch
     if (msgpack_unpack_next(&u, (const char *)s->p + at, *end - at, &off) == MSGPACK_UNPACK_SUCCESS &&
         u.data.type == MSGPACK_OBJECT_ARRAY && u.data.via.array.size == 4) {
         const msgpack_object *a = u.data.via.array.ptr;
-        if (a[1].type == MSGPACK_OBJECT_POSITIVE_INTEGER && a[2].type == MSGPACK_OBJECT_STR && a[2].via.str.size &&
-            a[2].via.str.size <= NTS_KIND_MAX && a[3].type == MSGPACK_OBJECT_MAP) {
+        if (a[1].type == MSGPACK_OBJECT_POSITIVE_INTEGER && a[2].type == MSGPACK_OBJECT_STR &&
+            a[2].via.str.size && a[2].via.str.size <= NTS_KIND_MAX && a[3].type == MSGPACK_OBJECT_MAP) {
             *seq = a[1].via.u64;
             memcpy(kind, a[2].via.str.ptr, a[2].via.str.size);
             kind[a[2].via.str.size] = 0;
@@ -93,7 +94,8 @@ static uint64_t segment_at(const struct salvage *s, uint64_t at, uint64_t left, 
 {
     for (int i = 0; i < NTS_ALIGN && at < s->size && s->p[at] == 0xc0; i++) at++;
     if (s->size - at < 5 || s->p[at] != 0xc6) return 0;
-    *n = (uint64_t)s->p[at + 1] << 24 | (uint64_t)s->p[at + 2] << 16 | (uint64_t)s->p[at + 3] << 8 | s->p[at + 4];
+    *n = (uint64_t)s->p[at + 1] << 24 | (uint64_t)s->p[at + 2] << 16 | (uint64_t)s->p[at + 3] << 8 |
+         s->p[at + 4];
     at += 5;
     return *n && *n <= left && *n <= STREAM_SEGMENT_MAX && *n <= s->size - at ? at : 0;
 }
@@ -123,7 +125,9 @@ static uint64_t check_record(const struct salvage *s, uint64_t at, struct found 
     if (!meta) return 0;
     bool ok = !json_object_get(meta, "dtype") || meta_tensor(meta, &t);
     const json_t *layer = json_object_get(meta, "layer");
-    *f = (struct found){at, end, json_is_integer(layer) ? json_integer_value(layer) : -1, f->seq, !strcmp(kind, "LayerEnd"), false};
+    *f = (struct found){
+        at,   end, json_is_integer(layer) ? json_integer_value(layer) : -1, f->seq, !strcmp(kind, "LayerEnd"),
+        false};
     json_decref(meta);
     XXH3_state_t *h = XXH3_createState();
     XXH3_64bits_reset(h);
@@ -155,7 +159,8 @@ static uint64_t between_records(struct salvage *s, uint64_t at)
     size_t i;
     if (!t) return 0;
     const char *status = json_string_value(json_object_get(t, "status"));
-    bool ok = status && !strcmp(status, "ok") && end + 3 <= s->size && s->p[end] == 0xc7 && s->p[end + 2] == NTS_END_TYPE;
+    bool ok = status && !strcmp(status, "ok") && end + 3 <= s->size && s->p[end] == 0xc7 &&
+              s->p[end + 2] == NTS_END_TYPE;
     if (ok) json_array_foreach(json_object_get(t, "history"), i, v) json_array_append(s->history, v);
     json_decref(t);
     if (!ok) return 0;
@@ -187,7 +192,8 @@ static void scan(struct salvage *s, uint64_t at)
         }
         if (!end) {
             uint64_t to = next_sync(s, at + 2);
-            s->say("%s: bytes %llu to %llu are damaged", s->path, (unsigned long long)at, (unsigned long long)to - 1);
+            s->say("%s: bytes %llu to %llu are damaged", s->path, (unsigned long long)at,
+                   (unsigned long long)to - 1);
             s->rep->bad_bytes += to - at;
             end = to;
         }
@@ -203,7 +209,8 @@ static bool begins_group(const struct salvage *s, size_t i)
     return a->layer_end || b->seq <= a->seq || (a->layer != b->layer && a->layer >= 0 && b->layer >= 0);
 }
 
-/* Compares each layer's records with what its LayerEnd says, and counts gaps in sequence numbers where none came. */
+/* Compares each layer's records with what its LayerEnd says, and counts gaps in sequence numbers where none
+ * came. */
 static void count_losses(struct salvage *s)
 {
     uint64_t have = 0, expect = 0;
@@ -211,7 +218,9 @@ static void count_losses(struct salvage *s)
         struct found *f = &s->f[i];
         if (begins_group(s, i)) have = expect = 0;
         uint64_t lost = f->seq - expect;
-        if (lost) s->say("%s: layer %lld: %llu records are lost", s->path, (long long)f->layer, (unsigned long long)lost);
+        if (lost)
+            s->say("%s: layer %lld: %llu records are lost", s->path, (long long)f->layer,
+                   (unsigned long long)lost);
         s->rep->lost += lost;
         have++;
         expect = f->seq + 1;
@@ -229,8 +238,10 @@ static int write_found(const struct salvage *s, const struct found *f, struct st
     json_t *meta = record_at(s, f->at, &end, kind, &seq);
     assert(meta);
     int bad;
-    if (!meta_tensor(meta, &t)) bad = stream_write(w, kind, meta, NULL, e);
-    else bad = stream_write_begin(w, kind, meta, t.dtype, t.rank, t.shape, e);
+    if (!meta_tensor(meta, &t))
+        bad = stream_write(w, kind, meta, NULL, e);
+    else
+        bad = stream_write_begin(w, kind, meta, t.dtype, t.rank, t.shape, e);
     for (uint64_t left = t.nbytes; !bad && left; left -= n, end += n) {
         end = segment_at(s, end, left, &n);
         bad = stream_write_put(w, s->p + end, n, e);
@@ -247,13 +258,18 @@ static int write_all(struct salvage *s, bool whole_layers, struct stream_writer 
         if (i + 1 < s->n && !begins_group(s, i + 1)) continue;
         bool keep = !whole_layers || (end && s->f[i].layer_whole) || s->f[i].layer < 0;
         for (; start <= i; start++) {
-            if (!keep) s->rep->lost++;
-            else if (!s->f[start].layer_end && write_found(s, &s->f[start], w, e)) return -1;
-            else s->rep->kept++;
+            if (!keep)
+                s->rep->lost++;
+            else if (!s->f[start].layer_end && write_found(s, &s->f[start], w, e))
+                return -1;
+            else
+                s->rep->kept++;
         }
         if (keep && s->f[i].layer >= 0 && stream_layer_end(w, (int)s->f[i].layer, e)) return -1;
-        if (!keep) s->say("%s: layer %lld is left out, it is not whole", s->path, (long long)s->f[i].layer);
-        else if (!end && s->f[i].layer >= 0) s->say("%s: layer %lld has lost its end", s->path, (long long)s->f[i].layer);
+        if (!keep)
+            s->say("%s: layer %lld is left out, it is not whole", s->path, (long long)s->f[i].layer);
+        else if (!end && s->f[i].layer >= 0)
+            s->say("%s: layer %lld has lost its end", s->path, (long long)s->f[i].layer);
     }
     stream_note_history(w, s->history);
     return 0;
@@ -269,9 +285,11 @@ static int map_file(struct salvage *s, struct err *e)
         return -1;
     }
     s->size = (uint64_t)st.st_size;
-    void *p = S_ISREG(st.st_mode) && s->size ? mmap(NULL, s->size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+    void *p =
+        S_ISREG(st.st_mode) && s->size ? mmap(NULL, s->size, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
     close(fd);
-    if (p == MAP_FAILED) return err_set(e, NT_EXIT_DATA, "%s: salvage needs a file that is not empty", s->path);
+    if (p == MAP_FAILED)
+        return err_set(e, NT_EXIT_DATA, "%s: salvage needs a file that is not empty", s->path);
     s->p = p;
     return 0;
 }
@@ -281,12 +299,14 @@ static int salvage(struct salvage *s, bool whole_layers, struct outfile *out, st
     uint64_t end;
     if (s->size <= sizeof nts_magic || memcmp(s->p, nts_magic, 9)) {
         outfile_discard(out);
-        return err_set(e, NT_EXIT_DATA, "%s: is not an NTS stream, or its first ten bytes are damaged", s->path);
+        return err_set(e, NT_EXIT_DATA, "%s: is not an NTS stream, or its first ten bytes are damaged",
+                       s->path);
     }
     s->header = map_at(s, sizeof nts_magic, NTS_HEADER_MAX, &end);
     if (!s->header || !json_string_value(json_object_get(s->header, "kind"))) {
         outfile_discard(out);
-        return err_set(e, NT_EXIT_DATA, "%s: the header is damaged: records without it mean nothing", s->path);
+        return err_set(e, NT_EXIT_DATA, "%s: the header is damaged: records without it mean nothing",
+                       s->path);
     }
     struct stream_writer *w = stream_create_like(out, s->header, json_pack("{s:s}", "command", "salvage"), e);
     if (!w) return -1;
@@ -307,13 +327,14 @@ static bool is_whole(const char *path)
     struct record rec;
     struct stream_reader *r = stream_open(path, NULL, &e);
     int k = -1;
-    while (r && (k = stream_next(r, &rec, &e)) > 0) {}
+    while (r && (k = stream_next(r, &rec, &e)) > 0) {
+    }
     stream_close(r);
     return k == 0;
 }
 
-int stream_salvage(const char *path, bool whole_layers, struct outfile *out, void (*say)(const char *fmt, ...),
-                   struct salvage_report *rep, struct err *e)
+int stream_salvage(const char *path, bool whole_layers, struct outfile *out,
+                   void (*say)(const char *fmt, ...), struct salvage_report *rep, struct err *e)
 {
     struct salvage s = {.path = path, .say = say, .rep = rep};
     *rep = (struct salvage_report){.kept = 0};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Writing NTS/1. Maps go through msgpack-c; the heads of payload segments are made by hand, because their length must
- * not depend on the payload's (alignment) and no library should ever hold a whole payload. */
+ * Writing NTS/1. Maps go through msgpack-c; the heads of payload segments are made by hand, because their
+ * length must not depend on the payload's (alignment) and no library should ever hold a whole payload. */
 #include "common/mem.h"
 #include "common/stream_priv.h"
 #include <assert.h>
@@ -10,12 +10,12 @@
 
 struct stream_writer {
     struct outfile *out;
-    XXH3_state_t *all, *one; /* header and tails; the current record */
+    XXH3_state_t *all, *one;                 /* header and tails; the current record */
     json_t *header, *inputs, *history, *own; /* own: this stage's history entry */
-    uint64_t pos;            /* since the magic */
+    uint64_t pos;                            /* since the magic */
     uint64_t seq, layer_records, records, payload;
     bool in_record;
-    uint64_t nbytes, left;   /* of the current payload */
+    uint64_t nbytes, left; /* of the current payload */
     uint64_t seg_max, seg_left;
     struct stream_writer *next;
 };
@@ -58,9 +58,10 @@ static json_t *make_header(const json_t *given)
     json_t *h = json_object(), *v;
     const char *key;
     json_object_set(h, "kind", json_object_get(given, "kind"));
-    json_object_set_new(h, "producer", json_pack("{s:s, s:s}", "tool", program_invocation_short_name, "version", NT_VERSION));
-    json_object_foreach((json_t *)given, key, v) if (strcmp(key, "kind") && strcmp(key, "producer") && strcmp(key, "align"))
-        json_object_set(h, key, v);
+    json_object_set_new(
+        h, "producer", json_pack("{s:s, s:s}", "tool", program_invocation_short_name, "version", NT_VERSION));
+    json_object_foreach((json_t *)given, key, v) if (strcmp(key, "kind") && strcmp(key, "producer") &&
+                                                     strcmp(key, "align")) json_object_set(h, key, v);
     json_object_set_new(h, "align", json_integer(NTS_ALIGN));
     return h;
 }
@@ -78,7 +79,8 @@ static struct stream_writer *create(struct outfile *out, json_t *header, json_t 
     w->one = XXH3_createState();
     XXH3_64bits_reset(w->all);
     w->header = header;
-    w->own = json_pack("{s:s, s:s, s:o*}", "tool", program_invocation_short_name, "version", NT_VERSION, "params", params);
+    w->own = json_pack("{s:s, s:s, s:o*}", "tool", program_invocation_short_name, "version", NT_VERSION,
+                       "params", params);
     w->inputs = json_array();
     w->history = json_array();
 
@@ -89,7 +91,8 @@ static struct stream_writer *create(struct outfile *out, json_t *header, json_t 
     nts_pack_json(&p, w->header);
     XXH3_64bits_update(w->all, b.data, b.size);
     int bad = b.size > NTS_HEADER_MAX ? err_set(e, NT_EXIT_DATA, "%s: the header has %zu bytes (at most %u)",
-                                                outfile_name(out), b.size, NTS_HEADER_MAX) : 0;
+                                                outfile_name(out), b.size, NTS_HEADER_MAX)
+                                      : 0;
     bad = bad || put(w, nts_magic, sizeof nts_magic, e) || put(w, b.data, b.size, e) || outfile_flush(out, e);
     msgpack_sbuffer_destroy(&b);
     if (bad) {
@@ -107,7 +110,8 @@ struct stream_writer *stream_create(struct outfile *out, const json_t *header, s
     return create(out, make_header(header), json_incref(json_object_get(header, "params")), e);
 }
 
-struct stream_writer *stream_create_like(struct outfile *out, const json_t *header, json_t *params, struct err *e)
+struct stream_writer *stream_create_like(struct outfile *out, const json_t *header, json_t *params,
+                                         struct err *e)
 {
     return create(out, json_deep_copy(header), params, e);
 }
@@ -154,9 +158,10 @@ static int put_record(struct stream_writer *w, const char *kind, const json_t *m
     nts_pack_json(&p, meta);
     XXH3_64bits_reset(w->one);
     XXH3_64bits_update(w->one, b.data, b.size);
-    int bad = b.size > NTS_RECORD_MAX ? err_set(e, NT_EXIT_DATA, "%s: the map of a %s record has %zu bytes (at most %u)",
-                                                outfile_name(w->out), kind, b.size, NTS_RECORD_MAX)
-                                      : put(w, b.data, b.size, e);
+    int bad = b.size > NTS_RECORD_MAX
+                  ? err_set(e, NT_EXIT_DATA, "%s: the map of a %s record has %zu bytes (at most %u)",
+                            outfile_name(w->out), kind, b.size, NTS_RECORD_MAX)
+                  : put(w, b.data, b.size, e);
     msgpack_sbuffer_destroy(&b);
     return bad;
 }
@@ -171,7 +176,8 @@ static uint64_t segment_size(uint64_t nbytes, int rank, const uint64_t *shape)
 }
 
 /* Starts the record; nothing is left to do when it has no payload. */
-static int begin(struct stream_writer *w, const char *kind, const json_t *meta, const struct tensor *t, struct err *e)
+static int begin(struct stream_writer *w, const char *kind, const json_t *meta, const struct tensor *t,
+                 struct err *e)
 {
     static const char *const own[] = {"dtype", "shape", "nbytes", "segs"};
     assert(!w->in_record && strlen(kind) <= NTS_KIND_MAX);
@@ -198,11 +204,12 @@ static int begin(struct stream_writer *w, const char *kind, const json_t *meta, 
     return bad;
 }
 
-int stream_write_begin(struct stream_writer *w, const char *kind, const json_t *meta, enum dtype dtype, int rank,
-                       const uint64_t *shape, struct err *e)
+int stream_write_begin(struct stream_writer *w, const char *kind, const json_t *meta, enum dtype dtype,
+                       int rank, const uint64_t *shape, struct err *e)
 {
     struct tensor t = {.dtype = dtype, .rank = rank};
-    if (tensor_nbytes(dtype, rank, shape, &t.nbytes, e)) return err_prefix(e, "%s: %s record", outfile_name(w->out), kind);
+    if (tensor_nbytes(dtype, rank, shape, &t.nbytes, e))
+        return err_prefix(e, "%s: %s record", outfile_name(w->out), kind);
     for (int i = 0; i < rank; i++) t.shape[i] = shape[i];
     return begin(w, kind, meta, &t, e);
 }
@@ -238,7 +245,8 @@ int stream_write_put(struct stream_writer *w, const void *data, uint64_t n, stru
     return 0;
 }
 
-int stream_write(struct stream_writer *w, const char *kind, const json_t *meta, const struct tensor *t, struct err *e)
+int stream_write(struct stream_writer *w, const char *kind, const json_t *meta, const struct tensor *t,
+                 struct err *e)
 {
     if (!t) return begin(w, kind, meta, NULL, e);
     if (stream_write_begin(w, kind, meta, t->dtype, t->rank, t->shape, e)) return -1;
@@ -288,9 +296,11 @@ void stream_note_provenance(struct stream_writer *w, const json_t *provenance)
     stream_note_history(w, json_object_get(provenance, "history"));
 }
 
-void stream_note_file(struct stream_writer *w, const char *name, const char *hash_key, const char *hash, uint64_t bytes)
+void stream_note_file(struct stream_writer *w, const char *name, const char *hash_key, const char *hash,
+                      uint64_t bytes)
 {
-    json_array_append_new(w->inputs, json_pack("{s:s, s:s, s:I}", "name", name, hash_key, hash, "bytes", (json_int_t)bytes));
+    json_array_append_new(
+        w->inputs, json_pack("{s:s, s:s, s:I}", "name", name, hash_key, hash, "bytes", (json_int_t)bytes));
 }
 
 /* Trailer and end ext. */
@@ -300,8 +310,8 @@ static int put_trailer(struct stream_writer *w, const char *error, const json_t 
     nts_hash_text(XXH3_64bits_digest(w->all), hex);
     append_once(w->history, w->own);
     json_t *t = json_pack("{s:I, s:I, s:s, s:O, s:O, s:s}", "records", (json_int_t)w->records, "bytes",
-                          (json_int_t)w->payload, "xxh3", hex, "inputs", w->inputs, "history", w->history, "status",
-                          error ? "error" : "ok");
+                          (json_int_t)w->payload, "xxh3", hex, "inputs", w->inputs, "history", w->history,
+                          "status", error ? "error" : "ok");
     if (error) {
         json_t *s = json_string(error);
         json_object_set_new(t, "error", s ? s : json_string("failed (the reason is not UTF-8)"));
@@ -334,8 +344,8 @@ int stream_finish(struct stream_writer *w, const json_t *extra, struct err *e)
     return bad;
 }
 
-/* A record that cannot be completed is cut at the end of its segment (filled with zeros), where readers look for either
- * more payload or a trailer. */
+/* A record that cannot be completed is cut at the end of its segment (filled with zeros), where readers look
+ * for either more payload or a trailer. */
 static int fill_segment(struct stream_writer *w)
 {
     static const char zeros[65536];
@@ -355,12 +365,15 @@ void stream_abort(struct stream_writer *w, const struct err *why)
     const char *text = why && why->text[0] ? why->text : "failed", *origin = strstr(text, mark);
     if (!outfile_is_temporary(w->out) && !(why && why->code == NT_EXIT_IO && outfile_stdout_gone())) {
         /* the stage that failed first is the one to name */
-        char *s = origin ? mem_strdup(origin + strlen(mark)) : mem_printf("%s: %s", program_invocation_short_name, text);
+        char *s = origin ? mem_strdup(origin + strlen(mark))
+                         : mem_printf("%s: %s", program_invocation_short_name, text);
         sig_atomic_t sig = err_stop_signal;
         err_stop_signal = 0; /* this write must get through in spite of the signal that caused it */
         /* when even this cannot be written there is nobody left to tell */
-        if (fill_segment(w) || put_trailer(w, s, NULL, &e)) outfile_discard(w->out);
-        else if (outfile_commit(w->out, &e)) e.code = 0;
+        if (fill_segment(w) || put_trailer(w, s, NULL, &e))
+            outfile_discard(w->out);
+        else if (outfile_commit(w->out, &e))
+            e.code = 0;
         err_stop_signal = sig;
         mem_free(s);
     } else {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Element types as a table, sizes with overflow checks, and conversions of the plain types. The ggml block types are
- * decoded in ggml_types.c. */
+ * Element types as a table, sizes with overflow checks, and conversions of the plain types. The ggml block
+ * types are decoded in ggml_types.c. */
 #include "common/tensor.h"
 #include "common/ggml_types.h"
 #include <assert.h>
@@ -12,39 +12,38 @@ static const struct {
     int block, bytes;
     bool is_float;
 } dtypes[DT_COUNT] = {
-    [DT_NONE] = {"NONE", 1, 0, false},
-    [DT_F64] = {"F64", 1, 8, true},
-    [DT_F32] = {"F32", 1, 4, true},
-    [DT_F16] = {"F16", 1, 2, true},
-    [DT_BF16] = {"BF16", 1, 2, true},
-    [DT_I64] = {"I64", 1, 8, false},
-    [DT_I32] = {"I32", 1, 4, false},
-    [DT_I16] = {"I16", 1, 2, false},
-    [DT_I8] = {"I8", 1, 1, false},
-    [DT_U64] = {"U64", 1, 8, false},
-    [DT_U32] = {"U32", 1, 4, false},
-    [DT_U16] = {"U16", 1, 2, false},
-    [DT_U8] = {"U8", 1, 1, false},
-    [DT_BOOL] = {"BOOL", 1, 1, false},
-    [DT_F8_E4M3] = {"F8_E4M3", 1, 1, true},
-    [DT_F8_E5M2] = {"F8_E5M2", 1, 1, true},
-    [DT_F8_E8M0] = {"F8_E8M0", 1, 1, true},
-    [DT_Q4_0] = {"Q4_0", 32, 18, true},
-    [DT_Q4_1] = {"Q4_1", 32, 20, true},
-    [DT_Q5_0] = {"Q5_0", 32, 22, true},
-    [DT_Q5_1] = {"Q5_1", 32, 24, true},
-    [DT_Q8_0] = {"Q8_0", 32, 34, true},
-    [DT_Q2_K] = {"Q2_K", 256, 84, true},
-    [DT_Q3_K] = {"Q3_K", 256, 110, true},
-    [DT_Q4_K] = {"Q4_K", 256, 144, true},
-    [DT_Q5_K] = {"Q5_K", 256, 176, true},
+    [DT_NONE] = {"NONE", 1, 0, false},      [DT_F64] = {"F64", 1, 8, true},
+    [DT_F32] = {"F32", 1, 4, true},         [DT_F16] = {"F16", 1, 2, true},
+    [DT_BF16] = {"BF16", 1, 2, true},       [DT_I64] = {"I64", 1, 8, false},
+    [DT_I32] = {"I32", 1, 4, false},        [DT_I16] = {"I16", 1, 2, false},
+    [DT_I8] = {"I8", 1, 1, false},          [DT_U64] = {"U64", 1, 8, false},
+    [DT_U32] = {"U32", 1, 4, false},        [DT_U16] = {"U16", 1, 2, false},
+    [DT_U8] = {"U8", 1, 1, false},          [DT_BOOL] = {"BOOL", 1, 1, false},
+    [DT_F8_E4M3] = {"F8_E4M3", 1, 1, true}, [DT_F8_E5M2] = {"F8_E5M2", 1, 1, true},
+    [DT_F8_E8M0] = {"F8_E8M0", 1, 1, true}, [DT_Q4_0] = {"Q4_0", 32, 18, true},
+    [DT_Q4_1] = {"Q4_1", 32, 20, true},     [DT_Q5_0] = {"Q5_0", 32, 22, true},
+    [DT_Q5_1] = {"Q5_1", 32, 24, true},     [DT_Q8_0] = {"Q8_0", 32, 34, true},
+    [DT_Q2_K] = {"Q2_K", 256, 84, true},    [DT_Q3_K] = {"Q3_K", 256, 110, true},
+    [DT_Q4_K] = {"Q4_K", 256, 144, true},   [DT_Q5_K] = {"Q5_K", 256, 176, true},
     [DT_Q6_K] = {"Q6_K", 256, 210, true},
 };
 
-const char *dtype_name(enum dtype t) { return dtypes[t].name; }
-int dtype_block(enum dtype t) { return dtypes[t].block; }
-int dtype_block_bytes(enum dtype t) { return dtypes[t].bytes; }
-bool dtype_is_float(enum dtype t) { return dtypes[t].is_float; }
+const char *dtype_name(enum dtype t)
+{
+    return dtypes[t].name;
+}
+int dtype_block(enum dtype t)
+{
+    return dtypes[t].block;
+}
+int dtype_block_bytes(enum dtype t)
+{
+    return dtypes[t].bytes;
+}
+bool dtype_is_float(enum dtype t)
+{
+    return dtypes[t].is_float;
+}
 
 enum dtype dtype_parse(const char *name)
 {
@@ -96,7 +95,10 @@ static inline uint32_t f32_bits(float f)
     return u;
 }
 
-float bf16_to_f32(uint16_t h) { return bits_f32((uint32_t)h << 16); }
+float bf16_to_f32(uint16_t h)
+{
+    return bits_f32((uint32_t)h << 16);
+}
 
 uint16_t f32_to_bf16(float f)
 {
@@ -170,7 +172,8 @@ void dtype_to_f32(float *dst, enum dtype t, const void *src, size_t n)
         for (size_t i = 0; i < n; i++) dst[i] = f8_e4m3_to_f32(b[i]);
         break;
     case DT_F8_E5M2:
-        for (size_t i = 0; i < n; i++) dst[i] = f16_to_f32((uint16_t)(b[i] << 8)); /* its bits are the high half */
+        for (size_t i = 0; i < n; i++)
+            dst[i] = f16_to_f32((uint16_t)(b[i] << 8)); /* its bits are the high half */
         break;
     case DT_F8_E8M0:
         for (size_t i = 0; i < n; i++) dst[i] = b[i] == 255 ? NAN : ldexpf(1, b[i] - 127);
@@ -184,7 +187,8 @@ void dtype_from_f32(void *dst, enum dtype t, const float *src, size_t n)
 {
     uint16_t *h = dst;
     assert(t == DT_F32 || t == DT_F16 || t == DT_BF16);
-    if (t == DT_F32) memcpy(dst, src, n * sizeof(float));
+    if (t == DT_F32)
+        memcpy(dst, src, n * sizeof(float));
     else if (t == DT_F16)
         for (size_t i = 0; i < n; i++) h[i] = f32_to_f16(src[i]);
     else
@@ -200,7 +204,8 @@ size_t f32_first_nonfinite(const float *x, size_t n)
         uint32_t bad = 0;
         for (; i < end; i++) bad |= (f32_bits(x[i]) & 0x7f800000u) == 0x7f800000u;
         if (!bad) continue;
-        for (i = at; (f32_bits(x[i]) & 0x7f800000u) != 0x7f800000u; i++) {}
+        for (i = at; (f32_bits(x[i]) & 0x7f800000u) != 0x7f800000u; i++) {
+        }
         return i;
     }
     return n;

@@ -16,20 +16,26 @@ static int check_ids(const struct stream_reader *r, const int32_t *ids, int T, i
 {
     for (int i = 0; i < T; i++)
         if (ids[i] < 0 || (vocab && ids[i] >= vocab))
-            return stream_err(r, e, "token %d of the sequence is %d, the vocabulary has %d", i, ids[i], vocab);
+            return stream_err(r, e, "token %d of the sequence is %d, the vocabulary has %d", i, ids[i],
+                              vocab);
     return 0;
 }
 
-/* Adds one sequence: train ones first, held-out ones last, each in the order of the stream (shards may be concatenated). */
-static int add_sequence(struct stream_reader *r, struct record *rec, int vocab, struct tokens *t, size_t *cap, struct err *e)
+/* Adds one sequence: train ones first, held-out ones last, each in the order of the stream (shards may be
+ * concatenated). */
+static int add_sequence(struct stream_reader *r, struct record *rec, int vocab, struct tokens *t, size_t *cap,
+                        struct err *e)
 {
     const char *split = json_string_value(json_object_get(rec->meta, "split"));
     bool holdout = split && !strcmp(split, "holdout");
-    if (!rec->has_payload || rec->t.dtype != DT_I32 || rec->t.rank != 1 || !rec->t.shape[0] || rec->t.shape[0] > INT32_MAX)
+    if (!rec->has_payload || rec->t.dtype != DT_I32 || rec->t.rank != 1 || !rec->t.shape[0] ||
+        rec->t.shape[0] > INT32_MAX)
         return stream_err(r, e, "a sequence is not I32 of one dimension");
     if (t->n && rec->t.shape[0] != (uint64_t)t->T)
-        return stream_err(r, e, "a sequence of %llu tokens among sequences of %d", (unsigned long long)rec->t.shape[0], t->T);
-    if (!split || (strcmp(split, "train") && !holdout)) return stream_err(r, e, "split is neither train nor holdout");
+        return stream_err(r, e, "a sequence of %llu tokens among sequences of %d",
+                          (unsigned long long)rec->t.shape[0], t->T);
+    if (!split || (strcmp(split, "train") && !holdout))
+        return stream_err(r, e, "split is neither train nor holdout");
     if (t->n == INT32_MAX) return stream_err(r, e, "too many sequences");
     t->T = (int)rec->t.shape[0];
     if (stream_payload(r, rec, NULL, e)) return -1;
@@ -52,7 +58,8 @@ int tokens_read(const char *path, int vocab, struct tokens *t, struct err *e)
     struct stream_reader *r = stream_open(path, "tokens", e);
     if (!r) return -1;
     while ((k = stream_next(r, &rec, e)) > 0) {
-        k = strcmp(rec.kind, "Tokens") ? stream_unknown(r, &rec, e) : add_sequence(r, &rec, vocab, t, &cap, e);
+        k = strcmp(rec.kind, "Tokens") ? stream_unknown(r, &rec, e)
+                                       : add_sequence(r, &rec, vocab, t, &cap, e);
         if (k < 0) break;
     }
     if (!k && !t->n) k = err_set(e, NT_EXIT_DATA, "%s: holds no token sequences", stream_name(r));

@@ -45,14 +45,19 @@ static int64_t cores(void)
     return sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
 }
 
-void tool_start(struct tool *t, const char *name, const char *operands, const char *summary, const struct opt *opts,
-                int argc, char **argv)
+void tool_start(struct tool *t, const char *name, const char *operands, const char *summary,
+                const struct opt *opts, int argc, char **argv)
 {
     tool_name = program_invocation_short_name = (char *)name; /* how streams and messages name the producer */
     if (&tool_early) tool_early(argv);
     catch_signals();
-    *t = (struct tool){.name = name, .out = "-", .threads = cores(), .device = "auto", .precision = "f32",
-                       .layers = {0, INT64_MAX}, .progress = "auto"};
+    *t = (struct tool){.name = name,
+                       .out = "-",
+                       .threads = cores(),
+                       .device = "auto",
+                       .precision = "f32",
+                       .layers = {0, INT64_MAX},
+                       .progress = "auto"};
     tool_parse(t, operands, summary, opts, argc, argv);
     omp_set_num_threads((int)t->threads);
     mem_set_limit(t->max_mem);
@@ -104,7 +109,10 @@ void die_usage(const char *fmt, ...)
     exit(NT_EXIT_USAGE);
 }
 
-bool tool_stopping(void) { return err_stop_signal != 0; }
+bool tool_stopping(void)
+{
+    return err_stop_signal != 0;
+}
 
 void tool_exit_signal(void)
 {
@@ -167,13 +175,17 @@ void tool_predict(uint64_t mem_bytes, uint64_t disk_bytes, const char *disk_path
     char a[32], b[32];
     struct err e = {0};
     uint64_t left = memory_free(), disk = disk_path ? disk_free(disk_path) : UINT64_MAX;
-    if (disk_path) note("predicted memory %s, disk %s", human(mem_bytes, a), human(disk_bytes, b));
-    else note("predicted memory %s", human(mem_bytes, a));
+    if (disk_path)
+        note("predicted memory %s, disk %s", human(mem_bytes, a), human(disk_bytes, b));
+    else
+        note("predicted memory %s", human(mem_bytes, a));
     if (mem_limit() && mem_bytes > mem_limit())
-        err_set(&e, NT_EXIT_REFUSED, "needs %s of memory, --max-mem allows %s", human(mem_bytes, a), human(mem_limit(), b));
+        err_set(&e, NT_EXIT_REFUSED, "needs %s of memory, --max-mem allows %s", human(mem_bytes, a),
+                human(mem_limit(), b));
     else if (mem_bytes > left)
         err_set(&e, NT_EXIT_REFUSED, "needs %s of memory, %s are free", human(mem_bytes, a), human(left, b));
     else if (disk_path && disk_bytes > disk)
-        err_set(&e, NT_EXIT_REFUSED, "%s: needs %s of disk, %s are free", disk_path, human(disk_bytes, a), human(disk, b));
+        err_set(&e, NT_EXIT_REFUSED, "%s: needs %s of disk, %s are free", disk_path, human(disk_bytes, a),
+                human(disk, b));
     if (e.code) die(&e);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The option table: getopt_long, checked values, and the text of -h. The first paragraph of -h is what the SYNOPSIS of
- * the man page must say (tests/cli/all/usage.sh). */
+ * The option table: getopt_long, checked values, and the text of -h. The first paragraph of -h is what the
+ * SYNOPSIS of the man page must say (tests/cli/all/usage.sh). */
 #include "common/mem.h"
 #include "common/tool_priv.h"
 #include <assert.h>
@@ -165,7 +165,8 @@ static void set_option(const struct opt *o, const char *s)
         if (!parse_range(s, o->value)) die_usage("--%s: '%s' is not a range A:B with A < B", o->name, s);
         break;
     case OPT_RATIO:
-        if (!parse_ratio(s, o->value)) die_usage("--%s: '%s' is not a ratio such as 1/8 or 0.125", o->name, s);
+        if (!parse_ratio(s, o->value))
+            die_usage("--%s: '%s' is not a ratio such as 1/8 or 0.125", o->name, s);
         check_range(o, *(double *)o->value, s);
         break;
     }
@@ -177,17 +178,22 @@ static void print_default(const struct opt *o)
     const int64_t *r = o->value;
     if (s) printf(" (default %s)", s);
     if (o->type == OPT_INT) printf(" (default %lld)", (long long)*r);
-    if ((o->type == OPT_F64 || o->type == OPT_RATIO) && !isnan(*(double *)o->value)) printf(" (default %g)", *(double *)o->value);
-    if (o->type == OPT_SIZE && *(uint64_t *)o->value) printf(" (default %llu)", (unsigned long long)*(uint64_t *)o->value);
-    if (o->type == OPT_RANGE && (r[0] || r[1] != INT64_MAX)) printf(" (default %lld:%lld)", (long long)r[0], (long long)r[1]);
+    if ((o->type == OPT_F64 || o->type == OPT_RATIO) && !isnan(*(double *)o->value))
+        printf(" (default %g)", *(double *)o->value);
+    if (o->type == OPT_SIZE && *(uint64_t *)o->value)
+        printf(" (default %llu)", (unsigned long long)*(uint64_t *)o->value);
+    if (o->type == OPT_RANGE && (r[0] || r[1] != INT64_MAX))
+        printf(" (default %lld:%lld)", (long long)r[0], (long long)r[1]);
 }
 
 /* One word of the synopsis, wrapped and indented. */
 static void usage_word(int *column, int indent, const char *word)
 {
     int n = (int)strlen(word);
-    if (*column > indent && *column + 1 + n > WIDTH) *column = printf("\n%*s", indent, "") - 1;
-    else *column += printf(" ");
+    if (*column > indent && *column + 1 + n > WIDTH)
+        *column = printf("\n%*s", indent, "") - 1;
+    else
+        *column += printf(" ");
     *column += printf("%s", word);
 }
 
@@ -198,9 +204,12 @@ static void print_usage(const struct table *t, const char *operands, const char 
     for (int i = 0; i < t->n; i++) {
         const struct opt *o = &t->o[i];
         char dash[72];
-        if (o->letter) snprintf(dash, sizeof dash, "-%c", o->letter);
-        else snprintf(dash, sizeof dash, "--%s", o->name);
-        char *word = o->arg ? mem_printf("[%s %.*s]", dash, arg_range(o->arg, &lo, &hi), o->arg) : mem_printf("[%s]", dash);
+        if (o->letter)
+            snprintf(dash, sizeof dash, "-%c", o->letter);
+        else
+            snprintf(dash, sizeof dash, "--%s", o->name);
+        char *word = o->arg ? mem_printf("[%s %.*s]", dash, arg_range(o->arg, &lo, &hi), o->arg)
+                            : mem_printf("[%s]", dash);
         usage_word(&column, indent, word);
         mem_free(word);
     }
@@ -234,7 +243,8 @@ static void run_getopt(struct tool *t, const struct table *tab, int argc, char *
     char letters[2 * MAX_OPTS + 2] = ":";
     int n = 1, k;
     for (int i = 0; i < tab->n; i++) {
-        lo[i] = (struct option){tab->o[i].name, tab->o[i].arg ? required_argument : no_argument, NULL, FIRST_OPT + i};
+        lo[i] = (struct option){tab->o[i].name, tab->o[i].arg ? required_argument : no_argument, NULL,
+                                FIRST_OPT + i};
         if (tab->o[i].letter) n += sprintf(letters + n, "%c%s", tab->o[i].letter, tab->o[i].arg ? ":" : "");
     }
     opterr = 0;
@@ -250,7 +260,8 @@ static void run_getopt(struct tool *t, const struct table *tab, int argc, char *
     t->argv = argv + optind;
 }
 
-void tool_parse(struct tool *t, const char *operands, const char *summary, const struct opt *opts, int argc, char **argv)
+void tool_parse(struct tool *t, const char *operands, const char *summary, const struct opt *opts, int argc,
+                char **argv)
 {
     bool help = false, version = false;
     const struct opt common[] = {

@@ -7,7 +7,8 @@
 extern const char *tool_name;
 extern bool tool_quiet;
 
-void tool_parse(struct tool *t, const char *operands, const char *summary, const struct opt *opts, int argc, char **argv);
+void tool_parse(struct tool *t, const char *operands, const char *summary, const struct opt *opts, int argc,
+                char **argv);
 void progress_mode(const char *mode);
 void progress_clear_line(void); /* before a message, so that it does not follow a half-drawn progress line */
 #endif

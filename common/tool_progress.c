@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Progress on stderr: a line redrawn on a terminal, a plain line every few seconds, or JSON lines for other programs. */
+ * Progress on stderr: a line redrawn on a terminal, a plain line every few seconds, or JSON lines for other
+ * programs. */
 #include "common/tool_priv.h"
 #include <jansson.h>
 #include <math.h>
@@ -27,7 +28,10 @@ double now_seconds(void)
 
 void progress_mode(const char *mode)
 {
-    p.mode = !strcmp(mode, "none") ? NONE : !strcmp(mode, "json") ? JSON : !strcmp(mode, "plain") || !isatty(2) ? PLAIN : TTY;
+    p.mode = !strcmp(mode, "none")                  ? NONE
+             : !strcmp(mode, "json")                ? JSON
+             : !strcmp(mode, "plain") || !isatty(2) ? PLAIN
+                                                    : TTY;
 }
 
 void progress_clear_line(void)
@@ -39,17 +43,20 @@ void progress_clear_line(void)
 static const char *clock_text(double s, char out[32])
 {
     long t = lround(s);
-    if (t >= 3600) snprintf(out, 32, "%ldh%02ldm", t / 3600, t / 60 % 60);
-    else if (t >= 60) snprintf(out, 32, "%ldm%02lds", t / 60, t % 60);
-    else snprintf(out, 32, "%lds", t);
+    if (t >= 3600)
+        snprintf(out, 32, "%ldh%02ldm", t / 3600, t / 60 % 60);
+    else if (t >= 60)
+        snprintf(out, 32, "%ldm%02lds", t / 60, t % 60);
+    else
+        snprintf(out, 32, "%lds", t);
     return out;
 }
 
 static void show_json(double now, double rate, double eta, bool end)
 {
-    json_t *j = json_pack("{s:s, s:s, s:f, s:f, s:s, s:f, s:f, s:s, s:b}", "tool", tool_name, "stage", p.stage, "done",
-                          p.done, "total", p.total, "unit", p.unit, "elapsed_s", now - p.start, "rate", rate, "text",
-                          p.text, "end", end);
+    json_t *j = json_pack("{s:s, s:s, s:f, s:f, s:s, s:f, s:f, s:s, s:b}", "tool", tool_name, "stage",
+                          p.stage, "done", p.done, "total", p.total, "unit", p.unit, "elapsed_s",
+                          now - p.start, "rate", rate, "text", p.text, "end", end);
     if (j && !end) json_object_set_new(j, "eta_s", json_real(eta));
     char *s = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(7)) : NULL;
     if (s) fprintf(stderr, "%s\n", s);
@@ -67,8 +74,9 @@ static void show(double now, bool end)
         return;
     }
     progress_clear_line();
-    fprintf(stderr, "%s: %s: %.6g/%.6g %s, %.3g %s/s, %s%s%s%s%s", tool_name, p.stage, p.done, p.total, p.unit, rate,
-            p.unit, p.text, p.text[0] ? ", " : "", clock_text(t, a), end ? "" : ", ETA ", end ? "" : clock_text(eta, b));
+    fprintf(stderr, "%s: %s: %.6g/%.6g %s, %.3g %s/s, %s%s%s%s%s", tool_name, p.stage, p.done, p.total,
+            p.unit, rate, p.unit, p.text, p.text[0] ? ", " : "", clock_text(t, a), end ? "" : ", ETA ",
+            end ? "" : clock_text(eta, b));
     p.line_open = p.mode == TTY && !end;
     if (!p.line_open) fputc('\n', stderr);
     fflush(stderr);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Looks into streams of any kind: ls, verify, cat, merge, salvage. The format is common/stream.h's, the work on whole
- * streams common/stream_ops.h's. */
+ * Looks into streams of any kind: ls, verify, cat, merge, salvage. The format is common/stream.h's, the work
+ * on whole streams common/stream_ops.h's. */
 #include "common/stream_ops.h"
 #include "common/tool.h"
 #include <inttypes.h>
@@ -57,7 +57,8 @@ static void verify(char **paths, int n)
         while (r && (k = stream_next(r, &rec, &why)) > 0) records++, bytes += rec.t.nbytes;
         if (!k)
             printf("%s: ok, %s, %" PRIu64 " records, %" PRIu64 " bytes of payload, xxh3 %s\n", stream_name(r),
-                   json_string_value(json_object_get(stream_header(r), "kind")), records, bytes, stream_hash(r));
+                   json_string_value(json_object_get(stream_header(r), "kind")), records, bytes,
+                   stream_hash(r));
         stream_close(r);
         if (!k) continue;
         warn("%s", why.text);
@@ -73,7 +74,8 @@ static int salvage(char **paths, int n, struct err *e)
     struct outfile *out = outfile_open(tool.out, e);
     if (!out || stream_salvage(paths[0], whole_layers, out, warn, &rep, e)) return -1;
     if (rep.whole && !rep.lost) tool_finish(0);
-    note("%" PRIu64 " records kept, %" PRIu64 " known to be lost, %" PRIu64 " bytes damaged", rep.kept, rep.lost, rep.bad_bytes);
+    note("%" PRIu64 " records kept, %" PRIu64 " known to be lost, %" PRIu64 " bytes damaged", rep.kept,
+         rep.lost, rep.bad_bytes);
     tool_finish(NT_EXIT_NEGATIVE);
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The frame of a fuzz target. The target includes this, defines
  *     int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)   one input: must neither crash nor hang
- *     bool fuzz_seed(int i, uint8_t **data, size_t *size)            valid input i (malloc), false when there are no more
- * and gets a main() that replays the seeds, then mutates them with a fixed seed for about two seconds (-runs=N: so many
- * times), and prints TAP. Files given as arguments are replayed instead. With -DNT_LIBFUZZER main() is libFuzzer's. */
+ *     bool fuzz_seed(int i, uint8_t **data, size_t *size)            valid input i (malloc), false when there
+ * are no more and gets a main() that replays the seeds, then mutates them with a fixed seed for about two
+ * seconds (-runs=N: so many times), and prints TAP. Files given as arguments are replayed instead. With
+ * -DNT_LIBFUZZER main() is libFuzzer's. */
 #ifndef NT_FUZZ_H
 #define NT_FUZZ_H
 #include <signal.h>
@@ -22,7 +23,10 @@ bool fuzz_seed(int i, uint8_t **data, size_t *size);
 #ifndef NT_LIBFUZZER
 #define FUZZ_MAX_SEEDS 64
 
-static struct { uint8_t *p; size_t n; } fuzz_seeds[FUZZ_MAX_SEEDS];
+static struct {
+    uint8_t *p;
+    size_t n;
+} fuzz_seeds[FUZZ_MAX_SEEDS];
 static int fuzz_n;
 static volatile sig_atomic_t fuzz_run;
 
@@ -35,29 +39,44 @@ static uint32_t fuzz_random(uint32_t n)
 static void fuzz_died(int sig)
 {
     char line[96];
-    int k = snprintf(line, sizeof line, "not ok - %s on mutation %d\n", sig == SIGALRM ? "hangs" : "crashes", (int)fuzz_run);
+    int k = snprintf(line, sizeof line, "not ok - %s on mutation %d\n", sig == SIGALRM ? "hangs" : "crashes",
+                     (int)fuzz_run);
     if (write(1, line, (size_t)k) == k) signal(sig, SIG_DFL);
     if (sig == SIGALRM) _exit(1);
     raise(sig);
 }
 
-/* One change: bits, bytes, telling numbers, pieces cut out, doubled, or taken from another seed. Returns the new size. */
+/* One change: bits, bytes, telling numbers, pieces cut out, doubled, or taken from another seed. Returns the
+ * new size. */
 static size_t fuzz_mutate(uint8_t *p, size_t n, size_t cap)
 {
-    static const uint8_t telling[] = {0, 1, 0x7f, 0x80, 0xff, 0xc0, 0xc1, 0xc6, 0xdb, 0xdd, 0xdf, '{', '"', '['};
-    size_t at = n ? fuzz_random((uint32_t)n) : 0, len = 1 + fuzz_random(n - at < 64 ? (uint32_t)(n - at) : 64);
+    static const uint8_t telling[] = {0,    1,    0x7f, 0x80, 0xff, 0xc0, 0xc1,
+                                      0xc6, 0xdb, 0xdd, 0xdf, '{',  '"',  '['};
+    size_t at = n ? fuzz_random((uint32_t)n) : 0,
+           len = 1 + fuzz_random(n - at < 64 ? (uint32_t)(n - at) : 64);
     if (len > n - at) len = n - at;
     switch (n ? fuzz_random(8) : 7) {
-    case 0: p[at] ^= (uint8_t)(1u << fuzz_random(8)); return n;
-    case 1: p[at] = (uint8_t)fuzz_random(256); return n;
-    case 2: p[at] = telling[fuzz_random(sizeof telling)]; return n;
-    case 3: memset(p + at, telling[fuzz_random(5)], len < 8 ? len : 8); return n;
-    case 4: memmove(p + at, p + at + len, n - at - len); return n - len;
+    case 0:
+        p[at] ^= (uint8_t)(1u << fuzz_random(8));
+        return n;
+    case 1:
+        p[at] = (uint8_t)fuzz_random(256);
+        return n;
+    case 2:
+        p[at] = telling[fuzz_random(sizeof telling)];
+        return n;
+    case 3:
+        memset(p + at, telling[fuzz_random(5)], len < 8 ? len : 8);
+        return n;
+    case 4:
+        memmove(p + at, p + at + len, n - at - len);
+        return n - len;
     case 5:
         if (n + len > cap) return n;
         memmove(p + at + len, p + at, n - at);
         return n + len;
-    case 6: return at; /* cut */
+    case 6:
+        return at; /* cut */
     default: {
         int s = (int)fuzz_random((uint32_t)fuzz_n);
         size_t from = fuzz_random((uint32_t)fuzz_seeds[s].n);
@@ -112,8 +131,10 @@ int main(int argc, char **argv)
     signal(SIGSEGV, fuzz_died);
 #endif
     for (int i = 1; i < argc; i++)
-        if (!strncmp(argv[i], "-runs=", 6)) runs = atol(argv[i] + 6);
-        else bad |= fuzz_replay(argv[i]), files++;
+        if (!strncmp(argv[i], "-runs=", 6))
+            runs = atol(argv[i] + 6);
+        else
+            bad |= fuzz_replay(argv[i]), files++;
     if (files) return bad;
     while (fuzz_n < FUZZ_MAX_SEEDS && fuzz_seed(fuzz_n, &fuzz_seeds[fuzz_n].p, &fuzz_seeds[fuzz_n].n)) {
         fuzz_run = -1 - fuzz_n;

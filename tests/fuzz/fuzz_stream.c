@@ -7,7 +7,10 @@
 #include <malloc.h>
 #include <sys/mman.h>
 
-static void silent(const char *fmt, ...) { (void)fmt; }
+static void silent(const char *fmt, ...)
+{
+    (void)fmt;
+}
 
 static void read_all(const char *path)
 {
@@ -45,10 +48,10 @@ static void write_layer(struct stream_writer *w, int layer, struct err *e)
     float x[40] = {1, 2, 3};
     struct tensor t = {.dtype = DT_F32, .rank = 2, .shape = {5, 8}, .nbytes = 160, .data = x};
     struct tensor z = {.dtype = DT_I8, .rank = 3, .shape = {5, 0, 3}};
-    json_t *m = json_pack("{s:s, s:i, s:s, s:{s:[i,f,n,b]}}", "name", "layers.0.attn.hessian", "layer", layer, "merge", "sum",
-                          "deep", "list", 70000, 0.5, 1);
-    if (stream_write(w, "hessian", m, &t, e) || stream_write(w, "Empty", m, &z, e) || stream_write(w, "note", m, NULL, e) ||
-        stream_layer_end(w, layer, e))
+    json_t *m = json_pack("{s:s, s:i, s:s, s:{s:[i,f,n,b]}}", "name", "layers.0.attn.hessian", "layer", layer,
+                          "merge", "sum", "deep", "list", 70000, 0.5, 1);
+    if (stream_write(w, "hessian", m, &t, e) || stream_write(w, "Empty", m, &z, e) ||
+        stream_write(w, "note", m, NULL, e) || stream_layer_end(w, layer, e))
         abort();
     json_decref(m);
 }
@@ -74,9 +77,13 @@ bool fuzz_seed(int i, uint8_t **data, size_t *size)
         json_decref(h);
         for (int layer = 0; i != 1 && layer < 2; layer++) write_layer(w, layer, &e);
         uint64_t shape[1] = {100};
-        if (i == 3 && (stream_write_begin(w, "rows", NULL, DT_U8, 1, shape, &e) || stream_write_put(w, "abc", 3, &e))) abort();
-        if (i == 3) stream_abort(w, &(struct err){NT_EXIT_DATA, "told to"});
-        else if (stream_finish(w, NULL, &e)) abort();
+        if (i == 3 &&
+            (stream_write_begin(w, "rows", NULL, DT_U8, 1, shape, &e) || stream_write_put(w, "abc", 3, &e)))
+            abort();
+        if (i == 3)
+            stream_abort(w, &(struct err){NT_EXIT_DATA, "told to"});
+        else if (stream_finish(w, NULL, &e))
+            abort();
         close(p[1]);
         ssize_t k;
         while ((k = read(p[0], *data + *size, 4096)) > 0) *size += (size_t)k;

@@ -11,7 +11,10 @@
 
 static char dir[] = "/tmp/nt-test-XXXXXX";
 
-static char *in_dir(const char *name) { return mem_printf("%s/%s", dir, name); }
+static char *in_dir(const char *name)
+{
+    return mem_printf("%s/%s", dir, name);
+}
 
 static int entries(void)
 {
@@ -39,9 +42,11 @@ static void files(void)
     struct err e = {0};
     char *a = in_dir("a");
     struct outfile *f = outfile_open(a, &e);
-    CHECK(f && outfile_is_temporary(f) && !outfile_write(f, "hello ", 6, &e) && outfile_pos(f) == 6, "written");
+    CHECK(f && outfile_is_temporary(f) && !outfile_write(f, "hello ", 6, &e) && outfile_pos(f) == 6,
+          "written");
     CHECK(access(a, F_OK) != 0 && entries() == 1, "not there before commit");
-    CHECK(!outfile_write(f, "world", 5, &e) && !outfile_pwrite(f, "H", 1, 0, &e) && !outfile_commit(f, &e), "committed");
+    CHECK(!outfile_write(f, "world", 5, &e) && !outfile_pwrite(f, "H", 1, 0, &e) && !outfile_commit(f, &e),
+          "committed");
     CHECK(holds(a, "Hello world") && entries() == 1, "whole, no temporary left");
     f = outfile_open(a, &e);
     CHECK(f && !outfile_write(f, "x", 1, &e), "again");
@@ -53,8 +58,9 @@ static void files(void)
     char *big = MEM_NEW(char, n);
     memset(big, 7, n);
     f = outfile_open(a, &e);
-    CHECK(f && !outfile_write(f, "12345", 5, &e) && !outfile_write(f, big, n, &e) && !outfile_write(f, "6", 1, &e) &&
-              !outfile_commit(f, &e), "more than the buffer");
+    CHECK(f && !outfile_write(f, "12345", 5, &e) && !outfile_write(f, big, n, &e) &&
+              !outfile_write(f, "6", 1, &e) && !outfile_commit(f, &e),
+          "more than the buffer");
     struct stat st;
     CHECK(!stat(a, &st) && st.st_size == (off_t)n + 6, "has its size");
     mem_free(big);
@@ -67,7 +73,8 @@ static void failures(void)
     struct err e = {0};
     struct outfile *f = outfile_open("/dev/full", &e);
     CHECK(f && !outfile_is_temporary(f) && !outfile_write(f, "x", 1, &e), "/dev/full is written directly");
-    CHECK(outfile_commit(f, &e) == -1 && e.code == NT_EXIT_IO && strstr(e.text, "/dev/full: No space left"), "%s", e.text);
+    CHECK(outfile_commit(f, &e) == -1 && e.code == NT_EXIT_IO && strstr(e.text, "/dev/full: No space left"),
+          "%s", e.text);
     e.code = 0;
     CHECK(!outfile_open("/nonexistent/x", &e) && e.code == NT_EXIT_IO, "%s", e.text);
     e.code = 0;
@@ -78,7 +85,8 @@ static void failures(void)
     CHECK(!mkfifo(fifo, 0600) && !pipe(p), "a FIFO that nobody reads, a pipe");
     close(p[1]);
     e.code = 0;
-    CHECK(!outfile_open_watch(fifo, p[0], &e) && e.code == NT_EXIT_DATA, "gives up when the pipe ends: %s", e.text);
+    CHECK(!outfile_open_watch(fifo, p[0], &e) && e.code == NT_EXIT_DATA, "gives up when the pipe ends: %s",
+          e.text);
     close(p[0]);
     unlink(fifo);
     mem_free(fifo);
@@ -131,7 +139,8 @@ static void ends(void)
         }
         int st;
         waitpid(pid, &st, 0);
-        CHECK(WIFEXITED(st) && WEXITSTATUS(st) == (how ? NT_EXIT_DEVICE : 3), how ? "out of memory is exit 71" : "exit 3");
+        CHECK(WIFEXITED(st) && WEXITSTATUS(st) == (how ? NT_EXIT_DEVICE : 3),
+              how ? "out of memory is exit 71" : "exit 3");
         CHECK(entries() == 1, "temporaries are gone");
     }
 }
@@ -142,7 +151,8 @@ static void errors(void)
     char longest[600];
     memset(longest, 'y', sizeof longest);
     longest[599] = 0;
-    CHECK(err_set(&e, 65, "a %s\033[1m", "b\nc") == -1 && !strcmp(e.text, "a b?c?[1m"), "control characters go");
+    CHECK(err_set(&e, 65, "a %s\033[1m", "b\nc") == -1 && !strcmp(e.text, "a b?c?[1m"),
+          "control characters go");
     CHECK(err_set(&e, 74, "second") == -1 && e.code == 65, "the first error stays");
     CHECK(err_prefix(&e, "file %d", 3) == -1 && !strcmp(e.text, "file 3: a b?c?[1m"), "prefix");
     err_prefix(&e, "%s", longest);
@@ -159,7 +169,8 @@ static void memory(void)
         p = mem_grow(p, &cap, (size_t)i + 1, sizeof *p);
         p[i] = i;
     }
-    CHECK(p[4999] == 4999 && p[0] == 0 && cap >= 5000 && cap < 10000 && !((uintptr_t)p % 64), "grows, keeps, aligned");
+    CHECK(p[4999] == 4999 && p[0] == 0 && cap >= 5000 && cap < 10000 && !((uintptr_t)p % 64),
+          "grows, keeps, aligned");
     mem_free(p);
     double *z = mem_array(1000, sizeof *z);
     int bad = 0;
@@ -170,7 +181,8 @@ static void memory(void)
     CHECK(none, "nothing is a valid pointer");
     mem_free(none);
     CHECK(mem_rss_anon() > 0, "RssAnon is %llu", (unsigned long long)mem_rss_anon());
-    CHECK(disk_free("/tmp/does/not/exist") == disk_free("/tmp") || disk_free("/tmp") != UINT64_MAX, "free disk of a place to be");
+    CHECK(disk_free("/tmp/does/not/exist") == disk_free("/tmp") || disk_free("/tmp") != UINT64_MAX,
+          "free disk of a place to be");
 }
 
 int main(void)

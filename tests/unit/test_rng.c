@@ -12,7 +12,10 @@ int main(void)
     } kat[] = {
         {0, 0, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
         {~0ull, ~0ull, ~0ull, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {0x85a308d3243f6a88, 0x0370734413198a2e, 0x299f31d0a4093822, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+        {0x85a308d3243f6a88,
+         0x0370734413198a2e,
+         0x299f31d0a4093822,
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     uint32_t out[4];
     for (size_t i = 0; i < sizeof kat / sizeof *kat; i++) {
@@ -20,7 +23,8 @@ int main(void)
         CHECK(!memcmp(out, kat[i].want, sizeof out), "known answer %zu", i);
     }
     CHECK(rng_u32(0, 0, 0) == 0x6627e8d5, "u32 is the first word");
-    CHECK(rng_uniform(0, 0, 0) == (double)(0xe169c58d6627e8d5ull >> 11) / 9007199254740992.0, "uniform has 53 bits of words 0, 1");
+    CHECK(rng_uniform(0, 0, 0) == (double)(0xe169c58d6627e8d5ull >> 11) / 9007199254740992.0,
+          "uniform has 53 bits of words 0, 1");
 
     double sum = 0, sq = 0;
     int n = 200000, hist[7] = {0}, bad = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Every way to cut a stream and every flipped bit is noticed, with one sentence and code 65; hostile headers are refused
- * before anything is allocated. */
+ * Every way to cut a stream and every flipped bit is noticed, with one sentence and code 65; hostile headers
+ * are refused before anything is allocated. */
 #include "common/mem.h"
 #include "common/stream_priv.h"
 #include "tests/check.h"
@@ -47,8 +47,9 @@ static void make_sample(void)
     float x[50] = {1, 2, 3, 4};
     struct tensor t = {.dtype = DT_F32, .rank = 2, .shape = {5, 10}, .nbytes = 200, .data = x};
     json_t *m = json_pack("{s:s, s:i}", "name", "a", "layer", 0);
-    int bad = stream_write(w, "sums", m, &t, &e) || stream_write(w, "sums", m, &t, &e) || stream_write(w, "note", m, NULL, &e) ||
-              stream_layer_end(w, 0, &e) || stream_finish(w, NULL, &e);
+    int bad = stream_write(w, "sums", m, &t, &e) || stream_write(w, "sums", m, &t, &e) ||
+              stream_write(w, "note", m, NULL, &e) || stream_layer_end(w, 0, &e) ||
+              stream_finish(w, NULL, &e);
     json_decref(h);
     json_decref(m);
     close(fd);
@@ -60,7 +61,10 @@ static void make_sample(void)
     CHECK(read_code(sample, sample_n, &e) == 0, "is whole: %s", e.text);
 }
 
-static bool one_sentence(const struct err *e) { return e->text[0] && !strchr(e->text, '\n') && strstr(e->text, "/proc/self/fd/"); }
+static bool one_sentence(const struct err *e)
+{
+    return e->text[0] && !strchr(e->text, '\n') && strstr(e->text, "/proc/self/fd/");
+}
 
 static void cuts(void)
 {
@@ -89,8 +93,9 @@ static void flips(void)
             silent += code && !one_sentence(&e);
             sample[i] ^= (uint8_t)(1 << b);
         }
-    CHECK(!missed && !other && !silent, "each of %zu flipped bits is noticed (%zu missed, %zu other codes, %zu silent)",
-          sample_n * 8, missed, other, silent);
+    CHECK(!missed && !other && !silent,
+          "each of %zu flipped bits is noticed (%zu missed, %zu other codes, %zu silent)", sample_n * 8,
+          missed, other, silent);
 }
 
 /* A hand-made stream: magic, a header map, a record's meta, then whatever. */
@@ -136,9 +141,13 @@ static void hostile_streams(void)
     refuse("align", "{\"kind\":\"stats\",\"align\":32}", NULL, NULL, 0);
     refuse("needs the feature 'x'", "{\"kind\":\"stats\",\"align\":64,\"need\":[\"x\"]}", NULL, NULL, 0);
     refuse("unknown dtype", NULL, "{\"dtype\":\"F33\",\"shape\":[1],\"nbytes\":4,\"segs\":1}", NULL, 0);
-    refuse("overflows", NULL, "{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4294967296],\"nbytes\":4,\"segs\":1}", NULL, 0);
-    refuse("not what dtype and shape make", NULL, "{\"dtype\":\"F32\",\"shape\":[2],\"nbytes\":4,\"segs\":1}", NULL, 0);
-    refuse("dimensions", NULL, "{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"nbytes\":4,\"segs\":1}", NULL, 0);
+    refuse("overflows", NULL,
+           "{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4294967296],\"nbytes\":4,\"segs\":1}", NULL,
+           0);
+    refuse("not what dtype and shape make", NULL, "{\"dtype\":\"F32\",\"shape\":[2],\"nbytes\":4,\"segs\":1}",
+           NULL, 0);
+    refuse("dimensions", NULL, "{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"nbytes\":4,\"segs\":1}",
+           NULL, 0);
     refuse("not made of sizes", NULL, "{\"dtype\":\"F32\",\"shape\":[-1],\"nbytes\":4,\"segs\":1}", NULL, 0);
     refuse("segs", NULL, "{\"dtype\":\"F32\",\"shape\":[1],\"nbytes\":4,\"segs\":9}", NULL, 0);
     refuse("segs", NULL, "{\"dtype\":\"F32\",\"shape\":[1],\"nbytes\":4,\"segs\":0}", NULL, 0);
@@ -146,21 +155,38 @@ static void hostile_streams(void)
     refuse("layer", NULL, "{\"layer\":\"x\"}", NULL, 0);
     refuse("layer", NULL, "{\"layer\":99999999999}", NULL, 0);
     refuse("nested", NULL, NULL, deep, sizeof deep);
-    refuse("twice", NULL, NULL, "\x82\xa1" "a\x01\xa1" "a\x02", 7);
+    refuse("twice", NULL, NULL,
+           "\x82\xa1"
+           "a\x01\xa1"
+           "a\x02",
+           7);
     refuse("not msgpack", NULL, NULL, "\xc1", 1);
-    refuse("not UTF-8", NULL, NULL, "\x81\xa1" "a\xa1\xff", 5);
-    refuse("non-finite", NULL, NULL, "\x81\xa1" "a\xcb\x7f\xf8\0\0\0\0\0\0", 12);
-    refuse("above 2^63", NULL, NULL, "\x81\xa1" "a\xcf\xff\xff\xff\xff\xff\xff\xff\xff", 12);
+    refuse("not UTF-8", NULL, NULL,
+           "\x81\xa1"
+           "a\xa1\xff",
+           5);
+    refuse("non-finite", NULL, NULL,
+           "\x81\xa1"
+           "a\xcb\x7f\xf8\0\0\0\0\0\0",
+           12);
+    refuse("above 2^63", NULL, NULL,
+           "\x81\xa1"
+           "a\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
+           12);
     refuse("not an array of four", NULL, NULL, "\x93\x01\x02\x03", 4);
     refuse("no sync mark", NULL, NULL, "\x94\x01\x02\x03\x04", 5);
     refuse("truncated", NULL, NULL, "\xdf\xff\xff\xff\xff", 5); /* a map that claims 2^32 - 1 entries */
     refuse("truncated", NULL, NULL, "\xdd\x7f\xff\xff\xff", 5);
     refuse("a map of more than", NULL, NULL, "\x81\xdb\xff\xff\xff\xff", 6);
     /* a payload of 8 EiB in a stream of 200 bytes: nothing near that is allocated (RLIMIT_AS below) */
-    refuse("not nil", NULL, "{\"dtype\":\"U8\",\"shape\":[9000000000000000000],\"nbytes\":9000000000000000000,\"segs\":3}", deep, 200);
+    refuse("not nil", NULL,
+           "{\"dtype\":\"U8\",\"shape\":[9000000000000000000],\"nbytes\":9000000000000000000,\"segs\":3}",
+           deep, 200);
     char pads[130];
     memset(pads, 0xc0, sizeof pads);
-    refuse("no bin32", NULL, "{\"dtype\":\"U8\",\"shape\":[9000000000000000000],\"nbytes\":9000000000000000000,\"segs\":3}", pads, 130);
+    refuse("no bin32", NULL,
+           "{\"dtype\":\"U8\",\"shape\":[9000000000000000000],\"nbytes\":9000000000000000000,\"segs\":3}",
+           pads, 130);
     mem_free(long_name);
 }
 

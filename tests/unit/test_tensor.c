@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Sizes with overflow, names, and the float conversions: f16 and bf16 against the compiler's own types on every bit
- * pattern and on the ties between neighbours. */
+ * Sizes with overflow, names, and the float conversions: f16 and bf16 against the compiler's own types on
+ * every bit pattern and on the ties between neighbours. */
 #include "common/tensor.h"
 #include "tests/check.h"
 
@@ -8,7 +8,8 @@ static void sizes(void)
 {
     uint64_t nb = 1;
     struct err e = {0};
-    uint64_t s2[] = {3, 64}, big[] = {1ull << 40, 1ull << 40}, zero[] = {0, 1ull << 40, 1ull << 40}, odd[] = {2, 33};
+    uint64_t s2[] = {3, 64}, big[] = {1ull << 40, 1ull << 40}, zero[] = {0, 1ull << 40, 1ull << 40},
+             odd[] = {2, 33};
     CHECK(!tensor_nbytes(DT_F32, 2, s2, &nb, &e) && nb == 768, "F32 [3,64]");
     CHECK(!tensor_nbytes(DT_Q4_1, 2, s2, &nb, &e) && nb == 3 * 2 * 20, "Q4_1 [3,64]");
     CHECK(!tensor_nbytes(DT_F64, 0, NULL, &nb, &e) && nb == 8, "scalar");
@@ -58,17 +59,22 @@ static void halves(void)
         float c = bf16_to_f32(u);
         if (c == c) bad += f32_to_bf16(c) != u;
         if ((i & 0x7fff) < 0x7c00) { /* the tie above u, and its neighbours */
-            float next = f16_to_f32((uint16_t)(u + 1)), mid = (u & 0x7fff) == 0x7bff ? copysignf(65520, a) : (a + next) / 2;
+            float next = f16_to_f32((uint16_t)(u + 1)),
+                  mid = (u & 0x7fff) == 0x7bff ? copysignf(65520, a) : (a + next) / 2;
             ties += f32_to_f16(mid) != compiler_f16(mid);
             ties += f32_to_f16(nextafterf(mid, 0)) != compiler_f16(nextafterf(mid, 0));
-            ties += f32_to_f16(nextafterf(mid, copysignf(1e9f, a))) != compiler_f16(nextafterf(mid, copysignf(1e9f, a)));
+            ties += f32_to_f16(nextafterf(mid, copysignf(1e9f, a))) !=
+                    compiler_f16(nextafterf(mid, copysignf(1e9f, a)));
         }
     }
     CHECK(!bad, "all 65536 half and bfloat patterns go to f32 and back");
     CHECK(!ties, "half: ties to even, infinity from 65520");
-    CHECK(f32_to_f16(1e-30f) == 0 && f32_to_f16(-1e-30f) == 0x8000 && f32_to_f16(INFINITY) == 0x7c00, "half: tiny, infinite");
-    CHECK((f32_to_f16(NAN) & 0x7fff) > 0x7c00 && (f32_to_bf16(bits(0x7f800001)) & 0x7fff) > 0x7f80, "NaN stays NaN");
-    CHECK(f32_to_bf16(bits(0x3f808000)) == 0x3f80 && f32_to_bf16(bits(0x3f818000)) == 0x3f82, "bfloat: ties to even");
+    CHECK(f32_to_f16(1e-30f) == 0 && f32_to_f16(-1e-30f) == 0x8000 && f32_to_f16(INFINITY) == 0x7c00,
+          "half: tiny, infinite");
+    CHECK((f32_to_f16(NAN) & 0x7fff) > 0x7c00 && (f32_to_bf16(bits(0x7f800001)) & 0x7fff) > 0x7f80,
+          "NaN stays NaN");
+    CHECK(f32_to_bf16(bits(0x3f808000)) == 0x3f80 && f32_to_bf16(bits(0x3f818000)) == 0x3f82,
+          "bfloat: ties to even");
     CHECK(f32_to_bf16(bits(0x7f7fffff)) == 0x7f80, "bfloat: overflow gives infinity");
 }
 
@@ -76,10 +82,13 @@ int main(void)
 {
     sizes();
     halves();
-    const uint8_t e4m3[] = {0x00, 0x01, 0x08, 0x38, 0x7e, 0xfe, 0x7f}, e5m2[] = {0x01, 0x3c, 0x7b, 0x7c}, e8m0[] = {0, 127, 254};
+    const uint8_t e4m3[] = {0x00, 0x01, 0x08, 0x38, 0x7e, 0xfe, 0x7f}, e5m2[] = {0x01, 0x3c, 0x7b, 0x7c},
+                  e8m0[] = {0, 127, 254};
     float f[8];
     dtype_to_f32(f, DT_F8_E4M3, e4m3, 7);
-    CHECK(f[0] == 0 && f[1] == 0x1p-9f && f[2] == 0x1p-6f && f[3] == 1 && f[4] == 448 && f[5] == -448 && isnan(f[6]), "e4m3");
+    CHECK(f[0] == 0 && f[1] == 0x1p-9f && f[2] == 0x1p-6f && f[3] == 1 && f[4] == 448 && f[5] == -448 &&
+              isnan(f[6]),
+          "e4m3");
     dtype_to_f32(f, DT_F8_E5M2, e5m2, 4);
     CHECK(f[0] == 0x1p-16f && f[1] == 1 && f[2] == 57344 && isinf(f[3]), "e5m2");
     dtype_to_f32(f, DT_F8_E8M0, e8m0, 3);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The frame of the tools: each case runs in a child process whose exit status, stdout and stderr are looked at. */
+ * The frame of the tools: each case runs in a child process whose exit status, stdout and stderr are looked
+ * at. */
 #include "common/mem.h"
 #include "common/stream.h"
 #include "common/tool.h"
@@ -63,36 +64,44 @@ static void options(int argc, char **argv)
         {0},
     };
     tool_start(&t, "nt-foo", "[STATS]", "Does foo.", o, argc, argv);
-    printf("%s %d %g %d %g %lld %lld:%lld %llu %d %s %s\n", name, (int)bits, damp, sym, holdout, (long long)threads,
-           (long long)t.layers[0], (long long)t.layers[1], (unsigned long long)t.max_mem, t.argc, t.argc ? t.argv[0] : "none", t.out);
+    printf("%s %d %g %d %g %lld %lld:%lld %llu %d %s %s\n", name, (int)bits, damp, sym, holdout,
+           (long long)threads, (long long)t.layers[0], (long long)t.layers[1], (unsigned long long)t.max_mem,
+           t.argc, t.argc ? t.argv[0] : "none", t.out);
     tool_finish(0);
 }
 
 static void parsing(void)
 {
-    static const struct { const char *line, *want; } good[] = {
+    static const struct {
+        const char *line, *want;
+    } good[] = {
         {"x", "rtn 4 0.01 0 0.125 5 0:9223372036854775807 0 0 none -\n"},
         {"x a -b 3 --sym b", "rtn 3 0.01 1 0.125 5 0:9223372036854775807 0 2 a -\n"},
-        {"x -qgptq --damp=1e-3 --holdout 1/4 -j 9 --layers 2:5 --max-mem 2G -o f", "gptq 4 0.001 0 0.25 9 2:5 2147483648 0 none f\n"},
+        {"x -qgptq --damp=1e-3 --holdout 1/4 -j 9 --layers 2:5 --max-mem 2G -o f",
+         "gptq 4 0.001 0 0.25 9 2:5 2147483648 0 none f\n"},
         {"x --layers :7 --max-mem 1.5K -- -b", "rtn 4 0.01 0 0.125 5 0:7 1536 1 -b -\n"},
         {"x --layers 3: --max-mem 10 -", "rtn 4 0.01 0 0.125 5 3:9223372036854775807 10 1 - -\n"},
     };
-    static const char *const bad[] = {"x -b 9", "x -b 1", "x -b", "x -b 3x", "x -b 99999999999999999999", "x --damp -1", "x --damp nan",
-        "x --damp 1e999", "x --holdout 2", "x --holdout 1/0", "x --holdout 1/", "x -j 0", "x --layers 3", "x --layers 5:5",
-        "x --layers -1:2", "x --layers a:b", "x --max-mem -1", "x --max-mem 5Q", "x --device tpu", "x --device cp", "x --seed -1",
-        "x --nope", "x -z", "x --sym=1", "x --precision"};
+    static const char *const bad[] = {
+        "x -b 9",         "x -b 1",         "x -b",           "x -b 3x",        "x -b 99999999999999999999",
+        "x --damp -1",    "x --damp nan",   "x --damp 1e999", "x --holdout 2",  "x --holdout 1/0",
+        "x --holdout 1/", "x -j 0",         "x --layers 3",   "x --layers 5:5", "x --layers -1:2",
+        "x --layers a:b", "x --max-mem -1", "x --max-mem 5Q", "x --device tpu", "x --device cp",
+        "x --seed -1",    "x --nope",       "x -z",           "x --sym=1",      "x --precision"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         int rc = run(options, good[i].line);
-        CHECK(rc == 0 && !strcmp(out, good[i].want) && !errs[0], "%s: exit %d %s", good[i].line, rc, strcmp(out, good[i].want) ? out : "");
+        CHECK(rc == 0 && !strcmp(out, good[i].want) && !errs[0], "%s: exit %d %s", good[i].line, rc,
+              strcmp(out, good[i].want) ? out : "");
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         int rc = run(options, bad[i]);
         char *nl = strchr(errs, '\n');
-        CHECK(rc == 2 && !out[0] && nl && !nl[1] && !strncmp(errs, "nt-foo: ", 8), "%s: exit %d, %.*s", bad[i], rc,
-              nl ? (int)(nl - errs) : 0, errs);
+        CHECK(rc == 2 && !out[0] && nl && !nl[1] && !strncmp(errs, "nt-foo: ", 8), "%s: exit %d, %.*s",
+              bad[i], rc, nl ? (int)(nl - errs) : 0, errs);
     }
-    CHECK(run(options, "x --help") == 0 && strstr(out, "usage: nt-foo [-q NAME] [-b BITS] [--damp F]") && strstr(out, "(default 0.01)") &&
-              strstr(out, "[2..8]") && !strstr(out, "THREADS"), "-h: synopsis, defaults, ranges; a tool's option replaces a common one");
+    CHECK(run(options, "x --help") == 0 && strstr(out, "usage: nt-foo [-q NAME] [-b BITS] [--damp F]") &&
+              strstr(out, "(default 0.01)") && strstr(out, "[2..8]") && !strstr(out, "THREADS"),
+          "-h: synopsis, defaults, ranges; a tool's option replaces a common one");
     CHECK(run(options, "x --version") == 0 && !strncmp(out, "nt-foo ", 7), "--version");
 }
 
@@ -107,11 +116,17 @@ static void predict(int argc, char **argv)
 
 static void predictions(void)
 {
-    CHECK(run(predict, "x 1000000 1000") == 0 && !strcmp(errs, "nt-foo: predicted memory 976.6 KiB, disk 1000 B\n"), "said: %s", errs);
+    CHECK(run(predict, "x 1000000 1000") == 0 &&
+              !strcmp(errs, "nt-foo: predicted memory 976.6 KiB, disk 1000 B\n"),
+          "said: %s", errs);
     CHECK(run(predict, "x 1000 0 --progress none") == 0 && !errs[0], "not with --progress none");
-    CHECK(run(predict, "x 3000000000 0 --max-mem 2G --progress none") == 75 && strstr(errs, "--max-mem allows 2.0 GiB"), "%s", errs);
+    CHECK(run(predict, "x 3000000000 0 --max-mem 2G --progress none") == 75 &&
+              strstr(errs, "--max-mem allows 2.0 GiB"),
+          "%s", errs);
     CHECK(run(predict, "x 4000000000000000 0 --progress none") == 75 && strstr(errs, "are free"), "%s", errs);
-    CHECK(run(predict, "x 1000 4000000000000000000 --progress none") == 75 && strstr(errs, "/tmp/file: needs"), "%s", errs);
+    CHECK(run(predict, "x 1000 4000000000000000000 --progress none") == 75 &&
+              strstr(errs, "/tmp/file: needs"),
+          "%s", errs);
 }
 
 static void progress(int argc, char **argv)
@@ -135,10 +150,15 @@ static void progresses(void)
     int lines = 0, ok = 0;
     for (char *p = strtok(errs, "\n"); p; p = strtok(NULL, "\n"), lines++) {
         json_t *j = json_loads(p, 0, NULL);
-        ok += j && !strcmp(json_string_value(json_object_get(j, "stage")), "gptq") && json_object_get(j, "rate") &&
+        ok += j && !strcmp(json_string_value(json_object_get(j, "stage")), "gptq") &&
+              json_object_get(j, "rate") &&
               (json_is_true(json_object_get(j, "end")) || json_object_get(j, "eta_s"));
-        double eta = json_real_value(json_object_get(j, "eta_s")), spent = json_real_value(json_object_get(j, "elapsed_s"));
-        if (lines == 1) CHECK(fabs(eta - spent) < 0.01 && spent > 1 && !strcmp(json_string_value(json_object_get(j, "text")), "loss 0.50"), "half done: as long again; text");
+        double eta = json_real_value(json_object_get(j, "eta_s")),
+               spent = json_real_value(json_object_get(j, "elapsed_s"));
+        if (lines == 1)
+            CHECK(fabs(eta - spent) < 0.01 && spent > 1 &&
+                      !strcmp(json_string_value(json_object_get(j, "text")), "loss 0.50"),
+                  "half done: as long again; text");
         json_decref(j);
     }
     CHECK(lines == 3 && ok == 3, "json: start, one a second, end (%d lines)", lines);
@@ -154,7 +174,8 @@ static void piped(int argc, char **argv)
     json_decref(h);
     uint64_t shape[] = {100};
     if (!w || stream_write(w, "note", NULL, NULL, &e)) die(&e);
-    if (t.argc && !strcmp(t.argv[0], "half") && (stream_write_begin(w, "rows", NULL, DT_U8, 1, shape, &e) || stream_write_put(w, "x", 1, &e)))
+    if (t.argc && !strcmp(t.argv[0], "half") &&
+        (stream_write_begin(w, "rows", NULL, DT_U8, 1, shape, &e) || stream_write_put(w, "x", 1, &e)))
         die(&e);
     if (t.argc && !strcmp(t.argv[0], "signal")) {
         raise(SIGTERM);
@@ -185,12 +206,13 @@ static void dying(const char *line, int code, const char *why)
     char path[32];
     snprintf(path, sizeof path, "/dev/fd/%d", p[0]);
     struct stream_reader *r = stream_open(path, "stats", &e);
-    while (r && stream_next(r, &rec, &e) > 0) {}
+    while (r && stream_next(r, &rec, &e) > 0) {
+    }
     stream_close(r);
     close(p[0]);
     waitpid(pid, &st, 0);
-    CHECK(WIFEXITED(st) && WEXITSTATUS(st) == code && e.code == NT_EXIT_DATA && strstr(e.text, why), "%s: exit %d, downstream: %s",
-          line, WEXITSTATUS(st), e.text);
+    CHECK(WIFEXITED(st) && WEXITSTATUS(st) == code && e.code == NT_EXIT_DATA && strstr(e.text, why),
+          "%s: exit %d, downstream: %s", line, WEXITSTATUS(st), e.text);
 }
 
 static void full(int argc, char **argv)
