@@ -12,9 +12,9 @@
 
 /* LAPACK, column-major, as OpenBLAS exports it. */
 void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
-void dtrtri_(const char *uplo, const char *diag, const int *n, double *a, const int *lda, int *info);
 
 #define DAMP_LIMIT 1e3
+#define FACTOR_TILE 128 /* fixed, so that the result does not depend on threads */
 
 #if defined __x86_64__ && !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -97,11 +97,10 @@ static void order_columns(struct solver_factor *f, const float *H, double mean, 
 }
 
 /* A[n, n] = damped H in reversed processing order: the ordinary Cholesky factor of the reversed matrix is
- * the factor from the last column to the first. 0 ok, 1 not positive definite. On success A holds the
- * inverse of that factor. */
-static int factor_once(const struct solver_factor *f, const float *H, double mean, double damp, double *A)
+ * the factor from the last column to the first. */
+static void load_reversed(const struct solver_factor *f, const float *H, double mean, double damp, double *A)
 {
-    int n = f->n, info = 0;
+    int n = f->n;
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < n; i++) {
         int ci = f->order[n - 1 - i];
@@ -111,32 +110,73 @@ static int factor_once(const struct solver_factor *f, const float *H, double mea
             A[(size_t)i * n + j] = ci == cj ? h + damp * mean : f->dead[ci] || f->dead[cj] ? 0 : h;
         }
     }
-    dpotrf_("L", &n, A, &n, &info);
-    if (!info) dtrtri_("L", "N", &n, A, &n, &info);
-    if (info) return 1;
-    for (int j = 0; j < n; j++)
-        for (int i = j; i < n; i++)
-            if (!isfinite(A[(size_t)j * n + i])) return 1;
-    return 0;
 }
 
-/* U[a][b] = inverse(L)[n-1-a][n-1-b], L lower and column-major in A; for b >= a, 0 elsewhere. */
-static void unpack_factor(struct solver_factor *f, const double *A, bool f64)
+/* A = L L', lower and column-major, in tiles of fixed size. 0 ok, 1 not positive definite. */
+static int cholesky(double *A, int n)
 {
-    size_t n = (size_t)f->n;
-    if (f64)
-        f->U64 = MEM_NEW(double, n *n);
-    else
-        f->U = MEM_NEW(float, n *n);
-#pragma omp parallel for schedule(static)
-    for (size_t a = 0; a < n; a++)
-        for (size_t b = a; b < n; b++) {
-            double u = A[(n - 1 - b) * n + (n - 1 - a)];
-            if (f64)
-                f->U64[a * n + b] = u;
-            else
-                f->U[a * n + b] = (float)u;
+#define AT(i, j) (A + (size_t)(j) * n + (i))
+    for (int k = 0; k < n; k += FACTOR_TILE) {
+        int kb = n - k < FACTOR_TILE ? n - k : FACTOR_TILE, first = k + kb, info = 0;
+        int tiles = (n - first + FACTOR_TILE - 1) / FACTOR_TILE;
+        dpotrf_("L", &kb, AT(k, k), &n, &info);
+        if (info) return 1;
+#pragma omp parallel
+        {
+#pragma omp for schedule(dynamic)
+            for (int t = 0; t < tiles; t++) {
+                int i = first + t * FACTOR_TILE, ib = n - i < FACTOR_TILE ? n - i : FACTOR_TILE;
+                cblas_dtrsm(CblasColMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, ib, kb, 1,
+                            AT(k, k), n, AT(i, k), n);
+            }
+#pragma omp for schedule(dynamic)
+            for (int p = 0; p < tiles * tiles; p++) {
+                int i = first + p / tiles * FACTOR_TILE, j = first + p % tiles * FACTOR_TILE;
+                int ib = n - i < FACTOR_TILE ? n - i : FACTOR_TILE;
+                int jb = n - j < FACTOR_TILE ? n - j : FACTOR_TILE;
+                if (i >= j)
+                    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, ib, jb, kb, -1, AT(i, k), n, AT(j, k), n,
+                                1, AT(i, j), n);
+            }
         }
+    }
+    return 0;
+#undef AT
+}
+
+/* U[a][b] = inverse(L)[n-1-a][n-1-b] for b >= a, 0 elsewhere; a few columns of the inverse at a time.
+ * 0 ok, 1 when a value is not finite. */
+static int invert(struct solver_factor *f, const double *L, bool f64)
+{
+    int n = f->n, bad = 0;
+    if (f64 && !f->U64) f->U64 = MEM_NEW(double, (size_t)n * n);
+    if (!f64 && !f->U) f->U = MEM_NEW(float, (size_t)n * n);
+#pragma omp parallel for schedule(dynamic) reduction(+ : bad)
+    for (int j = 0; j < n; j += FACTOR_TILE) {
+        int m = n - j, jb = m < FACTOR_TILE ? m : FACTOR_TILE;
+        double *x = MEM_NEW(double, (size_t)m * jb);
+        for (int c = 0; c < jb; c++) x[(size_t)c * m + c] = 1;
+        cblas_dtrsm(CblasColMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, m, jb, 1,
+                    L + (size_t)j * n + j, n, x, m);
+        for (int r = 0; r < m; r++)
+            for (int c = 0; c < jb && c <= r; c++) {
+                size_t to = (size_t)(n - 1 - j - r) * n + (size_t)(n - 1 - j - c);
+                double u = x[(size_t)c * m + r];
+                bad += !isfinite(u);
+                if (f64)
+                    f->U64[to] = u;
+                else
+                    f->U[to] = (float)u;
+            }
+        mem_free(x);
+    }
+    return bad > 0;
+}
+
+static int factor_once(struct solver_factor *f, const float *H, double mean, bool f64, double *A)
+{
+    load_reversed(f, H, mean, f->damp, A);
+    return cholesky(A, f->n) || invert(f, A, f64);
 }
 
 struct solver_factor *solver_factor_alloc(const float *H, int n, const struct quant_opts *o, json_t *info,
@@ -150,11 +190,11 @@ struct solver_factor *solver_factor_alloc(const float *H, int n, const struct qu
     double mean = scan_diagonal(f, H, e);
     if (!(mean > 0)) goto fail;
     order_columns(f, H, mean, o->act_order);
-    A = MEM_NEW(double, (size_t)n *n);
+    A = MEM_NEW(double, (size_t)n * n);
     openblas_set_num_threads(1);
     int raised = 0;
     f->damp = o->damp;
-    while (factor_once(f, H, mean, f->damp, A)) {
+    while (factor_once(f, H, mean, o->true_f64, A)) {
         f->damp = f->damp > 0 ? f->damp * 10 : 1e-6;
         raised++;
         if (f->damp > DAMP_LIMIT) {
@@ -162,7 +202,6 @@ struct solver_factor *solver_factor_alloc(const float *H, int n, const struct qu
             goto fail;
         }
     }
-    unpack_factor(f, A, o->true_f64);
     mem_free(A);
     if (info && raised) json_object_set_new(info, "damp_raised_to", json_real(f->damp));
     if (info && f->n_dead) json_object_set_new(info, "dead_columns", json_integer(f->n_dead));
