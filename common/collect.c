@@ -25,11 +25,11 @@ struct collect {
     struct block *blk;
     dev hessian[SITE_COUNT], moments[SITE_COUNT], target_moments;
     float *rows[SITE_COUNT];
-    uint64_t *pick; /* sample rows of this shard, indices into its rows */
-    int n_pick;
+    uint64_t *pick;        /* sample rows of this shard, indices into its rows */
+    int n_pick, next_pick; /* next_pick: the first one at or after row0 */
     double *target;
     uint64_t row0; /* first row of the group that is in the block */
-    double done;   /* tokens x layers, for the progress line */
+    double done;   /* tokens, each layer its share, for the progress line */
 };
 
 /* ---- shards and sample rows ---- */
@@ -112,8 +112,7 @@ static bool wants(const struct collect *c, unsigned bits)
 static void take_rows(struct collect *c, enum site site, dev x, int R, int dim)
 {
     size_t d = (size_t)dim;
-    for (int i = 0; i < c->n_pick; i++) {
-        if (c->pick[i] < c->row0 || c->pick[i] >= c->row0 + (uint64_t)R) continue;
+    for (int i = c->next_pick; i < c->n_pick && c->pick[i] < c->row0 + (uint64_t)R; i++) {
         c->be->get(c->rows[site] + (size_t)i * d, dev_at(x, (size_t)(c->pick[i] - c->row0) * d),
                    d * sizeof(float));
     }
@@ -149,7 +148,8 @@ static int collect_visit(void *ctx, int s0, int B, dev x, dev y, struct err *e)
     (void)x, (void)e;
     if (c->target && c->b.layer >= c->o->layers[0]) take_targets(c, s0, B, y);
     c->row0 += (uint64_t)B * (uint64_t)c->b.T;
-    c->done += (double)B * c->b.T;
+    while (c->next_pick < c->n_pick && c->pick[c->next_pick] < c->row0) c->next_pick++;
+    c->done += (double)B * c->b.T / c->o->layers[1];
     progress_at(c->done, "layer %d", c->b.layer);
     return 0;
 }
@@ -236,6 +236,7 @@ static int layer_run(struct collect *c, int layer, struct stream_writer *w, stru
     bool emit = layer >= c->o->layers[0];
     if (block_load(c->m, c->blk, layer, e) < 0) return -1;
     c->row0 = 0;
+    c->next_pick = 0;
     layer_reset(c);
     if (boundary_run(&c->pass, c->blk, &c->b, &c->b, emit ? collect_tap : NULL, collect_visit, c, e) < 0)
         return -1;
@@ -294,7 +295,7 @@ int collect_run(struct model *m, const struct tokens *t, const struct collect_op
     collect_init(&c, im != NULL, t, first, n);
     c.blk = block_alloc(m, t->T);
     rc = boundary_from_tokens(&c.b, m, t, first, n, e);
-    progress_start("collect", "tok", (double)n * t->T * o->layers[1]);
+    progress_start("collect", "tok", (double)n * t->T);
     for (int l = 0; l < o->layers[1] && rc == 0; l++) rc = layer_run(&c, l, w, im, e);
     progress_end();
     collect_clear(&c);

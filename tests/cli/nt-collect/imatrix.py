@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads an imatrix GGUF file from its layout alone and compares it with expected.npz: imatrix.py FILE EXPECTED.npz
-TOKENS. Prints keys, names and the largest relative difference."""
+"""Reads imatrix GGUF files from their layout alone. Prints keys and the largest relative difference.
+
+imatrix.py FILE EXPECTED.npz TOKENS    against the sums of another program and the number of tokens
+imatrix.py FILE FILE                   two files"""
 import struct
 import sys
 
@@ -56,7 +58,13 @@ def read(path):
     return keys, tensors
 
 
-def main(path, expected, tokens):
+def report(keys, worst):
+    print("type", keys["general.type"], "chunks", keys["imatrix.chunk_count"], "of", keys["imatrix.chunk_size"],
+          "datasets", len(keys["imatrix.datasets"]))
+    print("worst", "%.3g" % worst)
+
+
+def against_sums(path, expected, tokens):
     keys, tensors = read(path)
     want, worst, names = np.load(expected), 0, set()
     for layer in range(2):
@@ -67,9 +75,22 @@ def main(path, expected, tokens):
             worst = max(worst, float(np.max(abs(tensors[stem + ".in_sum2"] - ref)) / ref.max()))
             assert list(tensors[stem + ".counts"]) == [float(tokens)], stem
     assert set(tensors) == names, set(tensors) ^ names
-    print("type", keys["general.type"], "chunks", keys["imatrix.chunk_count"], "of", keys["imatrix.chunk_size"],
-          "datasets", len(keys["imatrix.datasets"]))
-    print("worst", "%.3g" % worst)
+    report(keys, worst)
 
 
-main(*sys.argv[1:])
+def against_file(path, other):
+    keys, tensors = read(path)
+    _, want = read(other)
+    worst = 0
+    names = {n for n in want if n.startswith("blk.") and n.split(".")[-1] in ("in_sum2", "counts")}
+    assert set(tensors) == names, set(tensors) ^ names
+    for name in names:
+        assert tensors[name].shape == want[name].shape, name
+        if name.endswith("counts"):
+            assert list(tensors[name]) == list(want[name]), name
+        else:
+            worst = max(worst, float(np.max(abs(tensors[name] - want[name])) / np.max(want[name])))
+    report(keys, worst)
+
+
+(against_sums if len(sys.argv) == 4 else against_file)(*sys.argv[1:])

@@ -32,6 +32,17 @@ nt-collect $quiet -m $tiny "$tmp/c.nts" --want rows:7 --seed 1 >"$tmp/r1"
 [ "$("$PYTHON" $here/stats.py same "$tmp/r0" "$tmp/r1" | awk '$1 == "worst" { print ($2 > 0.1) }')" = 1 ]
 ok $? "--seed chooses the sample rows"
 
+# more rows than one forward takes
+"$PYTHON" -c 'import json; print(json.dumps([[(i * i + 5 * j) % 96 for j in range(12)] for i in range(400)]))' >"$tmp/ids"
+"$PYTHON" $here/tokens.py "$tmp/ids" 40 "$tmp/many.nts"
+nt-collect $quiet -m $tiny "$tmp/many.nts" --want hessian,rows:5000 -o "$tmp/many"
+d=$("$PYTHON" $here/stats.py rows "$tmp/many" | awk '{ print $2 }')
+below "$d" 2e-6 && "$PYTHON" $here/stats.py names "$tmp/many" | grep -qx 'layers.1.down.rows 4320'
+ok $? "4320 rows in several groups: X'X of all rows is the Hessian (largest relative difference $d)"
+nt-collect $quiet -m $tiny "$tmp/many.nts" --want rows:300 -o "$tmp/few"
+[ "$("$PYTHON" $here/stats.py subset "$tmp/few" "$tmp/many")" = "300 rows, ascending, all found" ]
+ok $? "300 sample rows are rows of the whole, in their order"
+
 # shards: merged by hand here, because nt-stream merge has its own tests
 for i in 0 1 2; do nt-collect $quiet -m $tiny "$tmp/c.nts" --want hessian,sums,absmax,rows:96,targets --shard $i/3 -o "$tmp/p$i"; done
 "$PYTHON" $here/stats.py merged "$tmp/s.nts" "$tmp/p0" "$tmp/p1" "$tmp/p2" >"$tmp/cmp"

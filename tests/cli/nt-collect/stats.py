@@ -4,6 +4,7 @@
 stats.py compare STREAM EXPECTED.npz    largest differences against the statistics of another program
 stats.py same STREAM STREAM             largest differences between two streams, record by record
 stats.py rows STREAM                    largest difference between X'X of the sample rows and the Hessian
+stats.py subset FEW ALL                 whether the sample rows of one stream lie in order among those of another
 stats.py merged WHOLE PART...           largest differences between a stream and the merge of its shards
 stats.py status STREAM                  status and error of the trailer
 stats.py names STREAM                   one line per record: name, count"""
@@ -70,6 +71,16 @@ def rows(stream):
     print("worst", "%.3g" % worst if worst else "none")
 
 
+def subset(few, every):
+    a, b = records(few), records(every)
+    for name in (n for n in a if n.endswith(".rows")):
+        rest = iter(row.tobytes() for row in b[name][1])
+        if not all(any(row.tobytes() == r for r in rest) for row in a[name][1]):  # a subsequence
+            return print(name, "differs")
+        n = len(a[name][1])
+    print(n, "rows, ascending, all found")
+
+
 def merged(whole, *parts):
     """Merges by the rule in each record's meta."""
     rules = {"sum": sum, "max": lambda a: np.max(a, axis=0), "concat": np.concatenate}
@@ -93,4 +104,4 @@ def names(stream):
         print(name, meta["count"])
 
 
-{"compare": compare, "same": same, "rows": rows, "merged": merged, "status": status, "names": names}[sys.argv[1]](*sys.argv[2:])
+{"compare": compare, "same": same, "rows": rows, "merged": merged, "subset": subset, "status": status, "names": names}[sys.argv[1]](*sys.argv[2:])
