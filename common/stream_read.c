@@ -55,6 +55,7 @@ static int truncated(struct stream_reader *r, struct err *e)
 static ssize_t read_some(struct stream_reader *r, void *p, size_t n, struct err *e)
 {
     for (;;) {
+        if (err_stopped(e)) return -1;
         ssize_t k = read(r->fd, p, n < (1u << 30) ? n : 1u << 30);
         if (k >= 0) return k;
         if (errno == EAGAIN) {
@@ -63,7 +64,6 @@ static ssize_t read_some(struct stream_reader *r, void *p, size_t n, struct err 
         } else if (errno != EINTR) {
             return err_set(e, NT_EXIT_IO, "%s", strerror(errno));
         }
-        if (err_stopped(e)) return -1;
     }
 }
 

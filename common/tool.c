@@ -27,12 +27,21 @@ static void on_signal(int sig)
         _exit(128 + sig);
     }
     err_stop_signal = sig;
+    alarm(1);
+}
+
+/* A signal may come just before a read that then blocks: knock again until somebody looks at the flag. */
+static void on_alarm(int sig)
+{
+    (void)sig;
+    alarm(1);
 }
 
 static void catch_signals(void)
 {
     struct sigaction act = {.sa_handler = on_signal}; /* no SA_RESTART: blocked reads must notice */
     sigaction(SIGTERM, &act, NULL);
+    sigaction(SIGALRM, &(struct sigaction){.sa_handler = on_alarm}, NULL);
     sigaction(SIGINT, &act, NULL);
     if (signal(SIGHUP, SIG_IGN) != SIG_IGN) sigaction(SIGHUP, &act, NULL); /* nohup stays in force */
     signal(SIGPIPE, SIG_IGN); /* EPIPE, and for a file size limit EFBIG, are reported by write() */

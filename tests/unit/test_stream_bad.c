@@ -4,6 +4,7 @@
 #include "common/mem.h"
 #include "common/stream_priv.h"
 #include "tests/check.h"
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -37,28 +38,55 @@ static int read_code(const void *p, size_t n, struct err *e)
     return k == 0 && !e->code ? 0 : e->code ? e->code : -1;
 }
 
+static int write_sample(const char *path, struct err *e)
+{
+    struct outfile *out = outfile_open(path, e);
+    json_t *h = json_pack("{s:s, s:{s:i}}", "kind", "stats", "params", "bits", 3);
+    json_t *m = json_pack("{s:s, s:i}", "name", "a", "layer", 0);
+    float x[50] = {1, 2, 3, 4};
+    struct tensor t = {.dtype = DT_F32, .rank = 2, .shape = {5, 10}, .nbytes = 200, .data = x};
+    struct stream_writer *w = out ? stream_create(out, h, e) : NULL;
+    int bad = !w;
+    if (w && (stream_write(w, "sums", m, &t, e) || stream_write(w, "sums", m, &t, e) ||
+              stream_write(w, "note", m, NULL, e) || stream_layer_end(w, 0, e))) {
+        stream_abort(w, e);
+        bad = 1;
+    } else if (w) {
+        bad = stream_finish(w, NULL, e);
+    }
+    json_decref(h);
+    json_decref(m);
+    return bad;
+}
+
 static void make_sample(void)
 {
     struct err e = {0};
-    char path[] = "/tmp/nt-test-XXXXXX";
-    int fd = mkstemp(path);
-    json_t *h = json_pack("{s:s, s:{s:i}}", "kind", "stats", "params", "bits", 3);
-    struct stream_writer *w = stream_create(outfile_open(path, &e), h, &e);
-    float x[50] = {1, 2, 3, 4};
-    struct tensor t = {.dtype = DT_F32, .rank = 2, .shape = {5, 10}, .nbytes = 200, .data = x};
-    json_t *m = json_pack("{s:s, s:i}", "name", "a", "layer", 0);
-    int bad = stream_write(w, "sums", m, &t, &e) || stream_write(w, "sums", m, &t, &e) ||
-              stream_write(w, "note", m, NULL, &e) || stream_layer_end(w, 0, &e) ||
-              stream_finish(w, NULL, &e);
-    json_decref(h);
-    json_decref(m);
-    close(fd);
+    char dir[] = "/tmp/nt-test-XXXXXX", path[64];
+    if (!mkdtemp(dir)) abort();
+    snprintf(path, sizeof path, "%s/s.nts", dir);
+    int bad = write_sample(path, &e);
     FILE *f = fopen(path, "rb");
     sample_n = f ? fread(sample, 1, sizeof sample, f) : 0;
     if (f) fclose(f);
     unlink(path);
     CHECK(!bad && sample_n > 500 && sample_n < sizeof sample, "a sample of %zu bytes", sample_n);
     CHECK(read_code(sample, sample_n, &e) == 0, "is whole: %s", e.text);
+
+    /* a disk that is full after n bytes, for every n: 74, a sentence, nothing left behind */
+    size_t wrong = 0, left = 0;
+    struct rlimit old;
+    getrlimit(RLIMIT_FSIZE, &old);
+    signal(SIGXFSZ, SIG_IGN);
+    for (size_t n = 0; n < sample_n; n++) {
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){n, old.rlim_max});
+        memset(&e, 0, sizeof e);
+        wrong += !write_sample(path, &e) || e.code != NT_EXIT_IO || !strstr(e.text, "File too large");
+        left += access(path, F_OK) == 0;
+    }
+    setrlimit(RLIMIT_FSIZE, &old);
+    CHECK(!wrong && !left && !rmdir(dir), "full after any of %zu bytes: 74, no file (%zu wrong, %zu left)",
+          sample_n, wrong, left);
 }
 
 static bool one_sentence(const struct err *e)
