@@ -242,6 +242,55 @@ static void test_precision_and_threads(void)
     problem_clear(&p);
 }
 
+/* U A U' = I, and the sum of e^2 is tr((W-Q) A (W-Q)'), A being the damped Hessian in processing order. */
+static void test_factor(void)
+{
+    enum { IN = 300 }; /* more than two tiles, the last one short */
+    struct matrix p = problem(70, IN, 500, 21);
+    struct qtensor q = {.layer = -1};
+    struct quant_opts o;
+    struct err e = {0};
+    double trace = 0, live = 0, told, *T = MEM_NEW(double, IN *IN);
+    quant_opts_init(&o);
+    for (int i = 0; i < IN; i++) trace += p.H[i * IN + i];
+    live = trace / IN;
+    for (int mode = 0; mode < 4; mode++) {
+        o.true_f64 = mode & 1;
+        o.act_order = mode & 2;
+        struct solver_factor *f = solver_factor_alloc(p.H, IN, &o, NULL, &e);
+        double worst = 0;
+        if (!CHECK(f && f->n_dead == 0 && f->damp == 0.01, "a factor%s", e.text)) return;
+        for (int a = 0; a < IN; a++)
+            for (int j = 0; j < IN; j++) {
+                T[a * IN + j] = 0;
+                for (int k = a; k < IN; k++) {
+                    double u = f->U64 ? f->U64[a * IN + k] : (double)f->U[a * IN + k];
+                    T[a * IN + j] +=
+                        u * ((double)p.H[f->order[k] * IN + f->order[j]] + (k == j ? 0.01 * live : 0));
+                }
+            }
+        for (int a = 0; a < IN; a++)
+            for (int b = 0; b < IN; b++) {
+                double sum = a == b ? -1 : 0;
+                for (int j = b; j < IN; j++)
+                    sum += T[a * IN + j] * (f->U64 ? f->U64[b * IN + j] : (double)f->U[b * IN + j]);
+                worst = fabs(sum) > worst ? fabs(sum) : worst;
+            }
+        CHECK(worst < (f->U64 ? 1e-10 : 1e-3), "U A U' is the identity within %.2g (%d)", worst, mode);
+        int ok = !solver_run(f, p.W, p.out, &o, &q, &told, &e);
+        double want = ok ? objective(p.W, &q, p.H) : 0;
+        float *d = MEM_NEW(float, (size_t)70 * IN);
+        if (ok) qtensor_dequant(&q, d);
+        for (int i = 0; i < 70 * IN; i++) want += 0.01 * live * pow((double)p.W[i] - (double)d[i], 2);
+        CHECK(ok && fabs(told - want) < 1e-4 * want, "the errors add up to the objective (%d)", mode);
+        mem_free(d);
+        solver_factor_free(f);
+    }
+    mem_free(T);
+    qtensor_clear(&q);
+    problem_clear(&p);
+}
+
 static void test_clip(void)
 {
     /* one loud weight per group: the full range wastes levels */
@@ -354,6 +403,19 @@ static void test_registry(void)
         sorted &= quantizer_find(z->name) == z && z->summary[0] && z->run;
         if (n) sorted &= strcmp(quantizer_at(n - 1)->name, z->name) < 0;
     }
+    struct matrix p = problem(20, 64, 100, 8);
+    struct qtensor q = {.layer = -1};
+    struct quant_opts o;
+    struct err e;
+    quant_opts_init(&o);
+    for (int i = 0; i < n; i++) {
+        int ok = !quantize(quantizer_at(i)->name, p.W, 20, 64, p.H, &o, &q, &e);
+        double rel = json_real_value(json_object_get(q.info, "rel_weights"));
+        CHECK(ok && rel > 0 && rel < 0.2 && qtensor_bits(&q) < 5, "%s at 4 bits: error %.3f",
+              quantizer_at(i)->name, rel);
+    }
+    qtensor_clear(&q);
+    problem_clear(&p);
     CHECK(n >= 2 && sorted && !quantizer_find("none"), "%d methods, sorted, each found by its name", n);
 }
 
@@ -364,6 +426,7 @@ int main(void)
     test_oracle();
     test_laws();
     test_precision_and_threads();
+    test_factor();
     test_clip();
     test_scales();
     test_hessians();
