@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 4 * HUGE_PAGE, COPY_PART = 256 << 10 };
+enum { HUGE_PAGE = 2 << 20, HUGE_FROM = HUGE_PAGE, COPY_PART = 256 << 10 };
 
 const struct vec_ops *vec = &vec_base;
 static float *scratch;

@@ -21,9 +21,10 @@ void cpu_scratch_free(void);
 /* Plain loops over rows, compiled once per instruction set (vec_*.c) from vec_ops.h. */
 struct vec_ops {
     const char *name;
-    int panel, cols; /* of few_rows: rows of a panel, columns of a block */
-    void (*few_rows)(float *c, size_t ldc, float alpha, float beta, int m, const float *xt, const float *w, size_t wj,
-                     size_t wk, int K, int cols);
+    int panel, cols; /* of panel_product: rows of a panel, columns of a block */
+    void (*panel_product)(float *c, size_t ldc, float alpha, float beta, int m, const float *xt, const float *w, size_t wj,
+                          size_t wk, int K, int cols, bool ahead);
+    void (*copy_strip)(float *to, const float *w, size_t wk, int K); /* `cols` neighbouring numbers of each of K rows */
     void (*pack_panel)(float *xt, const float *x, size_t ldx, bool transposed, int m, int K);
     void (*scores)(float *s, const float *q, const float *k, size_t ldk, int n, int E, float scale);
     void (*mix)(float *o, const float *p, const float *v, size_t ldv, int n, int E);

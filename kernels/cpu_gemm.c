@@ -1,11 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Matrix products on fixed tiles of the result: each tile is one single-threaded BLAS call, so the result does not
- * depend on who computes which. Tiles are large enough for BLAS to run near its peak and many enough to share out.
- * With few rows (decoding) BLAS would spend its time on packing B; there a kernel of our own reads B where it lies. */
+ * Matrix products on fixed tiles of the result, so that it does not depend on who computes which. Two ways:
+ * - one single-threaded BLAS call per tile, tiles large enough for BLAS to run near its peak and many enough to share out;
+ * - our own (vec_gemm.h), which packs A alone: for few rows (decoding), where BLAS would spend its time on packing B, and
+ *   with AVX-512, where it is the faster at every size that we use. */
 #include "kernels/cpu.h"
 #include <cblas.h>
+#include <omp.h>
 
-enum { FEW_ROWS = 64, PACK = 128 };
+enum {
+    FEW_ROWS = 64,
+    FEW_PANELS = 8,          /* up to here all threads share one packed A */
+    PACK = 128,              /* of K, that one task packs then */
+    BLOCK_PANELS = 4,        /* else a task packs and multiplies this many panels at most, */
+    TASKS = 16,              /* fewer when there would be fewer tasks than this, */
+    GRAM_ROWS = 2048,        /* of X'X at a time, to bound the packed copy */
+    BLOCK_BYTES = 640 << 10, /* or more packed A than stays in a core's second cache */
+};
 
 struct tiles { int m, n; }; /* size of a tile of C */
 
@@ -27,30 +37,108 @@ static struct tiles choose_tiles(int M, int N)
     return t;
 }
 
-/* M <= FEW_ROWS: op(A) is transposed into panels of rows, then blocks of columns are shared out. */
-static void gemm_few_rows(bool ta, bool tb, int M, int N, int K, float alpha, const float *a, int lda, const float *b, int ldb,
-                          float beta, float *c, int ldc)
+struct product {
+    bool ta, tb;
+    int M, N, K, lda, ldb, ldc;
+    float alpha, beta;
+    const float *a, *b;
+    float *c;
+};
+
+/* Measured on Zen 4. Reading columns of B at strides of a multiple of 4 KiB fights for a few lines of the first cache. */
+static bool own_is_better(const struct product *p)
 {
-    int panel = vec->panel, cols = vec->cols, panels = (M + panel - 1) / panel;
-    int parts = (K + PACK - 1) / PACK;
-    size_t size = (size_t)K * panel, wj = tb ? (size_t)ldb : 1, wk = tb ? 1 : (size_t)ldb;
+    if (p->M <= FEW_ROWS) return true;
+    return vec == &vec_avx512 && p->N >= 128 && p->K >= 64 && p->K <= 8192 && (p->tb ? p->ldb % 1024 != 0 : p->N <= 8192);
+}
+
+/* Packs columns k..k+n-1 of the rows of panel p. */
+static void pack_panel(const struct product *g, float *xt, int p, int k, int n)
+{
+    int r = p * vec->panel, m = g->M - r < vec->panel ? g->M - r : vec->panel;
+    vec->pack_panel(xt + (size_t)k * vec->panel, g->ta ? g->a + (size_t)k * g->lda + r : g->a + (size_t)r * g->lda + k,
+                    (size_t)g->lda, g->ta, m, n);
+}
+
+/* Columns n0..n1-1 of panels p0..p1-1, which lie packed at xt and stay in the cache while B passes by: B itself, or its
+ * packed strips. lower: only blocks that begin at or left of the diagonal. */
+static void own_block(const struct product *g, const float *xt, int p0, int p1, int n0, int n1, const float *strips,
+                      bool lower)
+{
+    int cols = vec->cols;
+    for (int j = n0; j < n1; j += cols) {
+        int n = n1 - j < cols ? n1 - j : cols;
+        const float *w = g->tb ? g->b + (size_t)j * g->ldb : g->b + j;
+        size_t wj = g->tb ? (size_t)g->ldb : 1, wk = g->tb ? 1 : (size_t)g->ldb;
+        int first = lower && j >= (p0 + 1) * vec->panel ? j / vec->panel : p0;
+        if (strips && n == cols) w = strips + (size_t)j * g->K, wk = (size_t)cols;
+        for (int p = first; p < p1; p++) {
+            int r = p * vec->panel, m = g->M - r < vec->panel ? g->M - r : vec->panel;
+            vec->panel_product(g->c + (size_t)r * g->ldc + j, (size_t)g->ldc, g->alpha, g->beta, m,
+                               xt + (size_t)(p - p0) * g->K * vec->panel, w, wj, wk, g->K, n, (g->tb || strips) && p == first);
+        }
+    }
+}
+
+/* Few panels: all threads pack them, then share out the columns. */
+static void own_gemm_few(const struct product *g, int panels)
+{
+    size_t size = (size_t)g->K * vec->panel;
+    int parts = (g->K + PACK - 1) / PACK, step = vec->cols;
     float *xt = cpu_scratch(size * panels);
     #pragma omp parallel
     {
         #pragma omp for schedule(static)
         for (int i = 0; i < panels * parts; i++) {
-            int r = i / parts * panel, k = i % parts * PACK, n = K - k < PACK ? K - k : PACK;
-            vec->pack_panel(xt + i / parts * size + (size_t)k * panel, ta ? a + (size_t)k * lda + r : a + (size_t)r * lda + k,
-                            (size_t)lda, ta, M - r < panel ? M - r : panel, n);
+            int k = i % parts * PACK;
+            pack_panel(g, xt + i / parts * size, i / parts, k, g->K - k < PACK ? g->K - k : PACK);
         }
         #pragma omp for schedule(static)
-        for (int j = 0; j < N; j += cols)
-            for (int p = 0; p < panels; p++) {
-                int r = p * panel;
-                vec->few_rows(c + (size_t)r * ldc + j, (size_t)ldc, alpha, beta, M - r < panel ? M - r : panel,
-                              xt + p * size, b + j * wj, wj, wk, K, N - j < cols ? N - j : cols);
-            }
+        for (int n = 0; n < g->N; n += step) own_block(g, xt, 0, panels, n, n + step < g->N ? n + step : g->N, NULL, false);
     }
+}
+
+/* B's columns in strips [K, cols]; a last, narrower one is read where it lies. */
+static void pack_strips(const struct product *g, float *strips)
+{
+    int cols = vec->cols;
+    #pragma omp parallel for schedule(static)
+    for (int k = 0; k < g->K; k += PACK)
+        for (int j = 0; j + cols <= g->N; j += cols)
+            vec->copy_strip(strips + (size_t)j * g->K + (size_t)k * cols, g->b + (size_t)k * g->ldb + j, (size_t)g->ldb,
+                            g->K - k < PACK ? g->K - k : PACK);
+}
+
+/* Each task packs a block of panels of its own and passes B by it: all of it, or (lower) only the columns that begin at
+ * or left of the diagonal. */
+static void own_blocks(const struct product *g, bool lower)
+{
+    int panel = vec->panel, panels = (g->M + panel - 1) / panel, block = panels / TASKS, blocks;
+    size_t size = (size_t)g->K * panel, fit = BLOCK_BYTES / (size * sizeof(float)), each;
+    float *work, *strips;
+    if (block > BLOCK_PANELS) block = BLOCK_PANELS;
+    if (block > (int)fit) block = (int)fit;
+    if (block < 1) block = 1;
+    blocks = (panels + block - 1) / block;
+    each = size * block;
+    work = cpu_scratch(each * omp_get_max_threads() + (g->tb ? 0 : (size_t)g->K * g->N));
+    strips = g->tb ? NULL : work + each * omp_get_max_threads();
+    if (strips) pack_strips(g, strips);
+    #pragma omp parallel for schedule(dynamic)
+    for (int i = blocks - 1; i >= 0; i--) { /* those with most columns first */
+        float *xt = work + each * omp_get_thread_num();
+        int p = i * block, end = p + block < panels ? p + block : panels, n = g->N;
+        if (lower && end * panel < n) n = (end * panel + vec->cols - 1) / vec->cols * vec->cols;
+        for (int j = p; j < end; j++) pack_panel(g, xt + (j - p) * size, j, 0, g->K);
+        own_block(g, xt, p, end, 0, n < g->N ? n : g->N, strips, lower);
+    }
+}
+
+static void own_gemm(const struct product *g)
+{
+    int panels = (g->M + vec->panel - 1) / vec->panel;
+    if (panels <= FEW_PANELS) own_gemm_few(g, panels);
+    else own_blocks(g, false);
 }
 
 void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda, dev B, int ldb, float beta, dev C, int ldc)
@@ -60,8 +148,9 @@ void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda
     struct tiles t = choose_tiles(M, N);
     int nm, nn;
     if (M <= 0 || N <= 0) return;
-    if (M <= FEW_ROWS) {
-        gemm_few_rows(ta, tb, M, N, K, alpha, a, lda, b, ldb, beta, c, ldc);
+    struct product p = {ta, tb, M, N, K, lda, ldb, ldc, alpha, beta, a, b, c};
+    if (own_is_better(&p)) {
+        own_gemm(&p);
         return;
     }
     nm = (M + t.m - 1) / t.m;
@@ -76,10 +165,8 @@ void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda
     }
 }
 
-void cpu_gram(int R, int D, dev X, dev H)
+static void blas_gram(int R, int D, const float *x, float *h)
 {
-    const float *x = cpu_f(X);
-    float *h = cpu_f(H);
     int size = part_size(D, D <= 384 ? 2 : (D + 383) / 384, 16);
     int n = (D + size - 1) / size;
     #pragma omp parallel for schedule(dynamic)
@@ -94,5 +181,19 @@ void cpu_gram(int R, int D, dev X, dev H)
         else
             cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, D - r < size ? D - r : size, size, R, 1.0f, x + r, D,
                         x + s, D, 1.0f, h + (size_t)r * D + s, D);
+    }
+}
+
+void cpu_gram(int R, int D, dev X, dev H)
+{
+    struct product g = {.ta = true, .M = D, .N = D, .lda = D, .ldb = D, .ldc = D, .alpha = 1, .beta = 1, .c = cpu_f(H)};
+    if (vec != &vec_avx512 || D < 128 || D > 8192) {
+        blas_gram(R, D, cpu_f(X), cpu_f(H));
+        return;
+    }
+    for (int r = 0; r < R; r += GRAM_ROWS) {
+        g.a = g.b = cpu_f(X) + (size_t)r * D;
+        g.K = R - r < GRAM_ROWS ? R - r : GRAM_ROWS;
+        own_blocks(&g, true);
     }
 }

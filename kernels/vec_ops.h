@@ -2,7 +2,7 @@
  * The vector loops, included by vec_base.c, vec_avx2.c and vec_avx512.c, which set the instruction set: plain C that the
  * compiler vectorises. Reductions are declared to it one by one, so that everything else keeps IEEE semantics.
  * VEC_FMA is a * b + c in the cheapest accurate way of the instruction set, VEC_VFMA the same of whole vectors;
- * VEC_BYTES is a vector's size, VEC_COLS the columns of a block of few_rows. */
+ * VEC_BYTES is a vector's size, VEC_COLS the columns of a block of panel_product. */
 #include "kernels/cpu.h"
 #include <math.h>
 #include <string.h>
@@ -288,71 +288,7 @@ static void vec_adam(float *p, const float *g, float *m, float *v, size_t n, flo
     }
 }
 
-enum { LANES = VEC_BYTES / 4, PANEL = 2 * LANES };
-typedef float vf __attribute__((vector_size(VEC_BYTES)));
-typedef float vf_loose __attribute__((vector_size(VEC_BYTES), aligned(4), may_alias)); /* anywhere in an array */
-#define LOAD(p) (*(const vf_loose *)(p))
-#define STORE(p, v) (*(vf_loose *)(p) = (v))
-#define SPREAD(x) ((vf){0} + (x))
-
-/* `cols` columns of a product with PANEL rows: t[j][i] = sum_k xt[k][i] w[j wj + k wk]. cols is constant where this is
- * inlined, so that the sums stay in registers. */
-static inline __attribute__((always_inline)) void few_rows_block(float *t, const float *xt, const float *w, size_t wj,
-                                                                 size_t wk, int K, int cols, bool ahead)
-{
-    vf acc[VEC_COLS][2];
-    for (int j = 0; j < cols; j++) acc[j][0] = acc[j][1] = SPREAD(0.0f);
-    for (int k = 0; k < K; k++, xt += PANEL) {
-        vf x0 = LOAD(xt), x1 = LOAD(xt + LANES);
-        if (k % 16 < cols && ahead) __builtin_prefetch(w + (cols + k % 16) * wj + k);
-        #pragma GCC unroll 12
-        for (int j = 0; j < cols; j++) {
-            vf b = SPREAD(w[j * wj + k * wk]);
-            acc[j][0] = VEC_VFMA(x0, b, acc[j][0]);
-            acc[j][1] = VEC_VFMA(x1, b, acc[j][1]);
-        }
-    }
-    #pragma GCC unroll 12
-    for (int j = 0; j < cols; j++) {
-        STORE(t + j * PANEL, acc[j][0]);
-        STORE(t + j * PANEL + LANES, acc[j][1]);
-    }
-}
-
-/* c[i][j] = alpha t[j][i] + beta c[i][j] */
-static inline __attribute__((always_inline)) void few_rows_out(float *c, size_t ldc, float alpha, float beta,
-                                                               const float *t, int m, int cols)
-{
-    for (int i = 0; i < m; i++, c += ldc)
-        if (beta == 0) for (int j = 0; j < cols; j++) c[j] = alpha * t[j * PANEL + i];
-        else for (int j = 0; j < cols; j++) c[j] = alpha * t[j * PANEL + i] + beta * c[j];
-}
-
-static void vec_few_rows(float *c, size_t ldc, float alpha, float beta, int m, const float *xt, const float *w, size_t wj,
-                         size_t wk, int K, int cols)
-{
-    float t[VEC_COLS * PANEL];
-    if (cols == VEC_COLS) {
-        few_rows_block(t, xt, w, wj, wk, K, VEC_COLS, wk == 1);
-        few_rows_out(c, ldc, alpha, beta, t, m, VEC_COLS);
-    } else {
-        for (int j = 0; j < cols; j++) few_rows_block(t + j * PANEL, xt, w + j * wj, wj, wk, K, 1, false);
-        few_rows_out(c, ldc, alpha, beta, t, m, cols);
-    }
-}
-
-/* xt[k][i] = row i of the panel, i < m, else 0; x is [m, K], or [K, m] when transposed */
-static void vec_pack_panel(float *xt, const float *x, size_t ldx, bool transposed, int m, int K)
-{
-    for (int k0 = 0; k0 < K; k0 += 16) {
-        int n = K - k0 < 16 ? K - k0 : 16;
-        for (int i = 0; i < PANEL; i++)
-            for (int k = k0; k < k0 + n; k++)
-                xt[(size_t)k * PANEL + i] = i >= m ? 0 : transposed ? x[(size_t)k * ldx + i] : x[(size_t)i * ldx + k];
-    }
-}
-
-typedef int32_t vi __attribute__((vector_size(VEC_BYTES)));
+#include "kernels/vec_gemm.h"
 
 /* {a0 + a1, a2 + a3, .., b0 + b1, ..} */
 static inline vf pair_sums(vf a, vf b)
@@ -410,7 +346,7 @@ static void vec_mix(float *o, const float *p, const float *v, size_t ldv, int n,
 }
 
 const struct vec_ops VEC_TABLE = {
-    VEC_NAME, PANEL, VEC_COLS, vec_few_rows, vec_pack_panel, vec_scores, vec_mix, vec_add, vec_axpy, vec_dot, vec_scale, vec_exp, vec_max, vec_exp_sum, vec_swiglu, vec_swiglu_back,
+    VEC_NAME, PANEL, VEC_COLS, vec_panel_product, vec_copy_strip, vec_pack_panel, vec_scores, vec_mix, vec_add, vec_axpy, vec_dot, vec_scale, vec_exp, vec_max, vec_exp_sum, vec_swiglu, vec_swiglu_back,
     vec_norm_row, vec_norm_back_row, vec_rope_row, vec_sum_exp, vec_sum_exp_diff, vec_ce_row, vec_kl_row,
     vec_softmax_back, vec_stats_cols, vec_moments_cols, vec_affine_row, vec_diff_cols, vec_adam,
 };

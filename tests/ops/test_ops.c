@@ -28,7 +28,8 @@ static void test_memory(void)
 static void test_gemm(void)
 {
     static const int shapes[][3] = {{1, 1, 1}, {7, 5, 3}, {1, 130, 64}, {33, 517, 65}, {130, 70, 300}, {300, 290, 17},
-                                    {16, 1030, 96}, {520, 640, 8}, {64, 64, 64}};
+                                    {16, 1030, 96}, {520, 640, 8}, {64, 64, 64},
+                                    {300, 401, 70}, {529, 640, 129}, {290, 500, 1021}};
     for (int i = 0; i < (int)(sizeof shapes / sizeof *shapes); i++) {
         double worst = 0;
         for (int mode = 0; mode < 4; mode++) {
@@ -65,8 +66,8 @@ static void test_gemm_beta_zero(void)
 
 static void test_gram(void)
 {
-    static const int shapes[][2] = {{1, 8}, {7, 64}, {130, 200}, {50, 577}};
-    for (int i = 0; i < 4; i++) {
+    static const int shapes[][2] = {{1, 8}, {7, 64}, {130, 200}, {50, 577}, {2100, 130}};
+    for (int i = 0; i < 5; i++) {
         int R = shapes[i][0], D = shapes[i][1];
         double worst = 0, top = 0;
         struct arr x, h;

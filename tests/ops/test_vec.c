@@ -47,7 +47,7 @@ static void test_products(const struct vec_ops *v)
     v->pack_panel(xt, x, K, false, m, K);
     for (int i = 0; i < COLS * K; i++) w[i] = (float)(i * 5 % 13) - 6;
     for (int cols = 1; cols <= v->cols; cols++) {
-        v->few_rows(t, (size_t)cols, 1, 0, m, xt, w, K, 1, K, cols);
+        v->panel_product(t, (size_t)cols, 1, 0, m, xt, w, K, 1, K, cols, false);
         for (int j = 0; j < cols; j++)
             for (int i = 0; i < m; i++) {
                 want[i * cols + j] = 0;
@@ -55,7 +55,7 @@ static void test_products(const struct vec_ops *v)
             }
         worst = fmax(worst, check_rel(t, want, (size_t)(cols * m)));
     }
-    CHECK(worst == 0, "%s: few_rows, 1 to %d columns, exact on integers", v->name, v->cols);
+    CHECK(worst == 0, "%s: panel_product, 1 to %d columns, exact on integers", v->name, v->cols);
     for (int i = 0; i < E; i++) q[i] = (float)(i % 9) - 4;
     for (int i = 0; i < N * LD; i++) k[i] = (float)(i * 3 % 17) - 8;
     v->scores(s, q, k, LD, N, E, 0.5f);
