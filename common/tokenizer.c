@@ -226,8 +226,8 @@ static bool before(const struct candidate *a, const struct candidate *b)
 
 static void heap_push(struct encoder *c, int32_t at)
 {
-    struct symbol *s = &c->sym[at];
-    if (at < 0 || s->next < 0) return;
+    const struct symbol *s = &c->sym[at];
+    if (s->next < 0) return;
     const struct merge *m = merge_slot(c->t, merge_key(s->id, c->sym[s->next].id));
     if (m->key == UINT64_MAX) return;
     if (c->heap_n == c->heap_cap) c->heap = mem_grow(c->heap, &c->heap_cap, c->heap_n + 1, sizeof *c->heap);
