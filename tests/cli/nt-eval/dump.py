@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""dump.py ids EXPECTED: the ids as JSON. dump.py compare EXPECTED GOT gguf|...: every expected tensor against nt-eval's."""
+"""dump.py sample EXPECTED GOT gguf: the same for a file that keeps only the largest logits at some positions.
+dump.py ids EXPECTED: the ids as JSON. dump.py compare EXPECTED GOT gguf|...: every expected tensor against nt-eval's."""
 import json
 import re
 import struct
@@ -28,6 +29,17 @@ want = load(sys.argv[2])
 if sys.argv[1] == "ids":
     print(json.dumps(want["ids"].tolist()))
     sys.exit()
+if sys.argv[1] == "sample":
+    got, name = load(sys.argv[3]), gguf_name if sys.argv[4] == "gguf" else str
+    at = np.take_along_axis(got["logits"][:, want["where"]], want["index"].astype(np.int64), -1)
+    worst = {"logits": float(np.abs(at - want["top"]).max() / want["largest"][0]),
+             "largest": float(abs(np.abs(got["logits"]).max() / want["largest"][0] - 1)),
+             "nll": float(np.abs(got["nll"] / want["nll"] - 1).max())}
+    for k, w in want.items():
+        if k.startswith("grad."):
+            worst[k] = float(np.abs(got[name(k)] - w).max() / np.abs(w).max())
+    print(worst)
+    sys.exit(max(worst.values()) > 1e-4)
 got, gguf, worst = load(sys.argv[3]), sys.argv[4] == "gguf", {}
 for name, w in want.items():
     if name == "ids":
