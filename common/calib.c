@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Decoding with a key/value cache, many sequences at a time so that the products are matrix products. All sequences of
- * a batch are at the same position: they start with one token and grow to T, greedily at first, then by sampling.
- * Sequence i draws from random stream i, so it does not depend on what else is decoded; only the rounding of the matrix
- * products may know the size of the batch. */
+ * Decoding with a key/value cache, many sequences at a time so that the products are matrix products. All
+ * sequences of a batch are at the same position: they start with one token and grow to T, greedily at first,
+ * then by sampling. Sequence i draws from random stream i, so it does not depend on what else is decoded;
+ * only the rounding of the matrix products may know the size of the batch. */
 #include "common/calib.h"
 #include <stdio.h>
 #include <string.h>
@@ -16,15 +16,22 @@
 #define START_DRAWS ((uint64_t)1 << 32) /* counters of the first token, beyond those of any position */
 #define MAX_DRAWS 200000
 
-static bool is_text(const struct calib_opts *o) { return !strcmp(o->scheme, "text"); }
-static bool is_qat(const struct calib_opts *o) { return !strcmp(o->scheme, "llm-qat"); }
+static bool is_text(const struct calib_opts *o)
+{
+    return !strcmp(o->scheme, "text");
+}
+static bool is_qat(const struct calib_opts *o)
+{
+    return !strcmp(o->scheme, "llm-qat");
+}
 
 int calib_check(const struct model *m, const struct tokenizer *t, const struct calib_opts *o, struct err *e)
 {
     if (o->T > m->c.max_pos)
         return err_set(e, NT_EXIT_DATA, "-T %d: the model has %d positions", o->T, m->c.max_pos);
     if (tokenizer_size(t) > m->c.vocab)
-        return err_set(e, NT_EXIT_DATA, "the tokenizer has %d tokens, the model %d: they do not belong together",
+        return err_set(e, NT_EXIT_DATA,
+                       "the tokenizer has %d tokens, the model %d: they do not belong together",
                        tokenizer_size(t), m->c.vocab);
     if (o->n < 2 && o->holdout > 0)
         return err_set(e, NT_EXIT_USAGE, "-n 1 leaves nothing to hold out; say --holdout 0");
@@ -33,8 +40,8 @@ int calib_check(const struct model *m, const struct tokenizer *t, const struct c
 
 json_t *calib_header(struct model *m, const struct calib_opts *o)
 {
-    json_t *p = json_pack("{s:s, s:i, s:i, s:i, s:f}", "scheme", o->scheme, "T", o->T, "n", o->n, "vocab", m->c.vocab,
-                          "holdout", o->holdout);
+    json_t *p = json_pack("{s:s, s:i, s:i, s:i, s:f}", "scheme", o->scheme, "T", o->T, "n", o->n, "vocab",
+                          m->c.vocab, "holdout", o->holdout);
     if (is_text(o)) {
         json_object_set_new(p, "join", json_string("\n\n"));
     } else {
@@ -46,8 +53,8 @@ json_t *calib_header(struct model *m, const struct calib_opts *o)
         json_object_set_new(p, "precision", json_string(m->be->bf16 ? "bf16" : "f32"));
         if (!is_qat(o)) json_object_set_new(p, "languages", json_string(o->languages));
     }
-    return json_pack("{s:s, s:o, s:I, s:o}", "kind", "tokens", "params", p, "seed", (json_int_t)o->seed, "model",
-                     model_identity(m));
+    return json_pack("{s:s, s:o, s:I, s:o}", "kind", "tokens", "params", p, "seed", (json_int_t)o->seed,
+                     "model", model_identity(m));
 }
 
 int calib_put(struct stream_writer *w, const struct calib_opts *o, int seq, const int32_t *ids, json_t *extra,
@@ -56,7 +63,10 @@ int calib_put(struct stream_writer *w, const struct calib_opts *o, int seq, cons
     bool held = seq >= o->n - tokens_holdout_count(o->n, o->holdout);
     json_t *meta = json_pack("{s:i, s:s}", "seq", seq, "split", held ? "holdout" : "train");
     if (extra) json_object_update(meta, extra);
-    struct tensor t = {.dtype = DT_I32, .rank = 1, .shape = {(uint64_t)o->T}, .nbytes = (uint64_t)o->T * 4,
+    struct tensor t = {.dtype = DT_I32,
+                       .rank = 1,
+                       .shape = {(uint64_t)o->T},
+                       .nbytes = (uint64_t)o->T * 4,
                        .data = (void *)(uintptr_t)ids};
     int r = stream_write(w, "Tokens", meta, &t, e);
     json_decref(meta);
@@ -80,18 +90,18 @@ struct generator {
     const struct backend *be;
     const struct tokenizer *t;
     const struct calib_opts *o;
-    struct lang *lang;          /* norm-tweaking only */
+    struct lang *lang; /* norm-tweaking only */
     int B, L, V;
     struct block **blocks;
-    dev *kc, *vc;               /* [B, T, G*E] of each layer */
+    dev *kc, *vc; /* [B, T, G*E] of each layer */
     struct block_work *work;
     struct head *head;
-    dev x, y;                   /* [B, D] */
-    float *logits;              /* [B, V] */
+    dev x, y;      /* [B, D] */
+    float *logits; /* [B, V] */
     struct sampler sampler;
-    bool *banned;               /* ends of a generation, ids without a token */
-    int32_t *ids;               /* [B, T] */
-    json_t **meta;              /* [B] */
+    bool *banned;  /* ends of a generation, ids without a token */
+    int32_t *ids;  /* [B, T] */
+    json_t **meta; /* [B] */
 };
 
 static size_t cache_floats(const struct model *m, const struct calib_opts *o, int B)
@@ -161,14 +171,16 @@ static void generator_close(struct generator *g)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
 }
 
-/* The language of a token when it may start a sequence; llm-qat takes any token. *text is its spelling, allocated. */
+/* The language of a token when it may start a sequence; llm-qat takes any token. *text is its spelling,
+ * allocated. */
 static const char *may_start(struct generator *g, int32_t id, char **text, struct err *e)
 {
     size_t len;
     *text = NULL;
     if (tokenizer_decode(g->t, &id, 1, text, &len, e)) return NULL;
     if (!g->lang) return len ? "any" : NULL;
-    if (tokenizer_is_special(g->t, id) || strstr(*text, "\xEF\xBF\xBD")) return NULL; /* part of a character */
+    if (tokenizer_is_special(g->t, id) || strstr(*text, "\xEF\xBF\xBD"))
+        return NULL; /* part of a character */
     return lang_of(g->lang, *text, len);
 }
 
@@ -177,19 +189,23 @@ static int first_token(struct generator *g, int seq, int b, struct err *e)
 {
     for (uint64_t k = 0; k < MAX_DRAWS; k++) {
         char *text;
-        int32_t id = (int32_t)rng_below(g->o->seed, (uint64_t)seq, START_DRAWS + k, (uint64_t)tokenizer_size(g->t));
+        int32_t id =
+            (int32_t)rng_below(g->o->seed, (uint64_t)seq, START_DRAWS + k, (uint64_t)tokenizer_size(g->t));
         const char *lang = may_start(g, id, &text, e);
         if (lang) {
             g->ids[(size_t)b * (size_t)g->o->T] = id;
             g->meta[b] = json_pack("{s:i, s:s}", "start", id, "start_text", text);
-            if (g->lang) json_object_set_new(g->meta[b], "language", json_string(lang));
-            else json_object_set_new(g->meta[b], "greedy", json_integer(3 + seq % 3));
+            if (g->lang)
+                json_object_set_new(g->meta[b], "language", json_string(lang));
+            else
+                json_object_set_new(g->meta[b], "greedy", json_integer(3 + seq % 3));
         }
         mem_free(text);
         if (lang) return 0;
         if (e->code) return -1;
     }
-    return err_set(e, NT_EXIT_DATA, "no token of the vocabulary looks like one of the languages %s", g->o->languages);
+    return err_set(e, NT_EXIT_DATA, "no token of the vocabulary looks like one of the languages %s",
+                   g->o->languages);
 }
 
 /* Tokens at pos go through all layers; logits of what follows. */
@@ -220,8 +236,10 @@ static int choose(struct generator *g, int first, int B, int pos, struct err *e)
         int greedy = is_qat(g->o) ? 3 + (first + b) % 3 : 5;
         double u = rng_uniform(g->o->seed, (uint64_t)(first + b), (uint64_t)pos);
         int32_t id = f32_first_nonfinite(z, (size_t)g->V) < (size_t)g->V ? -1
-                     : pos < greedy ? sample_greedy(&g->sampler, z, g->V) : sample_top_k(&g->sampler, z, g->V, u);
-        if (id >= 0) g->ids[(size_t)b * (size_t)g->o->T + (size_t)pos] = id;
+                     : pos < greedy                                      ? sample_greedy(&g->sampler, z, g->V)
+                                    : sample_top_k(&g->sampler, z, g->V, u);
+        if (id >= 0)
+            g->ids[(size_t)b * (size_t)g->o->T + (size_t)pos] = id;
         else
 #pragma omp atomic write
             bad = first + b;
@@ -248,14 +266,20 @@ static int generate_batch(struct generator *g, int first, int B, struct stream_w
     return 0;
 }
 
-int calib_generate(struct model *m, const struct tokenizer *t, const struct calib_opts *o, struct stream_writer *w,
-                   struct err *e)
+int calib_generate(struct model *m, const struct tokenizer *t, const struct calib_opts *o,
+                   struct stream_writer *w, struct err *e)
 {
-    struct generator g = {.m = m, .be = m->be, .t = t, .o = o, .L = m->c.n_layers, .V = m->c.vocab,
+    struct generator g = {.m = m,
+                          .be = m->be,
+                          .t = t,
+                          .o = o,
+                          .L = m->c.n_layers,
+                          .V = m->c.vocab,
                           .B = o->batch < o->n ? o->batch : o->n};
     int r = generator_open(&g, e);
     if (!r) progress_start("generate", "tok", (double)o->n * o->T);
-    for (int i = 0; i < o->n && !r; i += g.B) r = generate_batch(&g, i, o->n - i < g.B ? o->n - i : g.B, w, e);
+    for (int i = 0; i < o->n && !r; i += g.B)
+        r = generate_batch(&g, i, o->n - i < g.B ? o->n - i : g.B, w, e);
     progress_end();
     generator_close(&g);
     return r;

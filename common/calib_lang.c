@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Script first, then fingerprints among the languages of Latin script that make up most of any text corpus. More
- * fingerprints would be worse: a word of four letters is always likeliest in one of 170 languages nobody meant. */
+ * Script first, then fingerprints among the languages of Latin script that make up most of any text corpus.
+ * More fingerprints would be worse: a word of four letters is always likeliest in one of 170 languages nobody
+ * meant. */
 #include "common/calib_lang.h"
 #include <libexttextcat/textcat.h>
 #include <stdio.h>
@@ -15,12 +16,33 @@
 #define NT_TEXTCAT_DIR "/usr/share/libexttextcat/" /* Debian: libexttextcat-data */
 #endif
 
-static const struct { const char *script, *languages; } SCRIPTS[] = {
-    {"Han", "zh ja"}, {"Hiragana}\\p{Katakana", "ja"}, {"Hangul", "ko"}, {"Cyrillic", "ru uk bg sr mk be kk ky tg mn"},
-    {"Arabic", "ar fa ur sd ug"}, {"Hebrew", "he yi"}, {"Greek", "el"}, {"Devanagari", "hi mr ne sa"}, {"Bengali", "bn"},
-    {"Gurmukhi", "pa"}, {"Gujarati", "gu"}, {"Tamil", "ta"}, {"Telugu", "te"}, {"Kannada", "kn"}, {"Malayalam", "ml"},
-    {"Sinhala", "si"}, {"Thai", "th"}, {"Lao", "lo"}, {"Myanmar", "my"}, {"Khmer", "km"}, {"Tibetan", "bo"},
-    {"Georgian", "ka"}, {"Armenian", "hy"}, {"Ethiopic", "am ti"}, {"Latin", ""}};
+static const struct {
+    const char *script, *languages;
+} SCRIPTS[] = {{"Han", "zh ja"},
+               {"Hiragana}\\p{Katakana", "ja"},
+               {"Hangul", "ko"},
+               {"Cyrillic", "ru uk bg sr mk be kk ky tg mn"},
+               {"Arabic", "ar fa ur sd ug"},
+               {"Hebrew", "he yi"},
+               {"Greek", "el"},
+               {"Devanagari", "hi mr ne sa"},
+               {"Bengali", "bn"},
+               {"Gurmukhi", "pa"},
+               {"Gujarati", "gu"},
+               {"Tamil", "ta"},
+               {"Telugu", "te"},
+               {"Kannada", "kn"},
+               {"Malayalam", "ml"},
+               {"Sinhala", "si"},
+               {"Thai", "th"},
+               {"Lao", "lo"},
+               {"Myanmar", "my"},
+               {"Khmer", "km"},
+               {"Tibetan", "bo"},
+               {"Georgian", "ka"},
+               {"Armenian", "hy"},
+               {"Ethiopic", "am ti"},
+               {"Latin", ""}};
 enum { N_SCRIPTS = sizeof SCRIPTS / sizeof *SCRIPTS, LATIN = N_SCRIPTS - 1 };
 
 static const char LATIN_LANGUAGES[] = "en es pt fr de it nl pl ro sv da nb cs hu fi tr vi id";
@@ -58,7 +80,8 @@ static int parse_list(struct lang *l, const char *list, struct err *e)
         snprintf(code, sizeof code, "%.*s", (int)(end - s), s);
         if (!*code || !known(code)) {
             buf_clear(&b);
-            return err_set(e, NT_EXIT_USAGE, "--languages: \"%.*s\" is no language this program can tell", (int)(end - s), s);
+            return err_set(e, NT_EXIT_USAGE, "--languages: \"%.*s\" is no language this program can tell",
+                           (int)(end - s), s);
         }
         buf_put(&b, code, strlen(code));
         buf_put(&b, " ", 1);
@@ -79,7 +102,8 @@ static int open_fingerprints(struct lang *l, struct err *e)
     l->cat = access(NT_TEXTCAT_DIR "en.lm", R_OK) ? NULL : special_textcat_Init(path, NT_TEXTCAT_DIR);
     close(fd);
     if (!l->cat)
-        return err_set(e, NT_EXIT_DATA, "no language fingerprints in %s (Debian: libexttextcat-data)", NT_TEXTCAT_DIR);
+        return err_set(e, NT_EXIT_DATA, "no language fingerprints in %s (Debian: libexttextcat-data)",
+                       NT_TEXTCAT_DIR);
     textcat_SetProperty(l->cat, TCPROP_UTF8AWARE, 1);
     textcat_SetProperty(l->cat, TCPROP_MINIMUM_DOCUMENT_SIZE, 1);
     return 0;

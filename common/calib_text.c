@@ -21,7 +21,8 @@ static int read_all(const char *path, struct buf *out, struct err *e)
     if (f != stdin) fclose(f);
     if (err_stopped(e)) return -1;
     if (bad) return err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(bad));
-    if (out->n > MAX_TEXT) return err_set(e, NT_EXIT_DATA, "%s: more than 1 GiB of text; give a part of it", path);
+    if (out->n > MAX_TEXT)
+        return err_set(e, NT_EXIT_DATA, "%s: more than 1 GiB of text; give a part of it", path);
     if (!out->p) buf_put(out, "", 0);
     return 0;
 }
@@ -81,12 +82,14 @@ int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, int32
     if (r) return -1;
     if (n >= want) return 0;
     mem_free(*ids);
-    return err_set(e, NT_EXIT_DATA, "%s: %zu tokens of text, but %d sequences of %d need %zu", name, n, o->n, o->T, want);
+    return err_set(e, NT_EXIT_DATA, "%s: %zu tokens of text, but %d sequences of %d need %zu", name, n, o->n,
+                   o->T, want);
 }
 
 /* ---- lines ---- */
 
-/* The JSON value of the next line: 1, 0 at the end, -1. Bytes that are no UTF-8 become U+FFFD before JSON sees them. */
+/* The JSON value of the next line: 1, 0 at the end, -1. Bytes that are no UTF-8 become U+FFFD before JSON
+ * sees them. */
 static int next_line(FILE *in, char **line, size_t *cap, int number, json_t **j, struct err *e)
 {
     json_error_t je;
@@ -103,12 +106,14 @@ static int next_line(FILE *in, char **line, size_t *cap, int number, json_t **j,
 
 static int put_line(json_t *j, FILE *out, struct err *e)
 {
-    int bad = json_dumpf(j, out, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY) || putc('\n', out) == EOF;
+    int bad =
+        json_dumpf(j, out, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY) || putc('\n', out) == EOF;
     json_decref(j);
     return bad ? err_set(e, NT_EXIT_IO, "<stdout>: %s", strerror(errno)) : 0;
 }
 
-static int encode_line(const struct tokenizer *t, bool special, const json_t *j, int number, FILE *out, struct err *e)
+static int encode_line(const struct tokenizer *t, bool special, const json_t *j, int number, FILE *out,
+                       struct err *e)
 {
     int32_t *ids;
     size_t n;
@@ -124,7 +129,8 @@ static int decode_line(const struct tokenizer *t, const json_t *j, int number, F
 {
     size_t n = json_array_size(j), len;
     char *text;
-    if (!json_is_array(j)) return err_set(e, NT_EXIT_DATA, "<stdin>: line %d is no JSON array of ids", number);
+    if (!json_is_array(j))
+        return err_set(e, NT_EXIT_DATA, "<stdin>: line %d is no JSON array of ids", number);
     int32_t *ids = MEM_NEW(int32_t, n + 1);
     bool ok = true;
     for (size_t i = 0; i < n && ok; i++) {
@@ -132,8 +138,9 @@ static int decode_line(const struct tokenizer *t, const json_t *j, int number, F
         json_int_t id = json_is_integer(v) ? json_integer_value(v) : -1;
         ok = id >= 0 && id < tokenizer_size(t);
         ids[i] = ok ? (int32_t)id : -1;
-        if (!ok) (void)err_set(e, NT_EXIT_DATA, "<stdin>: line %d: item %zu is no token id below %d", number, i,
-                               tokenizer_size(t));
+        if (!ok)
+            (void)err_set(e, NT_EXIT_DATA, "<stdin>: line %d: item %zu is no token id below %d", number, i,
+                          tokenizer_size(t));
     }
     int r = ok ? tokenizer_decode(t, ids, n, &text, &len, e) : -1;
     mem_free(ids);

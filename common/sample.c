@@ -1,20 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Top-k by a heap of k candidates: one pass over the vocabulary in blocks, most of which hold nothing above the
- * smallest candidate and are skipped by one comparison that the compiler turns into vector code. */
+ * Top-k by a heap of k candidates: one pass over the vocabulary in blocks, most of which hold nothing above
+ * the smallest candidate and are skipped by one comparison that the compiler turns into vector code. */
 #include "common/sample.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/mem.h"
 
-struct candidate { float z; int32_t id; };
+struct candidate {
+    float z;
+    int32_t id;
+};
 
 static bool better(const struct candidate *a, const struct candidate *b)
 {
     return a->z != b->z ? a->z > b->z : a->id < b->id;
 }
 
-static int by_rank(const void *a, const void *b) { return better(a, b) ? -1 : better(b, a); }
+static int by_rank(const void *a, const void *b)
+{
+    return better(a, b) ? -1 : better(b, a);
+}
 
 /* h[0] is the worst of n candidates; puts v in its place. */
 static void replace_worst(struct candidate *h, int n, struct candidate v)
@@ -51,8 +57,10 @@ static int select_top(const struct sampler *s, const float *logits, int V, int k
         if (i == V) break;
         if (s->banned && s->banned[i]) continue;
         struct candidate v = {logits[i], i};
-        if (n < k) add(h, n++, v);
-        else if (better(&v, &h[0])) replace_worst(h, k, v);
+        if (n < k)
+            add(h, n++, v);
+        else if (better(&v, &h[0]))
+            replace_worst(h, k, v);
     }
     qsort(h, (size_t)n, sizeof *h, by_rank);
     return n;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Byte pair encoding: the vocabulary, merges by a heap, added tokens, encode and decode. Where the rules come from
- * (tokenizer.json, GGUF) is in tokenizer_json.c and tokenizer_gguf.c, text before the merges in tokenizer_text.c. */
+ * Byte pair encoding: the vocabulary, merges by a heap, added tokens, encode and decode. Where the rules come
+ * from (tokenizer.json, GGUF) is in tokenizer_json.c and tokenizer_gguf.c, text before the merges in
+ * tokenizer_text.c. */
 #include "common/tokenizer_impl.h"
 #include <ctype.h>
 #include <string.h>
@@ -52,7 +53,8 @@ static size_t blob_put(struct tokenizer *t, const char *s, size_t len)
 
 int tokenizer_set_string(struct tokenizer *t, int id, const char *s, size_t len, struct err *e)
 {
-    if (t->raw[id].off != SIZE_MAX) return err_set(e, NT_EXIT_DATA, "%s: two tokens have the id %d", t->name, id);
+    if (t->raw[id].off != SIZE_MAX)
+        return err_set(e, NT_EXIT_DATA, "%s: two tokens have the id %d", t->name, id);
     t->raw[id].off = blob_put(t, s, len);
     t->raw[id].len = (uint32_t)len;
     return 0;
@@ -179,7 +181,10 @@ static struct merge *merge_slot(const struct tokenizer *t, uint64_t key)
     return &t->merges[i];
 }
 
-static uint64_t merge_key(int32_t left, int32_t right) { return (uint64_t)(uint32_t)left << 32 | (uint32_t)right; }
+static uint64_t merge_key(int32_t left, int32_t right)
+{
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
 
 void tokenizer_reserve_merges(struct tokenizer *t, size_t n)
 {
@@ -189,28 +194,41 @@ void tokenizer_reserve_merges(struct tokenizer *t, size_t n)
     for (size_t i = 0; i < t->merges_size; i++) t->merges[i].key = UINT64_MAX;
 }
 
-void tokenizer_add_merge(struct tokenizer *t, int32_t left, int32_t right, uint32_t rank, int32_t id, bool replace)
+void tokenizer_add_merge(struct tokenizer *t, int32_t left, int32_t right, uint32_t rank, int32_t id,
+                         bool replace)
 {
     struct merge *m = merge_slot(t, merge_key(left, right));
     if (m->key == UINT64_MAX || replace) *m = (struct merge){merge_key(left, right), rank, id};
 }
 
-struct symbol { int32_t id, prev, next; };
-struct candidate { uint32_t rank; int32_t at, left, right, id; };
+struct symbol {
+    int32_t id, prev, next;
+};
+struct candidate {
+    uint32_t rank;
+    int32_t at, left, right, id;
+};
 
 /* Everything one call of encode needs. */
 struct encoder {
     const struct tokenizer *t;
     struct err *e;
     struct matcher m;
-    int32_t *ids; size_t n, cap;
-    struct symbol *sym; size_t sym_cap;
-    struct candidate *heap; size_t heap_n, heap_cap;
+    int32_t *ids;
+    size_t n, cap;
+    struct symbol *sym;
+    size_t sym_cap;
+    struct candidate *heap;
+    size_t heap_n, heap_cap;
     /* words seen before: direct-mapped, the bytes in words, their ids in word_ids */
-    struct seen { uint32_t word, first; uint16_t len, count; } *cache;
+    struct seen {
+        uint32_t word, first;
+        uint16_t len, count;
+    } * cache;
     size_t cache_mask;
     struct buf words;
-    int32_t *word_ids; size_t word_ids_n, word_ids_cap;
+    int32_t *word_ids;
+    size_t word_ids_n, word_ids_cap;
 };
 
 static void put_id(struct encoder *c, int32_t id)
@@ -257,7 +275,8 @@ static void add_symbol(struct encoder *c, int32_t *n, int32_t id)
     (*n)++;
 }
 
-/* Symbols of a word in a vocabulary that is not byte-level: characters, else bytes of them, else the unknown token. */
+/* Symbols of a word in a vocabulary that is not byte-level: characters, else bytes of them, else the unknown
+ * token. */
 static int32_t char_symbols(struct encoder *c, const char *s, size_t len)
 {
     const struct tokenizer *t = c->t;
@@ -268,9 +287,12 @@ static int32_t char_symbols(struct encoder *c, const char *s, size_t len)
         int32_t id = find_bytes(t, s + i, k);
         bool fall = id < 0 && t->byte_fallback;
         for (size_t b = 0; fall && b < k; b++) fall = t->fallback_id[(unsigned char)s[i + b]] >= 0;
-        if (id >= 0) add_symbol(c, &n, id);
-        else if (fall) for (size_t b = 0; b < k; b++) add_symbol(c, &n, t->fallback_id[(unsigned char)s[i + b]]);
-        else if (t->unk >= 0 && !(t->fuse_unk && n && c->sym[n - 1].id == t->unk)) add_symbol(c, &n, t->unk);
+        if (id >= 0)
+            add_symbol(c, &n, id);
+        else if (fall)
+            for (size_t b = 0; b < k; b++) add_symbol(c, &n, t->fallback_id[(unsigned char)s[i + b]]);
+        else if (t->unk >= 0 && !(t->fuse_unk && n && c->sym[n - 1].id == t->unk))
+            add_symbol(c, &n, t->unk);
     }
     return n;
 }
@@ -281,7 +303,8 @@ static int32_t byte_symbols(struct encoder *c, const char *s, size_t len)
     for (size_t i = 0; i < len; i++) {
         int32_t id = c->t->byte_id[(unsigned char)s[i]];
         if (id < 0 && !c->t->gguf) id = c->t->unk;
-        if (id < 0 && c->t->gguf) id = -2 - (unsigned char)s[i]; /* stands in the way of merges, gives nothing */
+        if (id < 0 && c->t->gguf)
+            id = -2 - (unsigned char)s[i]; /* stands in the way of merges, gives nothing */
         if (id == -1) continue;
         if (c->t->fuse_unk && id == c->t->unk && n && c->sym[n - 1].id == id) continue;
         add_symbol(c, &n, id);
@@ -289,7 +312,8 @@ static int32_t byte_symbols(struct encoder *c, const char *s, size_t len)
     return n;
 }
 
-/* A merge result that the vocabulary lacks falls apart into the ASCII characters of its spelling, as in llama.cpp. */
+/* A merge result that the vocabulary lacks falls apart into the ASCII characters of its spelling, as in
+ * llama.cpp. */
 static void put_symbol(struct encoder *c, int32_t id)
 {
     const struct tokenizer *t = c->t;
@@ -380,7 +404,8 @@ void tokenizer_add_token(struct tokenizer *t, const struct added *a)
     t->added = mem_grow(t->added, &cap, t->n_added + 1, sizeof *t->added);
     t->added[t->n_added++] = *a;
     t->is_added[a->id] = true;
-    if (a->len) (a->normalized ? t->added_first_normalized : t->added_first)[(unsigned char)a->text[0]] = true;
+    if (a->len)
+        (a->normalized ? t->added_first_normalized : t->added_first)[(unsigned char)a->text[0]] = true;
 }
 
 static int by_length(const void *pa, const void *pb)
@@ -390,17 +415,31 @@ static int by_length(const void *pa, const void *pb)
 }
 
 /* Tokens that end a generation, as models in circulation spell them. */
-static const char *const END_TOKENS[] = {
-    "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>", "<|call|>",
-    "<end_of_turn>", "<end_of_utterance>", "</s>", "<eos>", "<EOT>", "[EOS]", "[EOT]",
-    "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"};
+static const char *const END_TOKENS[] = {"<|endoftext|>",
+                                         "<|im_end|>",
+                                         "<|eot_id|>",
+                                         "<|eom_id|>",
+                                         "<|end_of_text|>",
+                                         "<|end|>",
+                                         "<|return|>",
+                                         "<|call|>",
+                                         "<end_of_turn>",
+                                         "<end_of_utterance>",
+                                         "</s>",
+                                         "<eos>",
+                                         "<EOT>",
+                                         "[EOS]",
+                                         "[EOT]",
+                                         "<\xEF\xBD\x9C"
+                                         "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"};
 
 void tokenizer_finish(struct tokenizer *t)
 {
     if (t->n_added) qsort(t->added, t->n_added, sizeof *t->added, by_length);
     for (size_t i = 0; i < t->n_added; i++)
         for (size_t k = 0; k < sizeof END_TOKENS / sizeof *END_TOKENS; k++)
-            if (t->special[t->added[i].id] && !strcmp(t->added[i].text, END_TOKENS[k])) t->eog[t->added[i].id] = true;
+            if (t->special[t->added[i].id] && !strcmp(t->added[i].text, END_TOKENS[k]))
+                t->eog[t->added[i].id] = true;
     if (t->eos >= 0) t->eog[t->eos] = true;
 }
 
@@ -454,10 +493,13 @@ static int encode_added(struct encoder *c, const char *s, size_t n, bool normali
         i = to;
         if (a->single_word && !stands_alone(s, from, to, n)) continue;
         int32_t ch;
-        while (a->lstrip && from > done && (ch = char_before(s, from), char_is_space(ch)))
-            do from--; while (from > done && ((unsigned char)s[from] & 0xC0) == 0x80);
-        for (size_t k; a->rstrip && to < n && (k = char_after(s, to, n, &ch), char_is_space(ch)); to += k) {}
-        if (from > done && (normalized ? encode_text : encode_normalized)(c, s + done, from - done, first && !done))
+        while (a->lstrip && from > done && (ch = char_before(s, from), char_is_space(ch))) do
+                from--;
+            while (from > done && ((unsigned char)s[from] & 0xC0) == 0x80);
+        for (size_t k; a->rstrip && to < n && (k = char_after(s, to, n, &ch), char_is_space(ch)); to += k) {
+        }
+        if (from > done &&
+            (normalized ? encode_text : encode_normalized)(c, s + done, from - done, first && !done))
             return -1;
         put_id(c, a->id);
         done = to;
@@ -504,8 +546,8 @@ static int encode_partition(struct encoder *c, const char *s, size_t n, size_t k
 
 /* ---- the calls ---- */
 
-int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool special, int32_t **ids, size_t *n,
-                     struct err *e)
+int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool special, int32_t **ids,
+                     size_t *n, struct err *e)
 {
     struct encoder c = {.t = t, .e = e};
     struct buf repaired = {0};
@@ -538,11 +580,26 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bo
     return 0;
 }
 
-int tokenizer_size(const struct tokenizer *t) { return t->n; }
-bool tokenizer_is_special(const struct tokenizer *t, int32_t id) { return id >= 0 && id < t->n && t->special[id]; }
-bool tokenizer_is_end(const struct tokenizer *t, int32_t id) { return id >= 0 && id < t->n && t->eog[id]; }
-int32_t tokenizer_bos(const struct tokenizer *t) { return t->bos; }
-int32_t tokenizer_eos(const struct tokenizer *t) { return t->eos; }
+int tokenizer_size(const struct tokenizer *t)
+{
+    return t->n;
+}
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->n && t->special[id];
+}
+bool tokenizer_is_end(const struct tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->n && t->eog[id];
+}
+int32_t tokenizer_bos(const struct tokenizer *t)
+{
+    return t->bos;
+}
+int32_t tokenizer_eos(const struct tokenizer *t)
+{
+    return t->eos;
+}
 
 void tokenizer_free(struct tokenizer *t)
 {
@@ -551,8 +608,8 @@ void tokenizer_free(struct tokenizer *t)
     steps_clear(&t->normalizer);
     steps_clear(&t->pre);
     steps_clear(&t->decoder);
-    void *all[] = {t->name, t->raw, t->bytes, t->blob, t->hash, t->merges, t->special, t->is_added, t->eog, t->added,
-                   t->prefix, t->suffix};
+    void *all[] = {t->name,    t->raw,      t->bytes, t->blob,  t->hash,   t->merges,
+                   t->special, t->is_added, t->eog,   t->added, t->prefix, t->suffix};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
     mem_free(t);
 }

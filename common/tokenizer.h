@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Text to ids and back: byte-level BPE from tokenizer.json or from the metadata of a GGUF file. Equal to Hugging Face
- * tokenizers (tokenizer.json) and llama.cpp (GGUF vocabularies); anything that cannot be honoured is refused by name. */
+ * Text to ids and back: byte-level BPE from tokenizer.json or from the metadata of a GGUF file. Equal to
+ * Hugging Face tokenizers (tokenizer.json) and llama.cpp (GGUF vocabularies); anything that cannot be
+ * honoured is refused by name. */
 #ifndef NT_TOKENIZER_H
 #define NT_TOKENIZER_H
 #include <stdbool.h>
@@ -11,19 +12,20 @@
 
 struct tokenizer;
 
-/* MODEL as for checkpoint_open, or a directory that holds only tokenizer.json. NULL and one sentence on failure. */
+/* MODEL as for checkpoint_open, or a directory that holds only tokenizer.json. NULL and one sentence on
+ * failure. */
 struct tokenizer *tokenizer_open(const char *model_path, struct err *e) NT_MUST_CHECK;
 void tokenizer_free(struct tokenizer *t);
-/* No BOS/EOS unless special; special tokens spelled in the text become their ids in both cases. Bad UTF-8 becomes U+FFFD.
- * *ids is allocated (mem_array). */
-int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool special, int32_t **ids, size_t *n,
-                     struct err *e) NT_MUST_CHECK;
+/* No BOS/EOS unless special; special tokens spelled in the text become their ids in both cases. Bad UTF-8
+ * becomes U+FFFD. *ids is allocated (mem_array). */
+int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bool special, int32_t **ids,
+                     size_t *n, struct err *e) NT_MUST_CHECK;
 /* Bytes of ids; special tokens kept; bad UTF-8 becomes U+FFFD. NUL-terminated, allocated. */
-int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, char **text, size_t *len, struct err *e)
-    NT_MUST_CHECK;
+int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, char **text, size_t *len,
+                     struct err *e) NT_MUST_CHECK;
 int tokenizer_size(const struct tokenizer *t);
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id); /* control/added special token */
-bool tokenizer_is_end(const struct tokenizer *t, int32_t id);     /* ends a generation: EOS, end of turn ... */
-int32_t tokenizer_bos(const struct tokenizer *t); /* -1: none */
+bool tokenizer_is_end(const struct tokenizer *t, int32_t id); /* ends a generation: EOS, end of turn ... */
+int32_t tokenizer_bos(const struct tokenizer *t);             /* -1: none */
 int32_t tokenizer_eos(const struct tokenizer *t);
 #endif

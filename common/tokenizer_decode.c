@@ -6,7 +6,10 @@
 #include "common/mem.h"
 
 /* The pieces of text on their way: one string per token, in one buffer. */
-struct list { struct buf b; struct pieces p; };
+struct list {
+    struct buf b;
+    struct pieces p;
+};
 
 static void list_clear(struct list *l)
 {
@@ -15,7 +18,10 @@ static void list_clear(struct list *l)
     l->p = (struct pieces){0};
 }
 
-static void list_begin(struct list *l) { pieces_put(&l->p, l->b.n, 0); }
+static void list_begin(struct list *l)
+{
+    pieces_put(&l->p, l->b.n, 0);
+}
 static void list_put(struct list *l, const char *s, size_t n)
 {
     buf_put(&l->b, s, n);
@@ -42,7 +48,13 @@ static void put_bytes(struct list *out, const char *s, size_t n)
     }
 }
 
-static int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+static int hex(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
+}
 
 static int fallback_byte(const char *s, size_t n)
 {
@@ -82,7 +94,8 @@ static void strip_char(const struct step *st, const char *s, size_t n, struct li
 {
     size_t a = 0, b = n;
     for (int i = 0; i < st->left && b - a >= st->len && !memcmp(s + a, st->text, st->len); i++) a += st->len;
-    for (int i = 0; i < st->right && b - a >= st->len && !memcmp(s + b - st->len, st->text, st->len); i++) b -= st->len;
+    for (int i = 0; i < st->right && b - a >= st->len && !memcmp(s + b - st->len, st->text, st->len); i++)
+        b -= st->len;
     list_put(out, s + a, b - a);
 }
 
@@ -99,7 +112,8 @@ static void metaspace(const struct step *st, const char *s, size_t n, bool first
     }
 }
 
-static int decode_step(const struct step *st, struct matcher *m, const struct list *in, struct list *out, struct err *e)
+static int decode_step(const struct step *st, struct matcher *m, const struct list *in, struct list *out,
+                       struct err *e)
 {
     if (st->kind == STEP_BYTE_FALLBACK) {
         byte_fallback(in, out);
@@ -118,8 +132,10 @@ static int decode_step(const struct step *st, struct matcher *m, const struct li
             continue;
         }
         list_begin(out);
-        if (st->kind == STEP_STRIP_CHAR) strip_char(st, s, n, out);
-        else if (st->kind == STEP_METASPACE) metaspace(st, s, n, !i, out);
+        if (st->kind == STEP_STRIP_CHAR)
+            strip_char(st, s, n, out);
+        else if (st->kind == STEP_METASPACE)
+            metaspace(st, s, n, !i, out);
         else { /* replace */
             struct steps one = {(struct step *)(uintptr_t)st, 1, 1};
             struct buf r = {0};
@@ -137,19 +153,23 @@ static void put_token(const struct tokenizer *t, int32_t id, struct list *l)
     const struct string *raw = &t->raw[id];
     if (raw->off == SIZE_MAX) return; /* a hole in the ids */
     list_begin(l);
-    if (t->gguf && !t->is_added[id]) put_bytes(l, t->blob + raw->off, raw->len);
-    else list_put(l, t->blob + raw->off, raw->len);
+    if (t->gguf && !t->is_added[id])
+        put_bytes(l, t->blob + raw->off, raw->len);
+    else
+        list_put(l, t->blob + raw->off, raw->len);
 }
 
-int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, char **text, size_t *len, struct err *e)
+int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, char **text, size_t *len,
+                     struct err *e)
 {
     struct list l = {0}, next = {0};
     struct matcher m;
     int r = 0;
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= t->n)
-            return list_clear(&l), err_set(e, NT_EXIT_DATA, "%s: token id %d is outside of the vocabulary of %d",
-                                           t->name, ids[i], t->n);
+            return list_clear(&l),
+                   err_set(e, NT_EXIT_DATA, "%s: token id %d is outside of the vocabulary of %d", t->name,
+                           ids[i], t->n);
         if (!t->gguf && !t->decoder.n && l.p.n) { /* no decoder: words apart */
             list_begin(&l);
             list_put(&l, " ", 1);

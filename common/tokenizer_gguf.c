@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Byte-level BPE from the metadata of a GGUF file. The file names its pre-tokenizer (tokenizer.ggml.pre) instead of
- * describing it, so what llama.cpp does for each name is a table here; a name that is not in it is refused. */
+ * Byte-level BPE from the metadata of a GGUF file. The file names its pre-tokenizer (tokenizer.ggml.pre)
+ * instead of describing it, so what llama.cpp does for each name is a table here; a name that is not in it is
+ * refused. */
 #include "common/tokenizer_impl.h"
 #include <string.h>
 #include "common/mem.h"
@@ -8,27 +9,78 @@
 #define CONTRACTIONS "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 #define SPACES_END "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s"
-#define LLAMA3 CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES_END
+#define LLAMA3                                                                                               \
+    CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES_END
 #define QWEN2 CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES_END
-#define QWEN35 CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES_END
-#define DEEPSEEK3 "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|" \
-                  " ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES_END
+#define QWEN35                                                                                               \
+    CONTRACTIONS                                                                                             \
+        "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES_END
+#define DEEPSEEK3                                                                                            \
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"     \
+    " ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES_END
+/* Letters that are not lower-case (upper-case) ASCII: what llama.cpp makes of the upper and lower-case
+ * categories. */
+#define NOT_LOWER "[^\\P{L}a-z]"
+#define NOT_UPPER "[^\\P{L}A-Z]"
+#define CASED(end)                                                                                           \
+    "[^\\r\\n\\p{L}\\p{N}]?" NOT_LOWER "*" NOT_UPPER "+" end "|[^\\r\\n\\p{L}\\p{N}]?" NOT_LOWER             \
+    "+" NOT_UPPER "*" end
+#define BLOOM " ?[^(\\s|.,!?\xE2\x80\xA6\xE3\x80\x82\xEF\xBC\x8C\xE3\x80\x81\xE0\xA5\xA4\xDB\x94\xD8\x8C)]+"
 
 static const struct pre {
-    const char *names;          /* space after each */
-    const char *patterns[4];    /* applied one after the other, each to the pieces of the one before */
+    const char *names;       /* space after each */
+    const char *patterns[5]; /* applied one after the other, each to the pieces of the one before */
     bool ignore_merges, add_bos;
 } PRE[] = {
-    {"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2 ", {"\\p{N}", GPT2}, false, false},
-    {"gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert mpt olmo jais trillion "
-     "granite-docling exaone4 ", {GPT2}, false, false},
+    {"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2 ",
+     {"\\p{N}", GPT2},
+     false,
+     false},
+    {"gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert mpt olmo jais "
+     "trillion "
+     "granite-docling exaone4 ",
+     {GPT2},
+     false,
+     false},
     {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano ", {LLAMA3}, true, true},
     {"dbrx smaug-bpe chatglm-bpe ", {LLAMA3}, false, false},
     {"glm4 glm5 ", {LLAMA3}, true, false},
-    {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 ", {QWEN2}, false, false},
+    {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 ",
+     {QWEN2},
+     false,
+     false},
     {"qwen35 ", {QWEN35}, false, false},
     {"deepseek-v3 hunyuan-dense joyai-llm hy_v4 ",
-     {"\\p{N}{1,3}", "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+", DEEPSEEK3}, false, false},
+     {"\\p{N}{1,3}", "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+", DEEPSEEK3},
+     false,
+     false},
+    {"tekken ", {CASED("") "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES_END}, true, true},
+    {"gpt-4o llama4 kanana2 talkie minimax-m2 ",
+     {CASED(CONTRACTIONS "?") "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES_END},
+     false,
+     false},
+    {"deepseek-coder ",
+     {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+",
+      "\\p{N}"},
+     false,
+     false},
+    {"bloom poro-chat gpt3-finnish ", {BLOOM}, false, false},
+    {"viking ", {BLOOM, "\\p{N}"}, false, false},
+    {"seed-coder ",
+     {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|" SPACES_END},
+     false,
+     false},
+    {"bailingmoe bailingmoe2 llada-moe ",
+     {"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+      "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+      "\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"},
+     false,
+     false},
+    {"minicpm5 ",
+     {"\\p{N}{1,3}",
+      CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}+| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES_END},
+     true,
+     false},
     {"falcon ", {"[\\p{P}\\$\\+<=>\\^~\\|`]+", GPT2, "[0-9][0-9][0-9]"}, false, false},
     {"default ", {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}, false, false},
 };
@@ -68,7 +120,8 @@ static int load_tokens(struct tokenizer *t, const json_t *meta, struct err *e)
 {
     size_t i;
     json_t *v;
-    json_array_foreach(get(meta, "tokens"), i, v) {
+    json_array_foreach(get(meta, "tokens"), i, v)
+    {
         if (!json_is_string(v)) return err_set(e, NT_EXIT_DATA, "%s: token %zu is no string", t->name, i);
         if (tokenizer_set_string(t, (int)i, json_string_value(v), json_string_length(v), e)) return -1;
     }
@@ -83,7 +136,8 @@ static int load_merges(struct tokenizer *t, const json_t *merges, struct err *e)
     json_t *v;
     struct buf both = {0};
     tokenizer_reserve_merges(t, json_array_size(merges));
-    json_array_foreach(merges, i, v) {
+    json_array_foreach(merges, i, v)
+    {
         const char *s = json_string_value(v), *space = s && *s ? strchr(s + 1, ' ') : NULL;
         if (!space || !space[1]) {
             buf_clear(&both);
@@ -120,7 +174,7 @@ static int load_types(struct tokenizer *t, const json_t *types, struct err *e)
 
 static int set_pre(struct tokenizer *t, const struct pre *p, struct err *e)
 {
-    for (int i = 0; i < 4 && p->patterns[i]; i++) {
+    for (int i = 0; i < 5 && p->patterns[i]; i++) {
         struct step *st = steps_add(&t->pre, STEP_SPLIT);
         st->re = regex_compile(p->patterns[i], strlen(p->patterns[i]), false, e);
         if (!st->re) return -1;
@@ -163,12 +217,14 @@ int tokenizer_from_gguf(const json_t *meta, const char *name, struct tokenizer *
     *out = NULL;
     if (!model) return err_set(e, NT_EXIT_DATA, "%s: no tokenizer.ggml.model in the file", name);
     if (strcmp(model, "gpt2"))
-        return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.model \"%.60s\" is not supported (only gpt2, byte-level BPE)",
+        return err_set(e, NT_EXIT_DATA,
+                       "%s: tokenizer.ggml.model \"%.60s\" is not supported (only gpt2, byte-level BPE)",
                        name, model);
     const struct pre *p = find_pre(pre ? pre : "default");
     if (!p) return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.pre \"%.60s\" is not supported", name, pre);
     if (!n || n > INT32_MAX || !json_is_array(get(meta, "merges")))
-        return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.tokens or tokenizer.ggml.merges is missing", name);
+        return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.tokens or tokenizer.ggml.merges is missing",
+                       name);
     struct tokenizer *t = tokenizer_alloc(name, (int)n);
     if (load(t, meta, p, e)) {
         tokenizer_free(t);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * tokenizer.json of Hugging Face tokenizers: BPE models with the steps around them. What is not understood is refused by
- * its name, because a tokenizer that is nearly right gives wrong ids without a word. "truncation" and "padding" concern
- * batches and are not looked at. */
+ * tokenizer.json of Hugging Face tokenizers: BPE models with the steps around them. What is not understood is
+ * refused by its name, because a tokenizer that is nearly right gives wrong ids without a word. "truncation"
+ * and "padding" concern batches and are not looked at. */
 #include "common/tokenizer_impl.h"
 #include <string.h>
 #include "common/mem.h"
@@ -66,9 +66,11 @@ static int add_replace(struct tokenizer *t, struct steps *s, const json_t *j, st
 
 static int add_normalizer(struct tokenizer *t, const json_t *j, int depth, struct err *e)
 {
-    static const struct { const char *name; enum step_kind kind; } simple[] = {
-        {"NFC", STEP_NFC}, {"NFD", STEP_NFD}, {"NFKC", STEP_NFKC}, {"NFKD", STEP_NFKD}, {"Lowercase", STEP_LOWER},
-        {"StripAccents", STEP_STRIP_ACCENTS}};
+    static const struct {
+        const char *name;
+        enum step_kind kind;
+    } simple[] = {{"NFC", STEP_NFC},   {"NFD", STEP_NFD},         {"NFKC", STEP_NFKC},
+                  {"NFKD", STEP_NFKD}, {"Lowercase", STEP_LOWER}, {"StripAccents", STEP_STRIP_ACCENTS}};
     const char *type = type_of(j);
     if (json_is_null(j) || !j) return 0;
     for (size_t i = 0; i < sizeof simple / sizeof *simple; i++) {
@@ -79,8 +81,8 @@ static int add_normalizer(struct tokenizer *t, const json_t *j, int depth, struc
     if (!strcmp(type, "Sequence") && depth < 8) {
         size_t i;
         json_t *v;
-        json_array_foreach(json_object_get(j, "normalizers"), i, v)
-            if (add_normalizer(t, v, depth + 1, e)) return -1;
+        json_array_foreach(json_object_get(j, "normalizers"), i,
+                           v) if (add_normalizer(t, v, depth + 1, e)) return -1;
     } else if (!strcmp(type, "Replace")) {
         return add_replace(t, &t->normalizer, j, e);
     } else if (!strcmp(type, "Prepend")) {
@@ -99,7 +101,8 @@ static int add_normalizer(struct tokenizer *t, const json_t *j, int depth, struc
 
 static int add_split(struct tokenizer *t, pcre2_code *re, const char *behavior, bool invert, struct err *e)
 {
-    static const char *const names[] = {"Isolated", "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous"};
+    static const char *const names[] = {"Isolated", "Removed", "MergedWithPrevious", "MergedWithNext",
+                                        "Contiguous"};
     if (!re) return -1;
     struct step *st = steps_add(&t->pre, STEP_SPLIT);
     st->re = re;
@@ -123,10 +126,14 @@ static int set_metaspace(struct tokenizer *t, struct step *st, const json_t *j, 
     st->text = mem_strdup(text(j, "replacement", "\xE2\x96\x81"));
     st->len = strlen(st->text);
     st->split = flag(j, "split", true);
-    if (!strcmp(scheme, "always")) st->prepend = PREPEND_ALWAYS;
-    else if (!strcmp(scheme, "first")) st->prepend = PREPEND_FIRST;
-    else if (!strcmp(scheme, "never")) st->prepend = PREPEND_NEVER;
-    else return refuse(t, "prepend_scheme", scheme, e);
+    if (!strcmp(scheme, "always"))
+        st->prepend = PREPEND_ALWAYS;
+    else if (!strcmp(scheme, "first"))
+        st->prepend = PREPEND_FIRST;
+    else if (!strcmp(scheme, "never"))
+        st->prepend = PREPEND_NEVER;
+    else
+        return refuse(t, "prepend_scheme", scheme, e);
     if (!st->len) return refuse(t, "Metaspace replacement", "", e);
     return 0;
 }
@@ -135,12 +142,13 @@ static int add_pre_tokenizer(struct tokenizer *t, const json_t *j, int depth, st
 {
     const char *type = type_of(j);
     if (json_is_null(j) || !j) return 0;
-    if (t->byte_level && strcmp(type, "Sequence")) return refuse(t, "after ByteLevel, the pre-tokenizer", type, e);
+    if (t->byte_level && strcmp(type, "Sequence"))
+        return refuse(t, "after ByteLevel, the pre-tokenizer", type, e);
     if (!strcmp(type, "Sequence") && depth < 8) {
         size_t i;
         json_t *v;
-        json_array_foreach(json_object_get(j, "pretokenizers"), i, v)
-            if (add_pre_tokenizer(t, v, depth + 1, e)) return -1;
+        json_array_foreach(json_object_get(j, "pretokenizers"), i,
+                           v) if (add_pre_tokenizer(t, v, depth + 1, e)) return -1;
         return 0;
     }
     if (!strcmp(type, "Split"))
@@ -165,8 +173,8 @@ static int add_decoder(struct tokenizer *t, const json_t *j, int depth, struct e
     if (!strcmp(type, "Sequence") && depth < 8) {
         size_t i;
         json_t *v;
-        json_array_foreach(json_object_get(j, "decoders"), i, v)
-            if (add_decoder(t, v, depth + 1, e)) return -1;
+        json_array_foreach(json_object_get(j, "decoders"), i,
+                           v) if (add_decoder(t, v, depth + 1, e)) return -1;
     } else if (!strcmp(type, "ByteLevel")) {
         steps_add(&t->decoder, STEP_BYTES);
     } else if (!strcmp(type, "ByteFallback")) {
@@ -192,8 +200,9 @@ static int add_decoder(struct tokenizer *t, const json_t *j, int depth, struct e
 
 static int put_special(struct tokenizer *t, int64_t id, bool before, struct err *e)
 {
-    if (id < 0 || id >= t->n) return err_set(e, NT_EXIT_DATA, "%s: post_processor has the id %lld of no token", t->name,
-                                             (long long)id);
+    if (id < 0 || id >= t->n)
+        return err_set(e, NT_EXIT_DATA, "%s: post_processor has the id %lld of no token", t->name,
+                       (long long)id);
     size_t *n = before ? &t->n_prefix : &t->n_suffix, cap = *n;
     int32_t **list = before ? &t->prefix : &t->suffix;
     *list = mem_grow(*list, &cap, *n + 1, sizeof **list);
@@ -206,16 +215,17 @@ static int add_template(struct tokenizer *t, const json_t *j, struct err *e)
     size_t i, k;
     json_t *item, *id;
     bool before = true;
-    json_array_foreach(json_object_get(j, "single"), i, item) {
+    json_array_foreach(json_object_get(j, "single"), i, item)
+    {
         if (json_object_get(item, "Sequence")) {
             before = false;
             continue;
         }
         const char *name = text(json_object_get(item, "SpecialToken"), "id", "");
-        const json_t *ids = json_object_get(json_object_get(json_object_get(j, "special_tokens"), name), "ids");
+        const json_t *ids =
+            json_object_get(json_object_get(json_object_get(j, "special_tokens"), name), "ids");
         if (!json_is_array(ids)) return refuse(t, "in TemplateProcessing, the special token", name, e);
-        json_array_foreach(ids, k, id)
-            if (put_special(t, json_integer_value(id), before, e)) return -1;
+        json_array_foreach(ids, k, id) if (put_special(t, json_integer_value(id), before, e)) return -1;
     }
     return 0;
 }
@@ -226,15 +236,16 @@ static int add_post_processor(struct tokenizer *t, const json_t *j, int depth, s
     if (json_is_null(j) || !j || !strcmp(type, "ByteLevel")) return 0; /* ByteLevel only trims offsets */
     if (!strcmp(type, "TemplateProcessing")) return add_template(t, j, e);
     if (!strcmp(type, "RobertaProcessing") || !strcmp(type, "BertProcessing")) {
-        const json_t *cls = json_array_get(json_object_get(j, "cls"), 1), *sep = json_array_get(json_object_get(j, "sep"), 1);
+        const json_t *cls = json_array_get(json_object_get(j, "cls"), 1),
+                     *sep = json_array_get(json_object_get(j, "sep"), 1);
         if (put_special(t, json_is_integer(cls) ? json_integer_value(cls) : -1, true, e)) return -1;
         return put_special(t, json_is_integer(sep) ? json_integer_value(sep) : -1, false, e);
     }
     if (strcmp(type, "Sequence") || depth >= 8) return refuse(t, "post_processor", type, e);
     size_t i;
     json_t *v;
-    json_array_foreach(json_object_get(j, "processors"), i, v)
-        if (add_post_processor(t, v, depth + 1, e)) return -1;
+    json_array_foreach(json_object_get(j, "processors"), i,
+                       v) if (add_post_processor(t, v, depth + 1, e)) return -1;
     return 0;
 }
 
@@ -264,12 +275,14 @@ static int count_ids(const json_t *j, const char *name, int *n, struct err *e)
     const char *key;
     int64_t max = -1, min = 0, count = (int64_t)json_object_size(vocab);
     size_t i;
-    json_object_foreach(vocab, key, v) {
+    json_object_foreach(vocab, key, v)
+    {
         int64_t id = json_is_integer(v) ? json_integer_value(v) : -1;
         if (id > max) max = id;
         if (id < min) min = id;
     }
-    json_array_foreach(json_object_get(j, "added_tokens"), i, v) {
+    json_array_foreach(json_object_get(j, "added_tokens"), i, v)
+    {
         const json_t *id = json_object_get(v, "id");
         int64_t k = json_is_integer(id) ? json_integer_value(id) : -1;
         if (k > max) max = k;
@@ -277,8 +290,8 @@ static int count_ids(const json_t *j, const char *name, int *n, struct err *e)
         count++;
     }
     if (min < 0 || max < 0 || max > 2 * count + 100000)
-        return err_set(e, NT_EXIT_DATA, "%s: token ids from %lld to %lld for %lld tokens", name, (long long)min,
-                       (long long)max, (long long)count);
+        return err_set(e, NT_EXIT_DATA, "%s: token ids from %lld to %lld for %lld tokens", name,
+                       (long long)min, (long long)max, (long long)count);
     *n = (int)max + 1;
     return 0;
 }
@@ -289,9 +302,10 @@ static int load_vocab(struct tokenizer *t, const json_t *j, struct err *e)
     json_t *vocab = json_object_get(model, "vocab"), *v;
     const char *key;
     size_t klen, i;
-    json_object_keylen_foreach(vocab, key, klen, v)
-        if (tokenizer_set_string(t, (int)json_integer_value(v), key, klen, e)) return -1;
-    json_array_foreach(json_object_get(j, "added_tokens"), i, v) {
+    json_object_keylen_foreach(
+        vocab, key, klen, v) if (tokenizer_set_string(t, (int)json_integer_value(v), key, klen, e)) return -1;
+    json_array_foreach(json_object_get(j, "added_tokens"), i, v)
+    {
         const json_t *content = json_object_get(v, "content");
         int id = (int)json_integer_value(json_object_get(v, "id"));
         if (!json_is_string(content) || !json_string_length(content))
@@ -317,7 +331,8 @@ static int load_merges(struct tokenizer *t, const json_t *merges, struct err *e)
     json_t *v;
     struct buf both = {0};
     tokenizer_reserve_merges(t, json_array_size(merges));
-    json_array_foreach(merges, i, v) {
+    json_array_foreach(merges, i, v)
+    {
         const char *a = NULL, *b = NULL;
         size_t an = 0, bn = 0;
         if (json_is_string(v)) { /* "a b" */
@@ -334,10 +349,14 @@ static int load_merges(struct tokenizer *t, const json_t *merges, struct err *e)
         both.n = 0;
         buf_put(&both, a, an);
         buf_put(&both, b, bn);
-        int32_t l = tokenizer_find_raw(t, a, an), r = tokenizer_find_raw(t, b, bn), id = tokenizer_find_raw(t, both.p, both.n);
+        int32_t l = tokenizer_find_raw(t, a, an), r = tokenizer_find_raw(t, b, bn),
+                id = tokenizer_find_raw(t, both.p, both.n);
         if (l < 0 || r < 0 || id < 0) {
-            (void)err_set(e, NT_EXIT_DATA, "%s: merge %zu needs the token \"%.60s\", which the vocabulary lacks", t->name, i,
-                          l < 0 ? a : r < 0 ? b : both.p);
+            (void)err_set(e, NT_EXIT_DATA,
+                          "%s: merge %zu needs the token \"%.60s\", which the vocabulary lacks", t->name, i,
+                          l < 0   ? a
+                          : r < 0 ? b
+                                  : both.p);
             buf_clear(&both);
             return -1;
         }
@@ -354,14 +373,19 @@ static int load_added(struct tokenizer *t, const json_t *list, struct err *e)
     struct matcher m;
     matcher_open(&m);
     int r = 0;
-    json_array_foreach(list, i, v) {
+    json_array_foreach(list, i, v)
+    {
         const json_t *content = json_object_get(v, "content");
         struct added a = {.id = (int32_t)json_integer_value(json_object_get(v, "id")),
-                          .single_word = flag(v, "single_word", false), .lstrip = flag(v, "lstrip", false),
-                          .rstrip = flag(v, "rstrip", false), .normalized = flag(v, "normalized", true)};
-        if (a.normalized && t->normalizer.n) { /* it is looked for in normalized text, so its spelling is normalized too */
+                          .single_word = flag(v, "single_word", false),
+                          .lstrip = flag(v, "lstrip", false),
+                          .rstrip = flag(v, "rstrip", false),
+                          .normalized = flag(v, "normalized", true)};
+        if (a.normalized &&
+            t->normalizer.n) { /* it is looked for in normalized text, so its spelling is normalized too */
             struct buf out = {0};
-            r = text_normalize(&t->normalizer, &m, json_string_value(content), json_string_length(content), &out, e);
+            r = text_normalize(&t->normalizer, &m, json_string_value(content), json_string_length(content),
+                               &out, e);
             a.text = out.p;
             a.len = out.n;
             tokenizer_respell(t, a.id, a.text, a.len); /* and decoding gives it so, as in tokenizers 0.23 */
@@ -390,7 +414,8 @@ int tokenizer_from_json(const json_t *j, const char *name, struct tokenizer **ou
     if (add_normalizer(t, json_object_get(j, "normalizer"), 0, e) ||
         add_pre_tokenizer(t, json_object_get(j, "pre_tokenizer"), 0, e) ||
         add_decoder(t, json_object_get(j, "decoder"), 0, e) || load_vocab(t, j, e) ||
-        load_merges(t, json_object_get(model, "merges"), e) || load_added(t, json_object_get(j, "added_tokens"), e) ||
+        load_merges(t, json_object_get(model, "merges"), e) ||
+        load_added(t, json_object_get(j, "added_tokens"), e) ||
         add_post_processor(t, json_object_get(j, "post_processor"), 0, e)) {
         tokenizer_free(t);
         return -1;

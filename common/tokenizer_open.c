@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Finds the tokenizer of a MODEL: tokenizer.json of its directory, or the metadata of a GGUF file; and its BOS and EOS. */
+ * Finds the tokenizer of a MODEL: tokenizer.json of its directory, or the metadata of a GGUF file; and its
+ * BOS and EOS. */
 #include "common/tokenizer_impl.h"
 #include <string.h>
 #include <sys/stat.h>
@@ -7,14 +8,19 @@
 #include "common/checkpoint.h"
 #include "common/mem.h"
 
-static bool exists(const char *path) { return access(path, F_OK) == 0; }
+static bool exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
 
 static json_t *read_json(const char *path, struct err *e)
 {
     json_error_t je;
     json_t *j = json_load_file(path, JSON_ALLOW_NUL, &je);
-    if (!j && !exists(path)) (void)err_set(e, NT_EXIT_DATA, "%s: no such file", path);
-    else if (!j) (void)err_set(e, NT_EXIT_DATA, "%s: line %d: %s", path, je.line, je.text);
+    if (!j && !exists(path))
+        (void)err_set(e, NT_EXIT_DATA, "%s: no such file", path);
+    else if (!j)
+        (void)err_set(e, NT_EXIT_DATA, "%s: line %d: %s", path, je.line, je.text);
     return j;
 }
 
@@ -64,7 +70,8 @@ static struct tokenizer *open_dir(const char *dir, struct err *e)
     struct tokenizer *t = NULL;
     char *path = mem_printf("%s/tokenizer.json", dir), *spm = mem_printf("%s/tokenizer.model", dir);
     if (!exists(path) && exists(spm)) {
-        (void)err_set(e, NT_EXIT_DATA, "%s: no tokenizer.json, and tokenizer.model (SentencePiece) is not supported", dir);
+        (void)err_set(e, NT_EXIT_DATA,
+                      "%s: no tokenizer.json, and tokenizer.model (SentencePiece) is not supported", dir);
     } else {
         json_t *j = read_json(path, e);
         if (j && !tokenizer_from_json(j, path, &t, e)) find_bos_eos(t, dir);

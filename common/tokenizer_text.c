@@ -49,13 +49,21 @@ int text_char(const char *s, size_t n, int *bad)
 {
     const unsigned char *p = (const unsigned char *)s;
     unsigned char c = p[0], lo = 0x80, hi = 0xBF;
-    int len = c < 0x80 ? 1 : c >= 0xC2 && c <= 0xDF ? 2 : c >= 0xE0 && c <= 0xEF ? 3 : c >= 0xF0 && c <= 0xF4 ? 4 : 0;
+    int len = c < 0x80                 ? 1
+              : c >= 0xC2 && c <= 0xDF ? 2
+              : c >= 0xE0 && c <= 0xEF ? 3
+              : c >= 0xF0 && c <= 0xF4 ? 4
+                                       : 0;
     *bad = 1;
     if (!len) return 0;
-    if (c == 0xE0) lo = 0xA0;
-    else if (c == 0xED) hi = 0x9F;
-    else if (c == 0xF0) lo = 0x90;
-    else if (c == 0xF4) hi = 0x8F;
+    if (c == 0xE0)
+        lo = 0xA0;
+    else if (c == 0xED)
+        hi = 0x9F;
+    else if (c == 0xF0)
+        lo = 0x90;
+    else if (c == 0xF4)
+        hi = 0x8F;
     for (int i = 1; i < len; i++) {
         *bad = i;
         if ((size_t)i >= n || p[i] < lo || p[i] > hi) return 0;
@@ -78,23 +86,26 @@ void text_repair(struct buf *out, const char *s, size_t n)
 {
     for (size_t i = 0; i < n;) {
         int bad, k = text_char(s + i, n - i, &bad);
-        if (k) buf_put(out, s + i, (size_t)k);
-        else buf_put(out, "\xEF\xBF\xBD", 3), k = bad;
+        if (k)
+            buf_put(out, s + i, (size_t)k);
+        else
+            buf_put(out, "\xEF\xBF\xBD", 3), k = bad;
         i += (size_t)k;
     }
 }
 
 bool char_is_space(int32_t c)
 {
-    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-           c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+           c == 0x3000;
 }
 
 bool char_is_word(int32_t c)
 {
     utf8proc_category_t g = utf8proc_category(c);
-    return (g >= UTF8PROC_CATEGORY_LU && g <= UTF8PROC_CATEGORY_NL) || g == UTF8PROC_CATEGORY_PC || c == 0x200C ||
-           c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+    return (g >= UTF8PROC_CATEGORY_LU && g <= UTF8PROC_CATEGORY_NL) || g == UTF8PROC_CATEGORY_PC ||
+           c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
            (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
 }
 
@@ -118,10 +129,12 @@ static void put_char(struct buf *b, int32_t c)
 
 static int unicode_form(enum step_kind kind, const char *p, size_t n, struct buf *out, struct err *e)
 {
-    int form = UTF8PROC_STABLE | (kind == STEP_NFC || kind == STEP_NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
+    int form = UTF8PROC_STABLE |
+               (kind == STEP_NFC || kind == STEP_NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
                (kind == STEP_NFKC || kind == STEP_NFKD ? UTF8PROC_COMPAT : 0);
     utf8proc_uint8_t *r;
-    utf8proc_ssize_t k = utf8proc_map((const utf8proc_uint8_t *)p, (utf8proc_ssize_t)n, &r, (utf8proc_option_t)form);
+    utf8proc_ssize_t k =
+        utf8proc_map((const utf8proc_uint8_t *)p, (utf8proc_ssize_t)n, &r, (utf8proc_option_t)form);
     if (k < 0) return err_set(e, NT_EXIT_DATA, "Unicode normalization failed: %s", utf8proc_errmsg(k));
     buf_put(out, (char *)r, (size_t)k);
     free(r);
@@ -135,7 +148,8 @@ static bool ascii_only(const char *p, size_t n)
     return true;
 }
 
-static int replace(const struct step *st, struct matcher *m, const char *p, size_t n, struct buf *out, struct err *e)
+static int replace(const struct step *st, struct matcher *m, const char *p, size_t n, struct buf *out,
+                   struct err *e)
 {
     size_t from = 0, done = 0, a, b;
     int r;
@@ -185,7 +199,8 @@ static void map_chars(enum step_kind kind, const char *p, size_t n, struct buf *
     }
 }
 
-int text_normalize(const struct steps *s, struct matcher *m, const char *p, size_t n, struct buf *out, struct err *e)
+int text_normalize(const struct steps *s, struct matcher *m, const char *p, size_t n, struct buf *out,
+                   struct err *e)
 {
     struct buf in = {0};
     buf_put(&in, p, n);
@@ -194,17 +209,29 @@ int text_normalize(const struct steps *s, struct matcher *m, const char *p, size
         const struct step *st = &s->v[i];
         out->n = 0;
         switch (st->kind) {
-        case STEP_NFC: case STEP_NFD: case STEP_NFKC: case STEP_NFKD:
-            if (ascii_only(in.p, in.n)) buf_put(out, in.p, in.n);
-            else r = unicode_form(st->kind, in.p, in.n, out, e);
+        case STEP_NFC:
+        case STEP_NFD:
+        case STEP_NFKC:
+        case STEP_NFKD:
+            if (ascii_only(in.p, in.n))
+                buf_put(out, in.p, in.n);
+            else
+                r = unicode_form(st->kind, in.p, in.n, out, e);
             break;
-        case STEP_LOWER: case STEP_STRIP_ACCENTS: map_chars(st->kind, in.p, in.n, out); break;
-        case STEP_STRIP: strip(st, in.p, in.n, out); break;
+        case STEP_LOWER:
+        case STEP_STRIP_ACCENTS:
+            map_chars(st->kind, in.p, in.n, out);
+            break;
+        case STEP_STRIP:
+            strip(st, in.p, in.n, out);
+            break;
         case STEP_PREPEND:
             if (in.n) buf_put(out, st->text, st->len);
             buf_put(out, in.p, in.n);
             break;
-        default: r = replace(st, m, in.p, in.n, out, e); break;
+        default:
+            r = replace(st, m, in.p, in.n, out, e);
+            break;
         }
         struct buf swap = in;
         in = *out;
@@ -221,7 +248,8 @@ int text_normalize(const struct steps *s, struct matcher *m, const char *p, size
 /* ---- cutting ---- */
 
 /* Adds the ranges of one piece, each known to be a match or not, in the way of the behavior. */
-static void put_ranges(const struct step *st, const struct pieces *cuts, const bool *hit, size_t base, struct pieces *out)
+static void put_ranges(const struct step *st, const struct pieces *cuts, const bool *hit, size_t base,
+                       struct pieces *out)
 {
     size_t start = SIZE_MAX; /* of a piece that still grows */
     for (size_t i = 0; i < cuts->n; i++) {
@@ -229,8 +257,12 @@ static void put_ranges(const struct step *st, const struct pieces *cuts, const b
         bool m = hit[i] != st->invert, more = i + 1 < cuts->n;
         bool next = more && hit[i + 1] != st->invert;
         switch (st->behavior) {
-        case SPLIT_ISOLATED: pieces_put(out, off, len); break;
-        case SPLIT_REMOVED: if (!m) pieces_put(out, off, len); break;
+        case SPLIT_ISOLATED:
+            pieces_put(out, off, len);
+            break;
+        case SPLIT_REMOVED:
+            if (!m) pieces_put(out, off, len);
+            break;
         case SPLIT_CONTIGUOUS:
             if (start == SIZE_MAX) start = off;
             if (!more || next != m) pieces_put(out, start, off + len - start), start = SIZE_MAX;
@@ -247,7 +279,11 @@ static void put_ranges(const struct step *st, const struct pieces *cuts, const b
     }
 }
 
-struct cutter { struct pieces cuts; bool *hit; size_t hit_cap; };
+struct cutter {
+    struct pieces cuts;
+    bool *hit;
+    size_t hit_cap;
+};
 
 static void cut(struct cutter *c, size_t off, size_t len, bool hit)
 {
@@ -257,8 +293,8 @@ static void cut(struct cutter *c, size_t off, size_t len, bool hit)
     pieces_put(&c->cuts, off, len);
 }
 
-static int split_piece(const struct step *st, struct matcher *m, const char *s, size_t base, size_t n, struct cutter *c,
-                       struct pieces *out, struct err *e)
+static int split_piece(const struct step *st, struct matcher *m, const char *s, size_t base, size_t n,
+                       struct cutter *c, struct pieces *out, struct err *e)
 {
     size_t from = 0, done = 0, a, b;
     bool simple = st->behavior == SPLIT_ISOLATED; /* no need to know what matched */
@@ -286,7 +322,8 @@ static int split_piece(const struct step *st, struct matcher *m, const char *s, 
     return 0;
 }
 
-static int split_all(const struct step *st, struct matcher *m, const struct buf *text, struct pieces *l, struct err *e)
+static int split_all(const struct step *st, struct matcher *m, const struct buf *text, struct pieces *l,
+                     struct err *e)
 {
     struct pieces out = {0};
     struct cutter c = {0};
@@ -328,8 +365,10 @@ static void metaspace(const struct step *st, struct buf *text, bool first, struc
         for (size_t k = 0; k < n; k++) {
             bool mark = s[k] == ' ' || (n - k >= st->len && !memcmp(s + k, st->text, st->len));
             if (mark && st->split && out.n > start) pieces_put(&done, start, out.n - start), start = out.n;
-            if (s[k] == ' ') buf_put(&out, st->text, st->len);
-            else buf_put(&out, s + k, 1);
+            if (s[k] == ' ')
+                buf_put(&out, st->text, st->len);
+            else
+                buf_put(&out, s + k, 1);
         }
         if (out.n > start) pieces_put(&done, start, out.n - start);
     }
@@ -339,7 +378,8 @@ static void metaspace(const struct step *st, struct buf *text, bool first, struc
     *l = done;
 }
 
-int text_split(const struct steps *s, struct matcher *m, struct buf *text, bool first, struct pieces *out, struct err *e)
+int text_split(const struct steps *s, struct matcher *m, struct buf *text, bool first, struct pieces *out,
+               struct err *e)
 {
     out->n = 0;
     if (text->n) pieces_put(out, 0, text->n);

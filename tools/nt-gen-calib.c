@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * nt-gen-calib: model -> tokens. Calibration data that the model writes itself, or windows of a text; and the tokenizer
- * on its own. */
+ * nt-gen-calib: model -> tokens. Calibration data that the model writes itself, or windows of a text; and the
+ * tokenizer on its own. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +9,8 @@
 #include "common/tool.h"
 
 static struct tool tool;
-static struct calib_opts o = {.scheme = "norm-tweaking", .holdout = 0.125, .temperature = 1, .languages = "en,es,pt,zh,fr"};
+static struct calib_opts o = {
+    .scheme = "norm-tweaking", .holdout = 0.125, .temperature = 1, .languages = "en,es,pt,zh,fr"};
 static int64_t n = 128, T = 2048, batch = 32, top_k = 50;
 static bool encode, decode, special;
 
@@ -18,7 +19,8 @@ static const struct opt options[] = {
     {'n', "sequences", OPT_INT, &n, "N=1..1048576", "sequences, those held out included"},
     {'T', "tokens", OPT_INT, &T, "T=2..1048576", "tokens of each sequence"},
     {0, "holdout", OPT_RATIO, &o.holdout, "RATIO=0..0.9", "share that is held out: the last sequences"},
-    {0, "text", OPT_STR, &o.text, "FILE", "scheme text: plain text, or JSON objects with \"text\", one a line"},
+    {0, "text", OPT_STR, &o.text, "FILE",
+     "scheme text: plain text, or JSON objects with \"text\", one a line"},
     {0, "batch", OPT_INT, &batch, "B=1..4096", "sequences decoded at a time; part of the method"},
     {0, "languages", OPT_STR, &o.languages, "LIST", "scheme norm-tweaking: languages of the first token"},
     {0, "top-k", OPT_INT, &top_k, "K=0..", "sample from the K likeliest tokens; 0 = all"},
@@ -31,8 +33,8 @@ static const struct opt options[] = {
 
 static void parse_options(int argc, char **argv)
 {
-    tool_start(&tool, "nt-gen-calib", "", "calibration tokens that a model writes itself, or windows of a text", options,
-               argc, argv);
+    tool_start(&tool, "nt-gen-calib", "",
+               "calibration tokens that a model writes itself, or windows of a text", options, argc, argv);
     bool text = !strcmp(o.scheme, "text");
     if (!tool.model) die_usage("-m MODEL is missing");
     if (tool.argc) die_usage("unexpected operand '%s'", tool.argv[0]);
@@ -54,7 +56,8 @@ static void parse_options(int argc, char **argv)
 static void convert(struct tokenizer *t)
 {
     struct err e = {0};
-    int r = encode ? calib_encode_lines(t, special, stdin, stdout, &e) : calib_decode_lines(t, stdin, stdout, &e);
+    int r =
+        encode ? calib_encode_lines(t, special, stdin, stdout, &e) : calib_decode_lines(t, stdin, stdout, &e);
     tokenizer_free(t);
     if (r && e.code == NT_EXIT_TERM) tool_exit_signal();
     if (r) die(&e);
@@ -80,8 +83,10 @@ int main(int argc, char **argv)
     json_decref(header);
     if (!w) die(&e);
     int r = strcmp(o.scheme, "text") ? calib_generate(m, t, &o, w, &e) : calib_text(t, &o, w, &e);
-    if (r) stream_abort(w, &e);
-    else r = stream_finish(w, NULL, &e);
+    if (r)
+        stream_abort(w, &e);
+    else
+        r = stream_finish(w, NULL, &e);
 
     model_close(m);
     tokenizer_free(t);

@@ -1,28 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A tokenizer (tokenizer.json, or GGUF metadata as JSON) up to the first NUL, then a text: load, encode, decode. */
+ * A tokenizer (tokenizer.json, or GGUF metadata as JSON) up to the first NUL, then a text: load, encode,
+ * decode. */
 #include "tests/fuzz/fuzz.h"
 #include "common/mem.h"
 #include "common/tokenizer_impl.h"
 
 #define VOCAB "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"\xC4\xA0\":3,\"<s>\":4,\"<0x41>\":6,\"\xE2\x96\x81\":7},"
-#define SEED(text) {text, sizeof(text) - 1}
-static const struct { const char *p; size_t n; } seeds[] = {SEED(
-    "{\"added_tokens\":[{\"id\":4,\"content\":\"<s>\",\"special\":true,\"normalized\":false},{\"id\":9,\"content\":\"b a\","
-    "\"lstrip\":true,\"rstrip\":true,\"single_word\":true}],\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":"
-    "\"NFC\"},{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"q+\"},\"content\":\"b\"},{\"type\":\"Strip\"}]},\"pre_tokenizer\":"
-    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i:'s)|\\\\p{L}+|\\\\s*[\\\\r\\\\n]+"
-    "|[^\\\\s]\"},\"behavior\":\"MergedWithNext\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":true}]},"
-    "\"decoder\":{\"type\":\"ByteLevel\"},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":"
-    "{\"id\":\"<s>\"}},{\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"<s>\":{\"ids\":[4]}}},\"model\":{\"type\":\"BPE\","
-    VOCAB "\"unk_token\":\"a\",\"fuse_unk\":true,\"ignore_merges\":true,\"merges\":[\"a b\"]}}\0ab <s> b a\xFFqq 's\nab"), SEED(
-    "{\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\"\xE2\x96\x81\"},\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\""
-    ":\"\xE2\x96\x81\",\"prepend_scheme\":\"first\",\"split\":true},\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":"
-    "\"Replace\",\"pattern\":{\"String\":\"\xE2\x96\x81\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},"
-    "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]},\"model\":{\"byte_fallback\":true," VOCAB
-    "\"merges\":[[\"a\",\"b\"]]}}\0ab Aab\xC3 z"), SEED(
-    "{\"tokenizer.ggml.model\":\"gpt2\",\"tokenizer.ggml.pre\":\"llama-bpe\",\"tokenizer.ggml.tokens\":[\"a\",\"b\",\"ab\",\"<s>\","
-    "\"\xC4\xA0\"],\"tokenizer.ggml.token_type\":[1,1,1,3,4],\"tokenizer.ggml.merges\":[\"a b\",\"ab q\",\"\xC4\xA0 a\"],"
-    "\"tokenizer.ggml.bos_token_id\":3}\0ab<s>abq ab\n")};
+#define SEED(text)                                                                                           \
+    {                                                                                                        \
+        text, sizeof(text) - 1                                                                               \
+    }
+static const struct {
+    const char *p;
+    size_t n;
+} seeds[] = {SEED("{\"added_tokens\":[{\"id\":4,\"content\":\"<s>\",\"special\":true,\"normalized\":false},{"
+                  "\"id\":9,\"content\":\"b a\","
+                  "\"lstrip\":true,\"rstrip\":true,\"single_word\":true}],\"normalizer\":{\"type\":"
+                  "\"Sequence\",\"normalizers\":[{\"type\":"
+                  "\"NFC\"},{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"q+\"},\"content\":\"b\"},{"
+                  "\"type\":\"Strip\"}]},\"pre_tokenizer\":"
+                  "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?"
+                  "i:'s)|\\\\p{L}+|\\\\s*[\\\\r\\\\n]+"
+                  "|[^\\\\s]\"},\"behavior\":\"MergedWithNext\",\"invert\":false},{\"type\":\"ByteLevel\","
+                  "\"add_prefix_space\":true}]},"
+                  "\"decoder\":{\"type\":\"ByteLevel\"},\"post_processor\":{\"type\":\"TemplateProcessing\","
+                  "\"single\":[{\"SpecialToken\":"
+                  "{\"id\":\"<s>\"}},{\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"<s>\":{\"ids\":[4]}"
+                  "}},\"model\":{\"type\":\"BPE\"," VOCAB
+                  "\"unk_token\":\"a\",\"fuse_unk\":true,\"ignore_merges\":true,\"merges\":[\"a b\"]}}\0ab "
+                  "<s> b a\xFFqq 's\nab"),
+             SEED("{\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\"\xE2\x96\x81\"},\"pre_tokenizer\":{"
+                  "\"type\":\"Metaspace\",\"replacement\""
+                  ":\"\xE2\x96\x81\",\"prepend_scheme\":\"first\",\"split\":true},\"decoder\":{\"type\":"
+                  "\"Sequence\",\"decoders\":[{\"type\":"
+                  "\"Replace\",\"pattern\":{\"String\":\"\xE2\x96\x81\"},\"content\":\" "
+                  "\"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},"
+                  "{\"type\":\"Strip\",\"content\":\" "
+                  "\",\"start\":1,\"stop\":0}]},\"model\":{\"byte_fallback\":true," VOCAB
+                  "\"merges\":[[\"a\",\"b\"]]}}\0ab Aab\xC3 z"),
+             SEED("{\"tokenizer.ggml.model\":\"gpt2\",\"tokenizer.ggml.pre\":\"llama-bpe\",\"tokenizer.ggml."
+                  "tokens\":[\"a\",\"b\",\"ab\",\"<s>\","
+                  "\"\xC4\xA0\"],\"tokenizer.ggml.token_type\":[1,1,1,3,4],\"tokenizer.ggml.merges\":[\"a "
+                  "b\",\"ab q\",\"\xC4\xA0 a\"],"
+                  "\"tokenizer.ggml.bos_token_id\":3}\0ab<s>abq ab\n")};
 
 bool fuzz_seed(int i, uint8_t **data, size_t *size)
 {

@@ -12,7 +12,8 @@ static int ranked(const float *z, const bool *banned, int V, int r)
     for (int i = 0; i < V; i++) {
         int above = 0;
         if (banned && banned[i]) continue;
-        for (int j = 0; j < V; j++) above += !(banned && banned[j]) && (z[j] > z[i] || (z[j] == z[i] && j < i));
+        for (int j = 0; j < V; j++)
+            above += !(banned && banned[j]) && (z[j] > z[i] || (z[j] == z[i] && j < i));
         if (above == r) return i;
     }
     return -1;
@@ -68,7 +69,8 @@ static void test_edges(void)
     struct sampler s = {50, 1, all};
     CHECK(sample_top_k(&s, z, 200, 0.5) == -1 && sample_greedy(&s, z, 200) == -1, "nothing allowed gives -1");
     s.banned = NULL;
-    CHECK(sample_top_k(&s, z, 200, 0) == 0 && sample_top_k(&s, z, 200, 1 - 0x1p-53) == 49, "equal logits: ids 0 to 49");
+    CHECK(sample_top_k(&s, z, 200, 0) == 0 && sample_top_k(&s, z, 200, 1 - 0x1p-53) == 49,
+          "equal logits: ids 0 to 49");
     z[199] = 1000;
     CHECK(sample_top_k(&s, z, 200, 1 - 0x1p-53) == 199, "a huge logit takes all");
     s.temperature = 0.01;
@@ -90,8 +92,9 @@ static void test_frequencies(void)
         count[0] += id == 5, count[1] += id == 64, count[2] += id == V - 1;
     }
     double total = exp(1) + exp(2) + 1;
-    CHECK(fabs(count[0] / (double)N - exp(1) / total) < 0.03 && fabs(count[1] / (double)N - exp(2) / total) < 0.03 &&
-              count[0] + count[1] + count[2] == N, "frequencies of %d draws: %d %d %d", N, count[0], count[1], count[2]);
+    CHECK(fabs(count[0] / (double)N - exp(1) / total) < 0.03 &&
+              fabs(count[1] / (double)N - exp(2) / total) < 0.03 && count[0] + count[1] + count[2] == N,
+          "frequencies of %d draws: %d %d %d", N, count[0], count[1], count[2]);
     mem_free(z);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The tokenizer against Hugging Face tokenizers and llama.cpp (expected ids: tests/data/tokenizer/make.py), and what it
- * must refuse. */
+ * The tokenizer against Hugging Face tokenizers and llama.cpp (expected ids: tests/data/tokenizer/make.py),
+ * and what it must refuse. */
 #include <stdlib.h>
 #include <time.h>
 #include "common/mem.h"
@@ -83,7 +83,8 @@ static void test_hf(const json_t *texts)
 {
     json_t *all = load(DATA "hf.json"), *want;
     const char *name;
-    json_object_foreach(all, name, want) {
+    json_object_foreach(all, name, want)
+    {
         struct err e = {0};
         char *path = mem_printf(DATA "%s", name);
         struct tokenizer *t = tokenizer_open(path, &e);
@@ -96,9 +97,11 @@ static void test_hf(const json_t *texts)
             char *s = text_at(texts, i, &n);
             bad += !same_ids(t, s, n, false, json_array_get(ids, i));
             mem_free(s);
-            wrong += !same_text(t, json_array_get(ids, i), json_array_get(json_object_get(want, "decoded"), i));
+            wrong +=
+                !same_text(t, json_array_get(ids, i), json_array_get(json_object_get(want, "decoded"), i));
         }
-        CHECK(json_array_size(ids) > 90 && !bad, "%s: ids of %zu texts, %d differ", name, json_array_size(ids), bad);
+        CHECK(json_array_size(ids) > 90 && !bad, "%s: ids of %zu texts, %d differ", name,
+              json_array_size(ids), bad);
         CHECK(!wrong, "%s: decoded texts, %d differ", name, wrong);
         CHECK(same_ids(t, "a b", 3, true, json_object_get(want, "special")), "%s: special", name);
         int32_t pieces[43];
@@ -117,7 +120,8 @@ static void test_hf(const json_t *texts)
 /* Expected lists leave out texts with a NUL, which llama.cpp's caller cannot pass. */
 static int compare_gguf(const struct tokenizer *t, const json_t *texts, const json_t *ids, size_t *count)
 {
-    size_t n_texts = json_array_size(json_object_get(texts, "text")) + json_array_size(json_object_get(texts, "hex"));
+    size_t n_texts =
+        json_array_size(json_object_get(texts, "text")) + json_array_size(json_object_get(texts, "hex"));
     int bad = 0;
     *count = 0;
     for (size_t i = 0; i < n_texts; i++) {
@@ -133,16 +137,19 @@ static void test_gguf(const json_t *texts)
 {
     json_t *all = load(DATA "gguf.json"), *meta = load(DATA "gguf-meta.json"), *want;
     const char *pre;
-    json_object_foreach(all, pre, want) {
+    json_object_foreach(all, pre, want)
+    {
         struct err e = {0};
         struct tokenizer *t = NULL;
         json_object_set_new(meta, "tokenizer.ggml.pre", json_string(pre));
-        if (!CHECK(!tokenizer_from_gguf(meta, "x.gguf", &t, &e), "pre %s: opened (%s)", pre, e.text)) continue;
+        if (!CHECK(!tokenizer_from_gguf(meta, "x.gguf", &t, &e), "pre %s: opened (%s)", pre, e.text))
+            continue;
         const json_t *ids = json_object_get(want, "ids");
         size_t n;
         int bad = compare_gguf(t, texts, ids, &n);
         CHECK(n > 90 && !bad, "pre %s: ids of %zu texts, %d differ", pre, n, bad);
-        CHECK(same_ids(t, "abcd <|end|>x  y", 16, false, json_array_get(ids, n)), "pre %s: longest added token first", pre);
+        CHECK(same_ids(t, "abcd <|end|>x  y", 16, false, json_array_get(ids, n)),
+              "pre %s: longest added token first", pre);
         CHECK(same_ids(t, "a b", 3, true, json_object_get(want, "special")), "pre %s: special", pre);
         tokenizer_free(t);
     }
@@ -165,8 +172,10 @@ static void test_smollm2(const json_t *texts)
     int bad = compare_gguf(t, texts, json_object_get(want, "ids"), &n);
     CHECK(n > 90 && !bad, "SmolLM2: ids of %zu texts, %d differ", n, bad);
     CHECK(same_ids(t, "a b", 3, true, json_object_get(want, "special")), "SmolLM2: no BOS, the file says so");
-    CHECK(tokenizer_bos(t) == 1 && tokenizer_eos(t) == 2 && tokenizer_size(t) == 49152, "SmolLM2: BOS, EOS, size");
-    CHECK(tokenizer_is_special(t, 0) && tokenizer_is_end(t, 0) && tokenizer_is_end(t, 2) && !tokenizer_is_end(t, 1),
+    CHECK(tokenizer_bos(t) == 1 && tokenizer_eos(t) == 2 && tokenizer_size(t) == 49152,
+          "SmolLM2: BOS, EOS, size");
+    CHECK(tokenizer_is_special(t, 0) && tokenizer_is_end(t, 0) && tokenizer_is_end(t, 2) &&
+              !tokenizer_is_end(t, 1),
           "SmolLM2: <|endoftext|> and <|im_end|> end a generation");
     tokenizer_free(t);
     json_decref(want);
@@ -211,7 +220,10 @@ static const char *refusal(const char *change, const char *key, bool model)
 
 static void test_refused(void)
 {
-    static const struct { const char *change, *key, *names; bool model; } cases[] = {
+    static const struct {
+        const char *change, *key, *names;
+        bool model;
+    } cases[] = {
         {"{\"type\":\"Precompiled\"}", "normalizer", "Precompiled", false},
         {"{\"type\":\"UnicodeScripts\"}", "pre_tokenizer", "UnicodeScripts", false},
         {"{\"type\":\"WordPiece\"}", "decoder", "WordPiece", false},
@@ -221,10 +233,12 @@ static void test_refused(void)
         {"[[\"qq\",\"qqq\"]]", "merges", "merge 0", true},
         {"{\"a\":99999999}", "vocab", "token ids", true},
         {"{\"a\":1,\"b\":1}", "vocab", "two tokens", true},
-        {"{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\w+\"},\"behavior\":\"Isolated\"}", "pre_tokenizer", "\\w", false},
+        {"{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\w+\"},\"behavior\":\"Isolated\"}", "pre_tokenizer",
+         "\\w", false},
         {"{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a-z&&[^b]]\"}}", "pre_tokenizer", "&&", false},
         {"{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"}}", "pre_tokenizer", "compiled", false},
-        {"{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Twice\"}", "pre_tokenizer", "Twice", false}};
+        {"{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},\"behavior\":\"Twice\"}", "pre_tokenizer",
+         "Twice", false}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *why = refusal(cases[i].change, cases[i].key, cases[i].model);
         CHECK(strstr(why, cases[i].names) && strstr(why, "tokenizer.json"), "refused: %s", why);

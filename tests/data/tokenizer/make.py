@@ -132,7 +132,8 @@ def hf(all_texts, bad):
     return res
 
 
-PRES = ["smollm", "gpt-2", "llama-bpe", "dbrx", "glm4", "qwen2", "qwen35", "deepseek-v3", "falcon", "default"]
+PRES = ["smollm", "gpt-2", "llama-bpe", "dbrx", "glm4", "qwen2", "qwen35", "deepseek-v3", "falcon", "default", "tekken",
+        "gpt-4o", "deepseek-coder", "bloom", "viking", "seed-coder", "bailingmoe", "minicpm5"]
 
 
 def llama_ids(path, items):
