@@ -282,42 +282,43 @@ struct judged {
     double kl, top1;
 };
 
-/* Sums over one sequence of the student against the float model. */
+/* Sums over one sequence of the student against the float model, at the T - 1 positions that have a next token: what
+ * nt-eval counts. */
 static struct judged judge_sequence(struct tweak *t, struct head *const h[2], const struct boundary *student, int i,
                                     double *kl, int32_t *best)
 {
     const struct backend *be = t->m->be;
-    int T = student->T;
-    size_t bytes = (size_t)T * student->D * sizeof(float);
+    int R = student->T - 1;
+    size_t bytes = (size_t)R * student->D * sizeof(float);
     be->put(t->pass.x, boundary_view(&t->hold_f, i), bytes);
     be->put(t->pass.y, boundary_view(student, i), bytes);
-    head_kl(h[0], t->pass.x, h[1], t->pass.y, T, kl, best, best + T);
+    head_kl(h[0], t->pass.x, h[1], t->pass.y, R, kl, best, best + R);
     struct judged j = {0, 0};
-    for (int r = 0; r < T; r++) {
+    for (int r = 0; r < R; r++) {
         j.kl += kl[r];
-        j.top1 += best[r] == best[T + r];
+        j.top1 += best[r] == best[R + r];
     }
     return j;
 }
 
 static void judge_all(struct tweak *t, struct head *const h[2], struct tweak_verdict *v)
 {
-    int T = t->hold_f.T, n = t->n_hold;
-    double *kl = MEM_NEW(double, (size_t)T), sum = 0, square = 0;
-    int32_t *best = MEM_NEW(int32_t, 2 * (size_t)T);
+    int R = t->hold_f.T - 1, n = t->n_hold;
+    double *kl = MEM_NEW(double, (size_t)R), sum = 0, square = 0;
+    int32_t *best = MEM_NEW(int32_t, 2 * (size_t)R);
     for (int i = 0; i < n; i++) {
         struct judged a = judge_sequence(t, h, &t->hold_old, i, kl, best);
         struct judged b = t->changed ? judge_sequence(t, h, &t->hold_new, i, kl, best) : a;
-        double gain = (a.kl - b.kl) / T;
-        v->kl_old += a.kl / T / n;
-        v->kl_new += b.kl / T / n;
-        v->top1_old += a.top1 / T / n;
-        v->top1_new += b.top1 / T / n;
+        double gain = (a.kl - b.kl) / R;
+        v->kl_old += a.kl / R / n;
+        v->kl_new += b.kl / R / n;
+        v->top1_old += a.top1 / R / n;
+        v->top1_new += b.top1 / R / n;
         sum += gain;
         square += gain * gain;
         progress_at(t->done, "verdict");
     }
-    v->n = (long)T * n;
+    v->n = (long)R * n;
     v->kl_gain_err = n > 1 ? sqrt(fmax(0, square - sum * sum / n) / (n - 1) / n) : NAN;
     mem_free(kl);
     mem_free(best);

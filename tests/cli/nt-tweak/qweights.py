@@ -62,7 +62,7 @@ def case(path, expected, name):
     kl = max(abs(trailer["kl_" + k] - want["kl_" + k]) for k in ("old", "new"))
     verdict = "positive" if want["kl_new"] < want["kl_old"] else "negative"
     assert trailer["verdict"] == verdict and trailer["norms"] == {"positive": "new", "negative": "old"}[verdict]
-    assert trailer["n"] == 24 and trailer["bits"] > 3
+    assert trailer["n"] == 22 and trailer["bits"] > 3
     assert worst < 2e-5 and loss < 1e-4 and kl < 1e-5, (worst, loss, kl)
     print(f"{verdict}; norms within {worst:.1e}, losses {loss:.1e}, KL {kl:.1e}")
 

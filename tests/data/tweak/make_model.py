@@ -149,7 +149,7 @@ def main():
             for key, xs in (("old", ho), ("new", hn)):
                 kl = top = 0.0
                 for a, b in zip(hf, xs):
-                    p, q = logp(a), logp(b)
+                    p, q = logp(a[:-1]), logp(b[:-1])  # positions that have a next token
                     kl += (p.exp() * (p - q)).sum(-1).mean().item() / HOLD
                     top += (p.argmax(-1) == q.argmax(-1)).double().mean().item() / HOLD
                 res["kl_" + key], res["top1_" + key] = kl, top
