@@ -423,23 +423,36 @@ static const char *const END_TOKENS[] = {"<|endoftext|>",
                                          "<|end|>",
                                          "<|return|>",
                                          "<|call|>",
+                                         "<|calls|>",
+                                         "<|flush|>",
                                          "<end_of_turn>",
                                          "<end_of_utterance>",
                                          "</s>",
                                          "<eos>",
                                          "<EOT>",
+                                         "_<EOT>",
                                          "[EOS]",
                                          "[EOT]",
+                                         "<turn|>",
+                                         "<|tool_response>",
+                                         "[e~[",
                                          "<\xEF\xBD\x9C"
                                          "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"};
+
+bool tokenizer_looks_final(const char *s, size_t len)
+{
+    for (size_t k = 0; k < sizeof END_TOKENS / sizeof *END_TOKENS; k++)
+        if (strlen(END_TOKENS[k]) == len && !memcmp(s, END_TOKENS[k], len)) return true;
+    return false;
+}
 
 void tokenizer_finish(struct tokenizer *t)
 {
     if (t->n_added) qsort(t->added, t->n_added, sizeof *t->added, by_length);
-    for (size_t i = 0; i < t->n_added; i++)
-        for (size_t k = 0; k < sizeof END_TOKENS / sizeof *END_TOKENS; k++)
-            if (t->special[t->added[i].id] && !strcmp(t->added[i].text, END_TOKENS[k]))
-                t->eog[t->added[i].id] = true;
+    for (size_t i = 0; i < t->n_added; i++) {
+        const struct added *a = &t->added[i];
+        if (t->special[a->id] && tokenizer_looks_final(a->text, a->len)) t->eog[a->id] = true;
+    }
     if (t->eos >= 0) t->eog[t->eos] = true;
 }
 

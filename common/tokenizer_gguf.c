@@ -14,7 +14,7 @@
 #define QWEN2 CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES_END
 #define QWEN35                                                                                               \
     CONTRACTIONS                                                                                             \
-        "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES_END
+    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES_END
 #define DEEPSEEK3                                                                                            \
     "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"     \
     " ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES_END
@@ -36,13 +36,11 @@ static const struct pre {
      {"\\p{N}", GPT2},
      false,
      false},
-    {"gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert mpt olmo jais "
-     "trillion "
-     "granite-docling exaone4 ",
+    {"gpt-2 phi-2 gigachat a.x-4.0 mellum mpt olmo jais trillion granite-docling exaone4 ",
      {GPT2},
      false,
      false},
-    {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano ", {LLAMA3}, true, true},
+    {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 ", {LLAMA3}, true, true},
     {"dbrx smaug-bpe chatglm-bpe ", {LLAMA3}, false, false},
     {"glm4 glm5 ", {LLAMA3}, true, false},
     {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 ",
@@ -162,6 +160,9 @@ static int load_types(struct tokenizer *t, const json_t *types, struct err *e)
                        json_array_size(types), t->n);
     for (int i = 0; types && i < t->n; i++) {
         int64_t type = json_integer_value(json_array_get(types, (size_t)i));
+        /* a normal token spelled like the end of a turn is a converter's mistake that llama.cpp repairs */
+        if (type == TYPE_NORMAL && tokenizer_looks_final(t->blob + t->raw[i].off, t->raw[i].len))
+            type = TYPE_CONTROL;
         t->special[i] = type == TYPE_CONTROL || type == TYPE_UNKNOWN;
         if (type != TYPE_CONTROL && type != TYPE_USER && type != TYPE_UNKNOWN) continue;
         struct added a = {.id = i, .len = t->raw[i].len};

@@ -155,6 +155,9 @@ void tokenizer_add_merge(struct tokenizer *t, int32_t left, int32_t right, uint3
 void tokenizer_add_token(struct tokenizer *t, const struct added *a); /* text is taken over */
 void tokenizer_finish(struct tokenizer *t); /* sorts the added tokens, marks those that end a generation */
 
+/* Spelled like a token that ends a generation. */
+bool tokenizer_looks_final(const char *s, size_t len);
+
 /* The byte alphabet of GPT-2: the byte of a code point, or -1. */
 int alphabet_byte(int32_t c);
 

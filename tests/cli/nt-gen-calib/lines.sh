@@ -15,6 +15,10 @@ is "$(printf '"\xff\xc3"\n' | enc | dec)" '"\uFFFD\uFFFD"' "bad bytes become U+F
 is "$(printf '"a"' | enc)" '[67]' "the last line may lack its newline"
 is "$(printf '' | enc; echo $?)" '0' "no line, no output"
 
+for m in config.json model.safetensors; do
+    is "$(printf '"a"\n' | nt-gen-calib -m "$tiny/$m" --encode)" "$(printf '"a"\n' | nt-gen-calib -m "$tiny" --encode)" "-m $m"
+done
+
 bad() { # NAME PATTERN INPUT COMMAND: exit 65, one sentence that matches
     local name=$1 pattern=$2 input=$3 rc; shift 3
     printf '%s\n' "$input" | "$@" >"$tmp/stdout" 2>"$tmp/stderr"; rc=$?

@@ -151,6 +151,8 @@ def gguf_meta():
     for s in ["ab", "bcd", "  "]:  # the longest token wins wherever it is, not the leftmost
         vocab.append(s)
         types.append(4)
+    vocab.append("</s>")  # a normal token by its type, a control token to llama.cpp
+    types.append(1)
     merges = [m if isinstance(m, str) else " ".join(m) for m in j["model"]["merges"]]
     return {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm", "tokenizer.ggml.tokens": vocab,
             "tokenizer.ggml.token_type": types, "tokenizer.ggml.merges": merges, "tokenizer.ggml.bos_token_id": 0,
@@ -185,7 +187,7 @@ def main():
     with tempfile.TemporaryDirectory() as d:
         for pre in PRES:
             write_gguf(d + "/x.gguf", meta, pre)
-            ids, special = llama_ids(d + "/x.gguf", every + ["abcd <|end|>x  y"])
+            ids, special = llama_ids(d + "/x.gguf", every + ["abcd <|end|>x  y</s>"])
             out[pre] = {"ids": ids, "special": special}
     dump("gguf.json", out)
     if len(sys.argv) > 1:
