@@ -96,7 +96,7 @@ struct backend {
     void (*channel_moments)(dev out, dev x, int R, int D);
     /* dy[r,c] = a[c] + b[c] * y[r,c]; a, b are f32[D] */
     void (*channel_affine)(dev dy, dev y, dev a, dev b, int R, int D);
-    /* Point-wise losses: err f64[D] receives sum_r |q - f|^p (p = 1 or 2); dq[r,c] = w[c] * d/dq |q - f|^p, w f32[D],
+    /* Point-wise losses: err f64[D] is overwritten by sum_r |q - f|^p (p = 1 or 2); dq[r,c] = w[c] * d/dq |q - f|^p, w f32[D],
      * dq may be DEV_NONE. */
     void (*channel_diff)(dev err, dev dq, dev q, dev f, dev w, int p, int R, int D);
 
