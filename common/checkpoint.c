@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Checkpoints: choosing the format, mapping files, the index of names, identity. What lies in the bytes is the business
- * of the formats in common/checkpoints/. */
+ * Checkpoints: choosing the format, mapping files, the index of names, identity. What lies in the bytes is
+ * the business of the formats in common/checkpoints/. */
 #include "common/checkpoint_impl.h"
 #include "common/mem.h"
 #include <assert.h>
@@ -65,14 +65,15 @@ bool utf8_valid(const char *s, size_t len)
 {
     const uint8_t *p = (const uint8_t *)s, *end = p + len;
     while (p < end) {
-        int n = *p < 0x80 ? 0 : *p >= 0xC2 && *p < 0xE0 ? 1 : *p >= 0xE0 && *p < 0xF0 ? 2 : *p >= 0xF0 && *p < 0xF5 ? 3 : -1;
+        int n = *p < 0x80 ? 0 : *p < 0xC2 ? -1 : *p < 0xE0 ? 1 : *p < 0xF0 ? 2 : *p < 0xF5 ? 3 : -1;
         if (*p == 0 || n < 0 || end - p <= n) return false;
         uint32_t c = n ? *p & (0x3Fu >> n) : *p;
         for (int i = 1; i <= n; i++) {
             if ((p[i] & 0xC0) != 0x80) return false;
             c = c << 6 | (p[i] & 0x3Fu);
         }
-        if ((n == 2 && c < 0x800) || (n == 3 && (c < 0x10000 || c > 0x10FFFF)) || (c >= 0xD800 && c < 0xE000)) return false;
+        if ((n == 2 && c < 0x800) || (n == 3 && (c < 0x10000 || c > 0x10FFFF)) || (c >= 0xD800 && c < 0xE000))
+            return false;
         p += n + 1;
     }
     return true;
@@ -84,7 +85,10 @@ json_t *checkpoint_load_json(const char *path, struct err *e)
     errno = 0;
     json_t *j = json_load_file(path, JSON_REJECT_DUPLICATES, &je);
     if (!j && errno && je.line < 0) return err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno)), NULL;
-    if (!j) return err_set(e, NT_EXIT_DATA, "%s: line %d: %s", path, je.line, show_name(je.text, strlen(je.text))), NULL;
+    if (!j)
+        return err_set(e, NT_EXIT_DATA, "%s: line %d: %s", path, je.line,
+                       show_name(je.text, strlen(je.text))),
+               NULL;
     if (json_is_object(j)) return j;
     json_decref(j);
     return err_set(e, NT_EXIT_DATA, "%s: not a JSON object", path), NULL;
@@ -139,7 +143,7 @@ int checkpoint_map(struct checkpoint *c, const char *path, struct err *e)
 {
     static const char lfs[] = "version https://git-lfs";
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* O_NONBLOCK: a FIFO by that name must not hang us */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO by that name must not hang us */
     if (fd < 0) return err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
     const char *bad = fstat(fd, &st) < 0 ? strerror(errno) : !S_ISREG(st.st_mode) ? "not a regular file"
                     : st.st_size == 0 ? "the file is empty" : NULL;
@@ -156,14 +160,15 @@ int checkpoint_map(struct checkpoint *c, const char *path, struct err *e)
     c->files[c->n_files] = mem_strdup(path);
     c->n_files++;
     if ((size_t)st.st_size >= sizeof lfs - 1 && memcmp(p, lfs, sizeof lfs - 1) == 0)
-        return err_set(e, NT_EXIT_DATA, "%s: a Git LFS pointer, not the model: run git lfs pull or download the file", path);
+        return err_set(e, NT_EXIT_DATA,
+                       "%s: a Git LFS pointer, not the model: run git lfs pull or download the file", path);
     return c->n_files - 1;
 }
 
 struct mapping checkpoint_mapping(const struct checkpoint *c, int file) { return c->index->maps[file]; }
 
-int checkpoint_add(struct checkpoint *c, const char *name, size_t len, const struct tensor *t, int file, uint64_t offset,
-                   struct err *e)
+int checkpoint_add(struct checkpoint *c, const char *name, size_t len, const struct tensor *t, int file,
+                   uint64_t offset, struct err *e)
 {
     const char *path = c->files[file];
     struct mapping m = c->index->maps[file];
@@ -178,7 +183,7 @@ int checkpoint_add(struct checkpoint *c, const char *name, size_t len, const str
     char *copy = mem_array(len + 1, 1);
     memcpy(copy, name, len);
     *ct = (struct checkpoint_tensor){.name = copy, .t = *t, .file = file, .offset = offset};
-    ct->t.data = (void *)(uintptr_t)(m.at + offset); /* read-only memory: the const of the mapping is dropped on purpose */
+    ct->t.data = (void *)(uintptr_t)(m.at + offset); /* read-only memory: const is dropped on purpose */
     return 0;
 }
 
@@ -196,7 +201,8 @@ struct checkpoint *checkpoint_open(const char *path, struct err *e)
     for (size_t i = 0; i < N_FORMATS && !c->impl; i++)
         if (formats[i]->probe(path) == 1) c->impl = formats[i];
     if (!c->impl) {
-        err_set(e, NT_EXIT_DATA, "%s: no model: neither a Hugging Face directory nor a safetensors or GGUF file", path);
+        err_set(e, NT_EXIT_DATA,
+                "%s: no model: neither a Hugging Face directory nor a safetensors or GGUF file", path);
         checkpoint_close(c);
         return NULL;
     }
@@ -252,7 +258,8 @@ static void hash_u64(EVP_MD_CTX *md, uint64_t v)
     EVP_DigestUpdate(md, b, 8);
 }
 
-/* Tensors in the order of their names, so that sharding does not matter: name, NUL, dtype name, NUL, rank, shape, bytes. */
+/* Tensors in the order of their names, so that sharding does not matter: name, NUL, dtype name, NUL, rank,
+ * shape, bytes. */
 const char *checkpoint_sha256(struct checkpoint *c)
 {
     if (c->index->sha[0]) return c->index->sha;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What checkpoint formats share: mapping files, adding tensors, reading small JSON files, safe names in messages. */
+ * What checkpoint formats share: mapping files, adding tensors, reading small JSON files, safe names in
+ * messages. */
 #ifndef NT_CHECKPOINT_IMPL_H
 #define NT_CHECKPOINT_IMPL_H
 #include "common/checkpoint.h"
@@ -13,15 +14,16 @@ struct mapping {
 int checkpoint_map(struct checkpoint *c, const char *path, struct err *e) NT_MUST_CHECK;
 struct mapping checkpoint_mapping(const struct checkpoint *c, int file);
 
-/* Adds a tensor whose bytes [offset, offset + t->nbytes) of `file` the format has checked; sets data. The name is copied. */
-int checkpoint_add(struct checkpoint *c, const char *name, size_t len, const struct tensor *t, int file, uint64_t offset,
-                   struct err *e) NT_MUST_CHECK;
+/* Adds a tensor whose bytes [offset, offset + t->nbytes) of `file` the format has checked; sets data. The
+ * name is copied. */
+int checkpoint_add(struct checkpoint *c, const char *name, size_t len, const struct tensor *t, int file,
+                   uint64_t offset, struct err *e) NT_MUST_CHECK;
 
 /* JSON file as an object, duplicates refused. NULL and a sentence on failure. */
 json_t *checkpoint_load_json(const char *path, struct err *e) NT_MUST_CHECK;
 
-/* A name from a file, fit for a message: control characters become '?', at most 120 bytes. One of four static buffers
- * per thread. */
+/* A name from a file, fit for a message: control characters become '?', at most 120 bytes. One of four static
+ * buffers per thread. */
 const char *show_name(const char *s, size_t len);
 
 /* "dir/name", allocated. */

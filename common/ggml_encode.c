@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Codes, scale and zero of a group say value = s (c - z). A block of 32 within the group becomes d n (Q4_0, Q5_0, Q8_0) with
- * n = c - z, or d n + m (Q4_1, Q5_1) with n = c - k and m = -s (z - k), where k is any shift that keeps n in range and makes
- * m exact in f16: both products and their sum are then exact in f32, so nothing is rounded anywhere. */
+ * Codes, scale and zero of a group say value = s (c - z). A block of 32 within the group becomes d n (Q4_0,
+ * Q5_0, Q8_0) with n = c - z, or d n + m (Q4_1, Q5_1) with n = c - k and m = -s (z - k), where k is any shift
+ * that keeps n in range and makes m exact in f16: both products and their sum are then exact in f32, so
+ * nothing is rounded anywhere. */
 #include "common/ggml_encode.h"
 #include "common/ggml_types.h"
 #include "common/mem.h"
@@ -21,7 +22,8 @@ struct block_view {
 static struct block_view view(const struct qtensor *q, int row, int b)
 {
     size_t o = (size_t)row * (size_t)q->n_groups;
-    int width = q->n_groups == 1 ? q->in : q->group, first = b * BLOCK, g = q->gidx ? q->gidx[first] : first / width;
+    int width = q->n_groups == 1 ? q->in : q->group, first = b * BLOCK,
+        g = q->gidx ? q->gidx[first] : first / width;
     struct block_view v = {.c = q->codes + (size_t)row * (size_t)q->in + first, .s = q->scale[o + (size_t)g],
                            .has_min = q->minimum, .one_group = true};
     v.z = q->minimum ? 0 : q->zero ? q->zero[o + (size_t)g] : 1 << (q->bits - 1);

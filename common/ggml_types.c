@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ggml's block types. One small function per type, block in, floats out; the order of the float operations is the one
- * of ggml's own dequantizers, so that the values agree to the last bit. */
+ * ggml's block types. One small function per type, block in, floats out; the order of the float operations is
+ * the one of ggml's own dequantizers, so that the values agree to the last bit. */
 #include "common/ggml_types.h"
 #include <assert.h>
 #include <string.h>
@@ -129,7 +129,7 @@ static void q6_k(float *y, const uint8_t *b)
 {
     const uint8_t *ql = b, *qh = b + 128, *sb = b + 192;
     float d = half_at(b + 208);
-    for (int k = 0; k < 16; k++) { /* 16 elements: half h, quarter c of it, first or second 16 of the quarter */
+    for (int k = 0; k < 16; k++) { /* half h, quarter c of it, first or second 16 of the quarter */
         int h = k >> 3, c = k >> 1 & 3, l0 = (k & 1) * 16;
         float dl = d * (float)(int8_t)sb[k];
         for (int l = l0; l < l0 + 16; l++) {
@@ -165,15 +165,18 @@ static const struct {
     const char *name;
     enum dtype t;
 } ids[] = {
-    [0] = {"F32", DT_F32}, [1] = {"F16", DT_F16}, [2] = {"Q4_0", DT_Q4_0}, [3] = {"Q4_1", DT_Q4_1},
-    [6] = {"Q5_0", DT_Q5_0}, [7] = {"Q5_1", DT_Q5_1}, [8] = {"Q8_0", DT_Q8_0}, [9] = {"Q8_1", DT_NONE},
-    [10] = {"Q2_K", DT_Q2_K}, [11] = {"Q3_K", DT_Q3_K}, [12] = {"Q4_K", DT_Q4_K}, [13] = {"Q5_K", DT_Q5_K},
-    [14] = {"Q6_K", DT_Q6_K}, [15] = {"Q8_K", DT_NONE}, [16] = {"IQ2_XXS", DT_NONE}, [17] = {"IQ2_XS", DT_NONE},
-    [18] = {"IQ3_XXS", DT_NONE}, [19] = {"IQ1_S", DT_NONE}, [20] = {"IQ4_NL", DT_NONE}, [21] = {"IQ3_S", DT_NONE},
-    [22] = {"IQ2_S", DT_NONE}, [23] = {"IQ4_XS", DT_NONE}, [24] = {"I8", DT_I8}, [25] = {"I16", DT_I16},
-    [26] = {"I32", DT_I32}, [27] = {"I64", DT_I64}, [28] = {"F64", DT_F64}, [29] = {"IQ1_M", DT_NONE},
-    [30] = {"BF16", DT_BF16}, [34] = {"TQ1_0", DT_NONE}, [35] = {"TQ2_0", DT_NONE}, [39] = {"MXFP4", DT_NONE},
-    [40] = {"NVFP4", DT_NONE}, [41] = {"Q1_0", DT_NONE}, [42] = {"Q2_0", DT_NONE},
+    [0] = {"F32", DT_F32},      [1] = {"F16", DT_F16},       [2] = {"Q4_0", DT_Q4_0},
+    [3] = {"Q4_1", DT_Q4_1},    [6] = {"Q5_0", DT_Q5_0},     [7] = {"Q5_1", DT_Q5_1},
+    [8] = {"Q8_0", DT_Q8_0},    [9] = {"Q8_1", DT_NONE},     [10] = {"Q2_K", DT_Q2_K},
+    [11] = {"Q3_K", DT_Q3_K},   [12] = {"Q4_K", DT_Q4_K},    [13] = {"Q5_K", DT_Q5_K},
+    [14] = {"Q6_K", DT_Q6_K},   [15] = {"Q8_K", DT_NONE},    [16] = {"IQ2_XXS", DT_NONE},
+    [17] = {"IQ2_XS", DT_NONE}, [18] = {"IQ3_XXS", DT_NONE}, [19] = {"IQ1_S", DT_NONE},
+    [20] = {"IQ4_NL", DT_NONE}, [21] = {"IQ3_S", DT_NONE},   [22] = {"IQ2_S", DT_NONE},
+    [23] = {"IQ4_XS", DT_NONE}, [24] = {"I8", DT_I8},        [25] = {"I16", DT_I16},
+    [26] = {"I32", DT_I32},     [27] = {"I64", DT_I64},      [28] = {"F64", DT_F64},
+    [29] = {"IQ1_M", DT_NONE},  [30] = {"BF16", DT_BF16},    [34] = {"TQ1_0", DT_NONE},
+    [35] = {"TQ2_0", DT_NONE},  [39] = {"MXFP4", DT_NONE},   [40] = {"NVFP4", DT_NONE},
+    [41] = {"Q1_0", DT_NONE},   [42] = {"Q2_0", DT_NONE},
 };
 #define N_IDS (sizeof ids / sizeof *ids)
 

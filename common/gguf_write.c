@@ -91,7 +91,8 @@ void gguf_put_string(struct gguf_writer *w, const char *key, const char *v)
     mem_free(p);
 }
 
-static void put_array(struct gguf_writer *w, const char *key, uint32_t type, const void *p, uint64_t bytes, uint64_t n)
+static void put_array(struct gguf_writer *w, const char *key, uint32_t type, const void *p, uint64_t bytes,
+                      uint64_t n)
 {
     uint8_t *a = mem_array(12 + bytes, 1);
     memcpy(a, &type, 4);
@@ -133,8 +134,8 @@ void gguf_tensor(struct gguf_writer *w, const char *name, enum dtype dtype, int 
     struct decl d = {.t = {.dtype = dtype, .rank = rank}};
     const char *out = outfile_name(w->out);
     if (strlen(name) > GGUF_NAME_MAX || rank < 0 || rank > 4 || ggml_type_id(dtype) < 0) {
-        err_set(&w->err, NT_EXIT_DATA, "%s: tensor %s (%s, %d dimensions) cannot be stored in GGUF", out, name,
-                dtype_name(dtype), rank);
+        err_set(&w->err, NT_EXIT_DATA, "%s: tensor %s (%s, %d dimensions) cannot be stored in GGUF", out,
+                name, dtype_name(dtype), rank);
         return;
     }
     for (int i = 0; i < rank; i++) d.t.shape[i] = shape[i];
@@ -143,13 +144,17 @@ void gguf_tensor(struct gguf_writer *w, const char *name, enum dtype dtype, int 
         return;
     }
     for (size_t i = 0; i < w->n_t; i++)
-        if (strcmp(w->t[i].name, name) == 0) err_set(&w->err, NT_EXIT_DATA, "%s: tensor %s is there twice", out, name);
+        if (strcmp(w->t[i].name, name) == 0)
+            err_set(&w->err, NT_EXIT_DATA, "%s: tensor %s is there twice", out, name);
     d.name = mem_strdup(name);
     w->t = mem_grow(w->t, &w->t_cap, w->n_t + 1, sizeof *w->t);
     w->t[w->n_t++] = d;
 }
 
-static uint64_t padding(const struct gguf_writer *w, uint64_t pos) { return (w->align - pos % w->align) % w->align; }
+static uint64_t padding(const struct gguf_writer *w, uint64_t pos)
+{
+    return (w->align - pos % w->align) % w->align;
+}
 
 static int pad(struct gguf_writer *w, uint64_t n, struct err *e)
 {
@@ -208,8 +213,9 @@ int gguf_put(struct gguf_writer *w, const void *p, uint64_t n, struct err *e)
 
 int gguf_end(struct gguf_writer *w, struct err *e)
 {
-    int rc = w->at == w->n_t ? 0 : err_set(e, NT_EXIT_DATA, "%s: tensor %s was not delivered whole", outfile_name(w->out),
-                                           w->t[w->at].name);
+    int rc = w->at == w->n_t ? 0
+                             : err_set(e, NT_EXIT_DATA, "%s: tensor %s was not delivered whole",
+                                       outfile_name(w->out), w->t[w->at].name);
     gguf_drop(w);
     return rc;
 }

@@ -9,7 +9,7 @@
 
 struct gguf_writer;
 
-/* The writer borrows out; the caller commits it. Errors of the calls below stick and come out at gguf_data. */
+/* The writer borrows out; the caller commits it. Errors of the calls below stick until gguf_data. */
 struct gguf_writer *gguf_create(struct outfile *out);
 
 /* ---- key-values: a key given again replaces the earlier one, in its place ---- */
@@ -27,7 +27,8 @@ void gguf_put_kv(struct gguf_writer *w, const struct gguf_kv *kv);
 void gguf_tensor(struct gguf_writer *w, const char *name, enum dtype dtype, int rank, const uint64_t *shape);
 /* Writes everything up to the data. */
 int gguf_data(struct gguf_writer *w, struct err *e) NT_MUST_CHECK;
-/* Bytes of the tensors in the order of their declaration, in pieces of any size that do not cross a tensor's end. */
+/* Bytes of the tensors in the order of their declaration, in pieces of any size that do not cross a tensor's
+ * end. */
 int gguf_put(struct gguf_writer *w, const void *p, uint64_t n, struct err *e) NT_MUST_CHECK;
 /* Checks that every byte came; frees the writer in every case. */
 int gguf_end(struct gguf_writer *w, struct err *e) NT_MUST_CHECK;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Encoding and decoding of GPTQ linears. A packed row is one bit stream of 32-bit words, which serves 3 bits (32 values in
- * 3 words) like the rest. */
+ * Encoding and decoding of GPTQ linears. A packed row is one bit stream of 32-bit words, which serves 3 bits
+ * (32 values in 3 words) like the rest. */
 #include "common/gptq_file.h"
 #include "common/checkpoint_impl.h"
 #include "common/mem.h"
@@ -10,11 +10,13 @@ const char *gptq_refusal(const struct qtensor *q)
 {
     if (q->form != QF_UNIFORM) return "is not quantized uniformly";
     if (q->minimum) return "has float minima, GPTQ files have integer zeros";
-    if (q->bits != 2 && q->bits != 3 && q->bits != 4 && q->bits != 8) return "has a number of bits other than 2, 3, 4, 8";
+    if (q->bits != 2 && q->bits != 3 && q->bits != 4 && q->bits != 8)
+        return "has a number of bits other than 2, 3, 4, 8";
     if (q->in * q->bits % 32 || q->out * q->bits % 32 || q->in % 32 || q->out % 32)
         return "has a size that is no multiple of 32";
     for (size_t i = 0; i < (size_t)q->out * (size_t)q->n_groups; i++)
-        if (f16_to_f32(f32_to_f16(q->scale[i])) != q->scale[i]) return "has scales that F16 cannot hold exactly";
+        if (f16_to_f32(f32_to_f16(q->scale[i])) != q->scale[i])
+            return "has scales that F16 cannot hold exactly";
     return NULL;
 }
 
@@ -70,17 +72,21 @@ int gptq_checkpoint_bits(const struct checkpoint *c, struct err *e)
     if (!method || strcmp(method, "gptq") != 0) return 0;
     json_int_t bits = json_integer_value(json_object_get(q, "bits"));
     if ((format && strcmp(format, "gptq") != 0) || (bits != 2 && bits != 3 && bits != 4 && bits != 8))
-        return err_set(e, NT_EXIT_DATA, "%s: a GPTQ checkpoint of format %.40s, %lld bits: only version 1 with 2, 3, 4 or 8 is "
-                       "supported", c->path, format ? format : "gptq", (long long)bits);
+        return err_set(
+            e, NT_EXIT_DATA,
+            "%s: a GPTQ checkpoint of format %.40s, %lld bits: only version 1 with 2, 3, 4 or 8 is "
+            "supported",
+            c->path, format ? format : "gptq", (long long)bits);
     return (int)bits;
 }
 
-static const void *part(const struct checkpoint *c, const char *base, const char *suffix, enum dtype t, uint64_t a, uint64_t b,
-                        struct err *e)
+static const void *part(const struct checkpoint *c, const char *base, const char *suffix, enum dtype t,
+                        uint64_t a, uint64_t b, struct err *e)
 {
     char *name = mem_printf("%s.%s", base, suffix);
     const struct checkpoint_tensor *x = checkpoint_find(c, name);
-    bool fits = x && x->t.dtype == t && x->t.rank == (b ? 2 : 1) && x->t.shape[0] == a && (!b || x->t.shape[1] == b);
+    bool fits =
+        x && x->t.dtype == t && x->t.rank == (b ? 2 : 1) && x->t.shape[0] == a && (!b || x->t.shape[1] == b);
     if (!fits) err_set(e, NT_EXIT_DATA, "%s: tensor %s: missing or of another type or shape", c->path, name);
     mem_free(name);
     return fits ? x->t.data : NULL;
@@ -97,26 +103,31 @@ static uint32_t take(const int32_t *words, size_t stride, uint64_t i, unsigned b
     return v;
 }
 
-int gptq_read_linear(const struct checkpoint *c, const char *base, int bits, int out, int in, float *dst, struct err *e)
+int gptq_read_linear(const struct checkpoint *c, const char *base, int bits, int out, int in, float *dst,
+                     struct err *e)
 {
     char *name = mem_printf("%s.scales", base);
     const struct checkpoint_tensor *s = checkpoint_find(c, name);
     mem_free(name);
-    uint64_t groups = s && s->t.rank == 2 ? s->t.shape[0] : 0, o = (uint64_t)out, n = (uint64_t)in, b = (uint64_t)bits;
-    const int32_t *qw = part(c, base, "qweight", DT_I32, n * b / 32, o, e), *gi = part(c, base, "g_idx", DT_I32, n, 0, e);
+    uint64_t groups = s && s->t.rank == 2 ? s->t.shape[0] : 0, o = (uint64_t)out, n = (uint64_t)in,
+             b = (uint64_t)bits;
+    const int32_t *qw = part(c, base, "qweight", DT_I32, n * b / 32, o, e),
+                  *gi = part(c, base, "g_idx", DT_I32, n, 0, e);
     const int32_t *qz = groups ? part(c, base, "qzeros", DT_I32, groups, o * b / 32, e) : NULL;
     const uint16_t *sc = groups ? part(c, base, "scales", DT_F16, groups, o, e) : NULL;
     if (!groups) err_set(e, NT_EXIT_DATA, "%s: tensor %s.scales: missing or empty", c->path, base);
     if (!qw || !gi || !qz || !sc) return -1;
     for (uint64_t i = 0; i < n; i++)
         if (gi[i] < 0 || (uint64_t)gi[i] >= groups)
-            return err_set(e, NT_EXIT_DATA, "%s: tensor %s.g_idx: group %d of %llu", c->path, base, gi[i], (unsigned long long)groups);
+            return err_set(e, NT_EXIT_DATA, "%s: tensor %s.g_idx: group %d of %llu", c->path, base, gi[i],
+                           (unsigned long long)groups);
 #pragma omp parallel for schedule(static)
     for (uint64_t r = 0; r < o; r++)
         for (uint64_t i = 0; i < n; i++) {
             uint64_t g = (uint64_t)gi[i];
             uint32_t z = (take(qz + g * (o * b / 32), 1, r, (unsigned)b) + 1) & ((1u << b) - 1);
-            dst[r * n + i] = f16_to_f32(sc[g * o + r]) * (float)((int)take(qw + r, o, i, (unsigned)b) - (int)z);
+            dst[r * n + i] =
+                f16_to_f32(sc[g * o + r]) * (float)((int)take(qw + r, o, i, (unsigned)b) - (int)z);
         }
     return 0;
 }

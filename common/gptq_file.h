@@ -21,10 +21,11 @@ const char *gptq_refusal(const struct qtensor *q);
 void gptq_encode(const struct qtensor *q, struct gptq_linear *g, uint64_t *wrapped);
 void gptq_clear(struct gptq_linear *g);
 
-/* Bits of a GPTQ checkpoint of version 1 by its config; 0 with no error when it is none, -1 with an error when it is one
- * of another version. */
+/* Bits of a GPTQ checkpoint of version 1 by its config; 0 with no error when it is none, -1 with an error
+ * when it is one of another version. */
 int gptq_checkpoint_bits(const struct checkpoint *c, struct err *e) NT_MUST_CHECK;
-/* Dequantizes base.qweight and its companions into dst[out, in]. Written apart from the encoder, from the layout above. */
-int gptq_read_linear(const struct checkpoint *c, const char *base, int bits, int out, int in, float *dst, struct err *e)
-    NT_MUST_CHECK;
+/* Dequantizes base.qweight and its companions into dst[out, in]. Written apart from the encoder, from the
+ * layout above. */
+int gptq_read_linear(const struct checkpoint *c, const char *base, int bits, int out, int in, float *dst,
+                     struct err *e) NT_MUST_CHECK;
 #endif

@@ -67,9 +67,12 @@ static int open_spool(struct err *e)
 static int io_all(int fd, bool out, struct piece x, uint64_t at, struct err *e)
 {
     for (uint64_t k = 0; k < x.n;) {
-        ssize_t n = out ? pwrite(fd, (char *)x.p + k, x.n - k, (off_t)(at + k)) : pread(fd, (char *)x.p + k, x.n - k, (off_t)(at + k));
+        ssize_t n = out ? pwrite(fd, (char *)x.p + k, x.n - k, (off_t)(at + k))
+                        : pread(fd, (char *)x.p + k, x.n - k, (off_t)(at + k));
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return err_set(e, NT_EXIT_IO, "temporary file in TMPDIR: %s", n < 0 ? strerror(errno) : "it became shorter");
+        if (n <= 0)
+            return err_set(e, NT_EXIT_IO, "temporary file in TMPDIR: %s",
+                           n < 0 ? strerror(errno) : "it became shorter");
         k += (uint64_t)n;
     }
     return 0;
@@ -80,7 +83,8 @@ static int spool(struct pack *p, struct qtensor *q, struct err *e)
     struct piece x[5];
     uint8_t *codes = NULL;
     uint64_t n = (uint64_t)q->out * (uint64_t)q->in;
-    struct pack_tensor t = {.head = *q, .zero = q->zero, .minimum = q->minimum, .gidx = q->gidx, .at = p->spooled};
+    struct pack_tensor t = {
+        .head = *q, .zero = q->zero, .minimum = q->minimum, .gidx = q->gidx, .at = p->spooled};
     if (p->spool < 0 && (p->spool = open_spool(e)) < 0) return -1;
     if (q->form == QF_UNIFORM) {
         codes = mem_array(qtensor_packed_bytes(n, q->bits), 1);
@@ -103,7 +107,8 @@ static int spool(struct pack *p, struct qtensor *q, struct err *e)
 int pack_load(const struct pack *p, int i, struct qtensor *q, struct err *e)
 {
     const struct pack_tensor *t = &p->q[i];
-    uint64_t n = (uint64_t)t->head.out * (uint64_t)t->head.in, groups = (uint64_t)t->head.out * (uint64_t)t->head.n_groups;
+    uint64_t n = (uint64_t)t->head.out * (uint64_t)t->head.in,
+             groups = (uint64_t)t->head.out * (uint64_t)t->head.n_groups;
     uint64_t at = t->at;
     uint8_t *codes = NULL;
     struct piece x[5];
@@ -142,10 +147,12 @@ static int read_norm(struct pack *p, struct stream_reader *r, struct record *rec
 {
     const char *which = json_string_value(json_object_get(rec->meta, "which"));
     bool tuned = which && strcmp(which, "new") == 0;
-    if (!which || (!tuned && strcmp(which, "old") != 0) || !rec->has_payload || rec->t.dtype != DT_F32 || rec->t.rank != 1 ||
-        rec->t.shape[0] == 0 || rec->t.shape[0] > 1 << 24 || !*rec->name || strlen(rec->name) > 255)
-        return err_set(e, NT_EXIT_DATA, "%s: record Norm %.200s: not F32 [D] with a name and which = old or new", stream_name(r),
-                       rec->name);
+    if (!which || (!tuned && strcmp(which, "old") != 0) || !rec->has_payload || rec->t.dtype != DT_F32 ||
+        rec->t.rank != 1 || rec->t.shape[0] == 0 || rec->t.shape[0] > 1 << 24 || !*rec->name ||
+        strlen(rec->name) > 255)
+        return err_set(e, NT_EXIT_DATA,
+                       "%s: record Norm %.200s: not F32 [D] with a name and which = old or new",
+                       stream_name(r), rec->name);
     struct pack_norm *n = find_norm(p, rec->name);
     if (!n) {
         p->norms = mem_grow(p->norms, &p->norms_cap, p->n_norms + 1, sizeof *p->norms);
@@ -178,7 +185,8 @@ static int read_tensor(struct pack *p, struct stream_reader *r, struct record *r
     return rc;
 }
 
-static int read_records(struct pack *p, struct stream_reader *r, uint8_t *layers, int64_t n_layers, struct err *e)
+static int read_records(struct pack *p, struct stream_reader *r, uint8_t *layers, int64_t n_layers,
+                        struct err *e)
 {
     struct record rec;
     int rc;
@@ -186,9 +194,10 @@ static int read_records(struct pack *p, struct stream_reader *r, uint8_t *layers
         if (strcmp(rec.kind, "QTensor") == 0) rc = read_tensor(p, r, &rec, e);
         else if (strcmp(rec.kind, "Norm") == 0) rc = read_norm(p, r, &rec, e);
         else if (strcmp(rec.kind, "LayerEnd") == 0) {
-            rc = rec.layer >= 0 && rec.layer < n_layers ? 0
-               : err_set(e, NT_EXIT_DATA, "%s: layer %lld: the model has %lld", stream_name(r), (long long)rec.layer,
-                         (long long)n_layers);
+            rc = rec.layer >= 0 && rec.layer < n_layers
+                     ? 0
+                     : err_set(e, NT_EXIT_DATA, "%s: layer %lld: the model has %lld", stream_name(r),
+                               (long long)rec.layer, (long long)n_layers);
             if (rc == 0) layers[rec.layer] = 1;
         } else rc = stream_unknown(r, &rec, e);
         if (rc < 0) return -1;
@@ -205,18 +214,22 @@ static int choose_norms(struct pack *p, enum pack_which which, struct err *e)
     if (p->tuned && !with) return err_set(e, NT_EXIT_DATA, "%s: holds no tweaked norms", p->stream);
     for (size_t i = 0; i < p->n_norms; i++)
         if (!p->tuned && !p->norms[i].old)
-            return err_set(e, NT_EXIT_DATA, "%s: norm %s: the old values are missing", p->stream, p->norms[i].name);
+            return err_set(e, NT_EXIT_DATA, "%s: norm %s: the old values are missing", p->stream,
+                           p->norms[i].name);
     return 0;
 }
 
-int pack_read(struct pack *p, const char *path, enum pack_which which, int64_t first, int64_t end, struct err *e)
+int pack_read(struct pack *p, const char *path, enum pack_which which, int64_t first, int64_t end,
+              struct err *e)
 {
     p->spool = -1;
     struct stream_reader *r = stream_open(path, "qweights", e);
     if (!r) return -1;
     p->stream = mem_strdup(stream_name(r));
     p->header = json_deep_copy(stream_header(r));
-    int64_t n_layers = p->m ? p->m->c.n_layers : json_integer_value(json_object_get(json_object_get(p->header, "model"), "layers"));
+    int64_t n_layers =
+        p->m ? p->m->c.n_layers
+             : json_integer_value(json_object_get(json_object_get(p->header, "model"), "layers"));
     int rc = p->m ? model_check_identity(p->m, p->header, p->stream, e) : 0;
     if (rc == 0 && (n_layers < 1 || n_layers > 1 << 20))
         rc = err_set(e, NT_EXIT_DATA, "%s: its header does not say how many layers the model has", p->stream);
@@ -260,8 +273,8 @@ static void fill_name(char out[256], const char *pattern, int layer, const char 
     else snprintf(out, 256, "%s%s", pattern, suffix);
 }
 
-static struct pack_item *add_item(struct pack *p, const struct checkpoint_tensor *t, const char *name, const char *gguf,
-                                  int layer, const char *suffix)
+static struct pack_item *add_item(struct pack *p, const struct checkpoint_tensor *t, const char *name,
+                                  const char *gguf, int layer, const char *suffix)
 {
     static struct pack_item none; /* takes the flags of tensors that are not there */
     if (!t) return &none;
@@ -313,16 +326,17 @@ int pack_bind(struct pack *p, struct err *e)
     list_items(p);
     for (size_t i = 0; i < p->n_q; i++) {
         struct pack_item *it = find_item(p, p->q[i].head.name);
-        if (!it || it->rank != 2 || it->shape[0] != (uint64_t)p->q[i].head.out || it->shape[1] != (uint64_t)p->q[i].head.in)
-            return err_set(e, NT_EXIT_DATA, "%s: tensor %s [%d, %d] is no tensor of %s", p->stream, p->q[i].head.name, p->q[i].head.out,
-                           p->q[i].head.in, p->m->ck->path);
+        if (!it || it->rank != 2 || it->shape[0] != (uint64_t)p->q[i].head.out ||
+            it->shape[1] != (uint64_t)p->q[i].head.in)
+            return err_set(e, NT_EXIT_DATA, "%s: tensor %s [%d, %d] is no tensor of %s", p->stream,
+                           p->q[i].head.name, p->q[i].head.out, p->q[i].head.in, p->m->ck->path);
         it->q = (int)i;
     }
     for (size_t i = 0; i < p->n_norms; i++) {
         struct pack_item *it = find_item(p, p->norms[i].name);
         if (!it || !it->norm || it->shape[0] != (uint64_t)p->norms[i].dim)
-            return err_set(e, NT_EXIT_DATA, "%s: norm %s [%d] is no norm of %s", p->stream, p->norms[i].name, p->norms[i].dim,
-                           p->m->ck->path);
+            return err_set(e, NT_EXIT_DATA, "%s: norm %s [%d] is no norm of %s", p->stream, p->norms[i].name,
+                           p->norms[i].dim, p->m->ck->path);
         it->values = pack_norm_values(p, &p->norms[i]);
     }
     return 0;
@@ -332,7 +346,8 @@ int pack_bind(struct pack *p, struct err *e)
 
 static int file_values(struct model *m, const struct pack_item *it, pack_sink *sink, void *ctx, struct err *e)
 {
-    uint64_t rows = it->rank == 2 || it->head_dim ? it->shape[0] : 1, cols = it->rank == 2 ? it->shape[1] : it->shape[0];
+    uint64_t rows = it->rank == 2 || it->head_dim ? it->shape[0] : 1,
+             cols = it->rank == 2 ? it->shape[1] : it->shape[0];
     if (it->rank == 1 && it->head_dim) cols = 1;
     uint64_t step = CHUNK_VALUES / cols ? CHUNK_VALUES / cols : 1;
     if (step > rows || it->rank == 1) step = rows;

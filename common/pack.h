@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * From a qweights stream and a model file to checkpoints of other tools. A stream is read whole first (its trailer says
- * which norms are valid): codes go to an unlinked spool file, packed, so that memory stays at one tensor.
- * An output format is one file in common/packers/ that exports `const struct packer NAME`. */
+ * From a qweights stream and a model file to checkpoints of other tools. A stream is read whole first (its
+ * trailer says which norms are valid): codes go to an unlinked spool file, packed, so that memory stays at
+ * one tensor. An output format is one file in common/packers/ that exports `const struct packer NAME`. */
 #ifndef NT_PACK_H
 #define NT_PACK_H
 #include "common/model.h"
@@ -20,7 +20,8 @@ struct pack_tensor {
     uint64_t at;
 };
 
-/* One tensor of the model by its HF name, and where its values come from: the stream (q or norm), else the file (t). */
+/* One tensor of the model by its HF name, and where its values come from: the stream (q or norm), else the
+ * file (t). */
 struct pack_item {
     char name[256], gguf_name[256];
     const struct checkpoint_tensor *t;
@@ -65,58 +66,62 @@ const struct packer *packer_find(const char *name); /* NULL: unknown */
 const struct packer *packer_at(int i);              /* NULL after the last; sorted by name */
 
 /* Reads the whole stream: layers [first, end) must be there, each once. p->m may be NULL. */
-int pack_read(struct pack *p, const char *path, enum pack_which which, int64_t first, int64_t end, struct err *e)
-    NT_MUST_CHECK;
+int pack_read(struct pack *p, const char *path, enum pack_which which, int64_t first, int64_t end,
+              struct err *e) NT_MUST_CHECK;
 /* Tensor i of the stream with its arrays; the caller clears it. */
 int pack_load(const struct pack *p, int i, struct qtensor *q, struct err *e) NT_MUST_CHECK;
 /* The valid values of norm i. */
 const float *pack_norm_values(const struct pack *p, const struct pack_norm *n);
 void pack_clear(struct pack *p);
 
-/* Lists the tensors of p->m and binds them to the stream's; every tensor of the stream must find its place. */
+/* Lists the tensors of p->m and binds them to the stream's, each of which must find its place. */
 int pack_bind(struct pack *p, struct err *e) NT_MUST_CHECK;
 /* Memory that the largest tensor needs while it is written, in bytes. */
 uint64_t pack_memory(const struct pack *p);
 /* Calls sink with the values of an item, HF row order, in pieces of whole rows (vectors: one piece). */
 typedef int pack_sink(void *ctx, const float *x, size_t n, struct err *e);
-int pack_values(struct pack *p, const struct pack_item *it, pack_sink *sink, void *ctx, struct err *e) NT_MUST_CHECK;
+int pack_values(struct pack *p, const struct pack_item *it, pack_sink *sink, void *ctx,
+                struct err *e) NT_MUST_CHECK;
 
-/* Opens the checkpoint that was written and compares every value with what should be there, as rounded to the element type
- * it is stored in. Returns 0 or an error that names the first difference. */
+/* Opens the checkpoint that was written and compares every value with what should be there, as rounded to the
+ * element type it is stored in. Returns 0 or an error that names the first difference. */
 int pack_verify(struct pack *p, const char *path, struct err *e) NT_MUST_CHECK;
 
-/* Compares the values of one item with those of another model's, rounded to the element type that one is stored in. */
-int pack_same_values(struct pack *p, const struct pack_item *ours, struct model *m, const struct pack_item *theirs, struct err *e)
-    NT_MUST_CHECK;
+/* Compares the values of one item with those of another model's, rounded to the element type that one is
+ * stored in. */
+int pack_same_values(struct pack *p, const struct pack_item *ours, struct model *m,
+                     const struct pack_item *theirs, struct err *e) NT_MUST_CHECK;
 
 /* How many norm elements differ from the old ones, and how many still do after rounding to dtype. */
 struct pack_change { uint64_t tensors, elements, changed, kept; };
 struct pack_change pack_norm_change(const struct pack *p, enum dtype dtype);
 
-/* sha256 over the dequantized linears of the blocks (lower-case hex): what an overlay of norms was made for. */
+/* sha256 over the dequantized linears of the blocks (lower-case hex): what an overlay was made for. */
 int pack_weights_sha256(struct pack *p, char hex[65], struct err *e) NT_MUST_CHECK;
 
 /* ---- norms into a finished checkpoint (pack_norms.c) ---- */
 
 struct norms_result { uint64_t tensors, elements, changed; };
-/* A byte-identical copy of checkpoint `from` at `to` but for its norms, in their own element types; refused when the
- * checkpoint's dequantized weights are not the stream's. */
-int pack_norms_into(struct pack *p, const char *from, const char *to, struct norms_result *r, struct err *e) NT_MUST_CHECK;
+/* A byte-identical copy of checkpoint `from` at `to` but for its norms, in their own element types; refused
+ * when the checkpoint's dequantized weights are not the stream's. */
+int pack_norms_into(struct pack *p, const char *from, const char *to, struct norms_result *r,
+                    struct err *e) NT_MUST_CHECK;
 /* The same with the norms of an overlay file. unchecked: apply even where the weights cannot be compared. */
-int pack_apply(const char *overlay, const char *from, const char *to, bool unchecked, struct norms_result *r, struct err *e)
-    NT_MUST_CHECK;
+int pack_apply(const char *overlay, const char *from, const char *to, bool unchecked, struct norms_result *r,
+               struct err *e) NT_MUST_CHECK;
 
 /* ---- any stream as text (pack_text.c) ---- */
 int pack_text(const char *path, FILE *f, struct err *e) NT_MUST_CHECK;
 
 /* ---- small helpers for packers ---- */
 /* Values of a plain float type; an overflow to infinity is an error that names the tensor. */
-int pack_round(void *dst, enum dtype t, const float *x, size_t n, const char *name, struct err *e) NT_MUST_CHECK;
+int pack_round(void *dst, enum dtype t, const float *x, size_t n, const char *name,
+               struct err *e) NT_MUST_CHECK;
 int pack_copy_file(const char *from, const char *to, struct err *e) NT_MUST_CHECK;
 /* Copies the tokenizer's and other small files of the model's directory. */
 int pack_copy_side_files(const struct pack *p, const char *dir, struct err *e) NT_MUST_CHECK;
 /* The model's config.json with extra keys (borrowed, may be NULL) and the element type set. */
-int pack_write_config(const struct pack *p, const char *dir, enum dtype dtype, const json_t *extra, struct err *e)
-    NT_MUST_CHECK;
+int pack_write_config(const struct pack *p, const char *dir, enum dtype dtype, const json_t *extra,
+                      struct err *e) NT_MUST_CHECK;
 int pack_write_json(const char *dir, const char *name, const json_t *j, struct err *e) NT_MUST_CHECK;
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Norms into somebody's finished checkpoint: a copy that is the same byte by byte but for the norms, which keep their own
- * element type and place. Refused where the copy would not be the model that the norms were made for. */
+ * Norms into somebody's finished checkpoint: a copy that is the same byte by byte but for the norms, which
+ * keep their own element type and place. Refused where the copy would not be the model that the norms were
+ * made for. */
 #include "common/checkpoint_impl.h"
 #include "common/gptq_file.h"
 #include "common/mem.h"
@@ -31,20 +32,23 @@ static bool match(const char *pattern, const char *name, const char *suffix, int
 {
     const char *at = strstr(pattern, "%d");
     char *end = NULL;
-    if (!at) return strncmp(name, pattern, strlen(pattern)) == 0 && strcmp(name + strlen(pattern), suffix) == 0;
+    if (!at)
+        return strncmp(name, pattern, strlen(pattern)) == 0 && strcmp(name + strlen(pattern), suffix) == 0;
     if (strncmp(name, pattern, (size_t)(at - pattern)) != 0) return false;
     *layer = (int)strtol(name + (at - pattern), &end, 10);
     size_t n = strlen(at + 2);
     return strncmp(end, at + 2, n) == 0 && strcmp(end + n, suffix) == 0;
 }
 
-static const struct checkpoint_tensor *find_gguf(const struct checkpoint *c, const struct family *f, const char *name)
+static const struct checkpoint_tensor *find_gguf(const struct checkpoint *c, const struct family *f,
+                                                 const char *name)
 {
     static const char *const suffixes[] = {".weight", ".bias"};
     const struct checkpoint_tensor *t = NULL;
     for (int s = 0; s < 2 && !t; s++)
         for (int n = 0; n <= NORM_COUNT && !t; n++) {
-            const char *hf = n < NORM_COUNT ? f->norm[n] : f->final_norm, *theirs = n < NORM_COUNT ? f->gguf_norm[n] : f->gguf_final_norm;
+            const char *hf = n < NORM_COUNT ? f->norm[n] : f->final_norm,
+                       *theirs = n < NORM_COUNT ? f->gguf_norm[n] : f->gguf_final_norm;
             int layer = 0;
             if (!match(hf, name, suffixes[s], &layer)) continue;
             const char *at = strstr(theirs, "%d");
@@ -63,7 +67,8 @@ static const struct checkpoint_tensor *find_norm(const struct checkpoint *c, con
     const struct checkpoint_tensor *t;
     if (strcmp(c->format, "gguf") == 0) t = f ? find_gguf(c, f, name) : NULL;
     else t = checkpoint_find(c, name);
-    if (!t && strcmp(c->format, "gguf") != 0 && strncmp(name, "model.", 6) == 0) t = checkpoint_find(c, name + 6);
+    if (!t && strcmp(c->format, "gguf") != 0 && strncmp(name, "model.", 6) == 0)
+        t = checkpoint_find(c, name + 6);
     if (!t) err_set(e, NT_EXIT_DATA, "%s: norm %s is not in it", c->path, name);
     return t;
 }
@@ -76,8 +81,9 @@ static int add_patch(struct job *j, const char *name, const float *v, uint64_t d
     if (!t) return -1;
     enum dtype d = t->t.dtype;
     if (d != DT_F32 && d != DT_F16 && d != DT_BF16)
-        return err_set(e, NT_EXIT_DATA, "%s: norm %s is stored as %s: only F32, F16 and BF16 can take new values", j->ck->path, t->name,
-                       dtype_name(d));
+        return err_set(e, NT_EXIT_DATA,
+                       "%s: norm %s is stored as %s: only F32, F16 and BF16 can take new values", j->ck->path,
+                       t->name, dtype_name(d));
     if (t->t.rank != 1 || t->t.shape[0] != dim)
         return err_set(e, NT_EXIT_DATA, "%s: norm %s has %llu values, the new one %llu", j->ck->path, t->name,
                        (unsigned long long)(t->t.rank ? t->t.shape[0] : 1), (unsigned long long)dim);
@@ -108,7 +114,9 @@ static int write_patched(const struct job *j, int k, struct outfile *f, struct e
     for (size_t i = 0; i < j->n; i++) {
         const struct checkpoint_tensor *t = j->list[i].t;
         if (t->file != k) continue;
-        if (outfile_write(f, m.at + at, t->offset - at, e) < 0 || outfile_write(f, j->list[i].bytes, t->t.nbytes, e) < 0) return -1;
+        if (outfile_write(f, m.at + at, t->offset - at, e) < 0 ||
+            outfile_write(f, j->list[i].bytes, t->t.nbytes, e) < 0)
+            return -1;
         at = t->offset + t->t.nbytes;
     }
     return outfile_write(f, m.at + at, m.size - at, e);
@@ -127,15 +135,18 @@ static int check_patched(const struct job *j, int k, const char *path, struct er
     while (i < j->n && j->list[i].t->file < k) i++;
     while (same && (n = fread(buf, 1, sizeof buf, f)) > 0) {
         for (size_t b = 0; b < n && same; b++, at++) {
-            while (i < j->n && j->list[i].t->file == k && at >= j->list[i].t->offset + j->list[i].t->t.nbytes) i++;
+            while (i < j->n && j->list[i].t->file == k && at >= j->list[i].t->offset + j->list[i].t->t.nbytes)
+                i++;
             bool in = i < j->n && j->list[i].t->file == k && at >= j->list[i].t->offset;
             same = at < m.size && buf[b] == (in ? j->list[i].bytes[at - j->list[i].t->offset] : m.at[at]);
         }
     }
     if (ferror(f)) same = 0;
     fclose(f);
-    return same && at == m.size ? 0 : err_set(e, NT_EXIT_DATA, "verification failed: %s: byte %llu is not as it should be", path,
-                                              (unsigned long long)at);
+    return same && at == m.size
+               ? 0
+               : err_set(e, NT_EXIT_DATA, "verification failed: %s: byte %llu is not as it should be", path,
+                         (unsigned long long)at);
 }
 
 static int copy_one(const struct job *j, int k, const char *to, struct err *e)
@@ -178,7 +189,9 @@ static int write_copy(struct job *j, const char *from, const char *to, struct er
         if (j->list[i].t == j->list[i - 1].t)
             return err_set(e, NT_EXIT_DATA, "%s: norm %s is given twice", from, j->list[i].t->name);
     if (path_is_dir(from)) return copy_directory(j, from, to, e);
-    if (j->ck->n_files != 1) return err_set(e, NT_EXIT_DATA, "%s: a split file: give its directory, or merge the parts first", from);
+    if (j->ck->n_files != 1)
+        return err_set(e, NT_EXIT_DATA, "%s: a split file: give its directory, or merge the parts first",
+                       from);
     return copy_one(j, 0, to, e);
 }
 
@@ -237,7 +250,8 @@ static int check_plain(struct pack *p, const char *path, struct err *e)
         struct pack_item it = {.q = (int)i};
         size_t k = 0;
         while (k < theirs.n_items && strcmp(theirs.items[k].name, p->q[i].head.name) != 0) k++;
-        bool fits = k < theirs.n_items && theirs.items[k].rank == 2 && theirs.items[k].shape[0] == (uint64_t)p->q[i].head.out &&
+        bool fits = k < theirs.n_items && theirs.items[k].rank == 2 &&
+                    theirs.items[k].shape[0] == (uint64_t)p->q[i].head.out &&
                     theirs.items[k].shape[1] == (uint64_t)p->q[i].head.in;
         if (!fits || pack_same_values(p, &it, theirs.m, &theirs.items[k], e) < 0) {
             struct err why = *e;
@@ -258,8 +272,10 @@ static int check_weights(struct pack *p, struct checkpoint *c, struct err *e)
     int bits = gptq_checkpoint_bits(c, e);
     if (bits < 0) return -1;
     if (bits) return check_gptq(p, c, bits, e);
-    if (method) return err_set(e, NT_EXIT_DATA, "%s: weights of quant_method %.40s cannot be compared with those of %s", c->path, method,
-                               p->stream);
+    if (method)
+        return err_set(e, NT_EXIT_DATA,
+                       "%s: weights of quant_method %.40s cannot be compared with those of %s", c->path,
+                       method, p->stream);
     return check_plain(p, c->path, e);
 }
 
@@ -290,16 +306,19 @@ static int gptq_sha256(const struct checkpoint *c, int bits, char hex[65], struc
     struct model_config cfg = {0};
     uint8_t sum[32];
     unsigned n = 0;
-    json_t *plain = json_copy(c->config); /* the float model's configuration: without the key that says it is packed */
+    json_t *plain = json_copy(c->config); /* without the key that says it is packed */
     json_object_del(plain, "quantization_config");
     int rc = model_config_read(&cfg, plain, e);
     json_decref(plain);
     if (rc < 0) return -1;
     EVP_MD_CTX *md = EVP_MD_CTX_new();
-    rc = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) ? 0 : err_set(e, NT_EXIT_DEVICE, "libcrypto gives no sha256");
+    rc = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL)
+             ? 0
+             : err_set(e, NT_EXIT_DEVICE, "libcrypto gives no sha256");
     for (int k = 0; k < cfg.n_layers * ROLE_COUNT && rc == 0; k++) {
         const char *pattern = cfg.family->role[k % ROLE_COUNT], *at = strstr(pattern, "%d");
-        char *base = mem_printf("%.*s%d%s", (int)(at - pattern), pattern, k / ROLE_COUNT, at + 2), *name = mem_printf("%s.weight", base);
+        char *base = mem_printf("%.*s%d%s", (int)(at - pattern), pattern, k / ROLE_COUNT, at + 2),
+             *name = mem_printf("%s.weight", base);
         const struct checkpoint_tensor *t = checkpoint_find(c, name);
         int out, in;
         role_dims(&cfg.block, (enum role)(k % ROLE_COUNT), &out, &in);
@@ -307,7 +326,8 @@ static int gptq_sha256(const struct checkpoint *c, int bits, char hex[65], struc
         float *w = mem_array(count, sizeof *w);
         if (!t) rc = gptq_read_linear(c, base, bits, out, in, w, e);
         else if (!dtype_is_float(t->t.dtype) || tensor_count(&t->t) != count)
-            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s has another shape than config.json says", c->path, name);
+            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s has another shape than config.json says", c->path,
+                         name);
         else dtype_to_f32(w, t->t.dtype, t->t.data, count);
         if (rc == 0) hash_floats(md, w, count);
         mem_free(w);
@@ -333,7 +353,8 @@ static int weights_of(const struct checkpoint *c, const char *path, char hex[65]
     return rc;
 }
 
-static int check_overlay(const struct checkpoint *o, const struct checkpoint *c, const char *from, bool unchecked, struct err *e)
+static int check_overlay(const struct checkpoint *o, const struct checkpoint *c, const char *from,
+                         bool unchecked, struct err *e)
 {
     const char *version = json_string_value(json_object_get(o->meta, "nt_overlay"));
     const char *want = json_string_value(json_object_get(o->meta, "weights_sha256"));
@@ -341,12 +362,14 @@ static int check_overlay(const struct checkpoint *o, const struct checkpoint *c,
     if (!version || strcmp(version, "1") != 0 || !want)
         return err_set(e, NT_EXIT_DATA, "%s: no overlay of norms made by nt-pack", o->path);
     if (unchecked) return 0;
-    if (weights_of(c, from, have, e) < 0) return err_prefix(e, "its weights cannot be compared (--unchecked applies all the same)");
+    if (weights_of(c, from, have, e) < 0)
+        return err_prefix(e, "its weights cannot be compared (--unchecked applies all the same)");
     return strcmp(want, have) == 0 ? 0
          : err_set(e, NT_EXIT_DATA, "%s: its weights are not those that %s was made for", from, o->path);
 }
 
-int pack_apply(const char *overlay, const char *from, const char *to, bool unchecked, struct norms_result *r, struct err *e)
+int pack_apply(const char *overlay, const char *from, const char *to, bool unchecked, struct norms_result *r,
+               struct err *e)
 {
     struct checkpoint *o = checkpoint_open(overlay, e);
     struct job j = {.ck = o ? checkpoint_open(from, e) : NULL, .r = r};
@@ -354,7 +377,8 @@ int pack_apply(const char *overlay, const char *from, const char *to, bool unche
     *r = (struct norms_result){0};
     for (int i = 0; rc == 0 && i < o->n_tensors; i++) {
         const struct checkpoint_tensor *t = &o->tensors[i];
-        if (t->t.dtype != DT_F32 || t->t.rank != 1) rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s is not F32 [D]", overlay, t->name);
+        if (t->t.dtype != DT_F32 || t->t.rank != 1)
+            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s is not F32 [D]", overlay, t->name);
         else if (f32_first_nonfinite(t->t.data, (size_t)t->t.shape[0]) < t->t.shape[0])
             rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s: a value is not finite", overlay, t->name);
         else rc = add_patch(&j, t->name, t->t.data, t->t.shape[0], e);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What every output format of nt-pack needs after its bytes are written: the comparison of the file with its sources, side
- * files, configuration, and the identity of the weights. */
+ * What every output format of nt-pack needs after its bytes are written: the comparison of the file with its
+ * sources, side files, configuration, and the identity of the weights. */
 #include "common/checkpoint_impl.h"
 #include "common/mem.h"
 #include "common/pack.h"
@@ -34,14 +34,16 @@ static int compare_values(void *ctx, const float *x, size_t n, struct err *e)
         if (t == DT_F16) want = f16_to_f32(f32_to_f16(want));
         if (t == DT_BF16) want = bf16_to_f32(f32_to_bf16(want));
         if (c->got[i] == want) continue;
-        return err_set(e, NT_EXIT_DATA, "%s: tensor %s: value %llu is %.9g there, should be %.9g", c->m->ck->path, it->name,
-                       (unsigned long long)(c->at + i), (double)c->got[i], (double)want);
+        return err_set(e, NT_EXIT_DATA, "%s: tensor %s: value %llu is %.9g there, should be %.9g",
+                       c->m->ck->path, it->name, (unsigned long long)(c->at + i), (double)c->got[i],
+                       (double)want);
     }
     c->at += n;
     return 0;
 }
 
-int pack_same_values(struct pack *p, const struct pack_item *ours, struct model *m, const struct pack_item *theirs, struct err *e)
+int pack_same_values(struct pack *p, const struct pack_item *ours, struct model *m,
+                     const struct pack_item *theirs, struct err *e)
 {
     struct compare c = {.m = m, .theirs = theirs};
     int rc = pack_values(p, ours, compare_values, &c, e);
@@ -55,11 +57,13 @@ int pack_verify(struct pack *p, const char *path, struct err *e)
     struct pack written = {.m = model_open(path, NULL, e), .spool = -1};
     int rc = written.m ? pack_bind(&written, e) : -1;
     if (rc == 0 && written.n_items != p->n_items)
-        rc = err_set(e, NT_EXIT_DATA, "%s: %zu tensors read back, %zu should be there", path, written.n_items, p->n_items);
+        rc = err_set(e, NT_EXIT_DATA, "%s: %zu tensors read back, %zu should be there", path, written.n_items,
+                     p->n_items);
     for (size_t i = 0; i < p->n_items && rc == 0; i++) {
         const struct pack_item *theirs = &written.items[i];
         if (strcmp(theirs->name, p->items[i].name) != 0)
-            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s where %s should be", path, theirs->name, p->items[i].name);
+            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s where %s should be", path, theirs->name,
+                         p->items[i].name);
         else rc = pack_same_values(p, &p->items[i], written.m, theirs, e);
     }
     model_close(written.m);
@@ -108,7 +112,9 @@ int pack_weights_sha256(struct pack *p, char hex[65], struct err *e)
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     uint8_t sum[32];
     unsigned n = 0;
-    int rc = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) ? 0 : err_set(e, NT_EXIT_DEVICE, "libcrypto gives no sha256");
+    int rc = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL)
+                 ? 0
+                 : err_set(e, NT_EXIT_DEVICE, "libcrypto gives no sha256");
     for (size_t i = 0; i < p->n_items && rc == 0; i++)
         if (p->items[i].linear) rc = pack_values(p, &p->items[i], hash_values, md, e);
     if (rc == 0) EVP_DigestFinal_ex(md, sum, &n);
@@ -150,8 +156,15 @@ int pack_copy_file(const char *from, const char *to, struct err *e)
 
 int pack_copy_side_files(const struct pack *p, const char *dir, struct err *e)
 {
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-        "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json"};
+    static const char *const names[] = {"tokenizer.json",
+                                        "tokenizer_config.json",
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "vocab.json",
+                                        "merges.txt",
+                                        "tokenizer.model",
+                                        "chat_template.jinja",
+                                        "generation_config.json"};
     const char *from = p->m->ck->dir;
     bool tokenizer = false;
     int rc = 0;
@@ -168,7 +181,8 @@ int pack_copy_side_files(const struct pack *p, const char *dir, struct err *e)
     return rc;
 }
 
-int pack_write_config(const struct pack *p, const char *dir, enum dtype dtype, const json_t *extra, struct err *e)
+int pack_write_config(const struct pack *p, const char *dir, enum dtype dtype, const json_t *extra,
+                      struct err *e)
 {
     const char *name = dtype == DT_F16 ? "float16" : dtype == DT_BF16 ? "bfloat16" : "float32";
     json_t *c = json_copy(p->m->hf_config);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The safetensors writer. The header is padded with spaces to a multiple of 8, as the reference writer does, so that the
- * data of every element type lies aligned in a mapping. */
+ * The safetensors writer. The header is padded with spaces to a multiple of 8, as the reference writer does,
+ * so that the data of every element type lies aligned in a mapping. */
 #include "common/safetensors_write.h"
 #include "common/mem.h"
 #include <assert.h>
@@ -20,8 +20,9 @@ struct safetensors_writer {
 /* The reference's list of types, from which its order is: larger elements first, then later in this list. */
 static int type_rank(enum dtype t)
 {
-    static const enum dtype list[] = {DT_BOOL, DT_U8, DT_I8, DT_F8_E5M2, DT_F8_E4M3, DT_F8_E8M0, DT_I16, DT_U16, DT_F16,
-                                      DT_BF16, DT_I32, DT_U32, DT_F32, DT_F64, DT_I64, DT_U64};
+    static const enum dtype list[] = {DT_BOOL, DT_U8,  DT_I8,  DT_F8_E5M2, DT_F8_E4M3, DT_F8_E8M0,
+                                      DT_I16,  DT_U16, DT_F16, DT_BF16,    DT_I32,     DT_U32,
+                                      DT_F32,  DT_F64, DT_I64, DT_U64};
     int n = sizeof list / sizeof *list, i = 0;
     while (i < n && list[i] != t) i++;
     return i;
@@ -43,7 +44,8 @@ static json_t *describe(const struct safetensors_entry *x, uint64_t begin, uint6
 
 static char *make_header(struct safetensors_writer *w, const json_t *metadata, struct err *e)
 {
-    json_t *header = json_object(), *meta = metadata ? json_copy((json_t *)(uintptr_t)metadata) : json_object();
+    json_t *header = json_object(),
+           *meta = metadata ? json_copy((json_t *)(uintptr_t)metadata) : json_object();
     uint64_t pos = 0;
     char *text = NULL;
     json_object_set_new(meta, "format", json_string("pt"));
@@ -58,7 +60,8 @@ static char *make_header(struct safetensors_writer *w, const json_t *metadata, s
         }
         json_t *entry = json_object_get(header, x->name) ? NULL : describe(x, pos - w->bytes[i], pos);
         if (!entry || json_object_set_new(header, x->name, entry) < 0) {
-            err_set(e, NT_EXIT_DATA, "%s: tensor name %s is there twice or not UTF-8", outfile_name(w->out), x->name);
+            err_set(e, NT_EXIT_DATA, "%s: tensor name %s is there twice or not UTF-8", outfile_name(w->out),
+                    x->name);
             goto done;
         }
     }
@@ -84,7 +87,9 @@ struct safetensors_writer *safetensors_begin(struct outfile *out, struct safeten
     uint64_t len = strlen(text), padded = (len + 7) / 8 * 8;
     uint8_t head[8];
     for (int i = 0; i < 8; i++) head[i] = (uint8_t)(padded >> 8 * i);
-    int rc = padded > 100000000 ? err_set(e, NT_EXIT_DATA, "%s: the header would be larger than 100 MB", outfile_name(out)) : 0;
+    int rc = padded > 100000000
+                 ? err_set(e, NT_EXIT_DATA, "%s: the header would be larger than 100 MB", outfile_name(out))
+                 : 0;
     if (rc == 0) rc = outfile_write(out, head, 8, e);
     if (rc == 0) rc = outfile_write(out, text, len, e);
     if (rc == 0) rc = outfile_write(out, "        ", padded - len, e);
@@ -123,8 +128,9 @@ int safetensors_put_f32(struct safetensors_writer *w, const float *x, size_t n, 
 
 int safetensors_end(struct safetensors_writer *w, struct err *e)
 {
-    int rc = w->at == w->n ? 0 : err_set(e, NT_EXIT_DATA, "%s: tensor %s was not delivered whole", outfile_name(w->out),
-                                         w->list[w->at].name);
+    int rc = w->at == w->n ? 0
+                           : err_set(e, NT_EXIT_DATA, "%s: tensor %s was not delivered whole",
+                                     outfile_name(w->out), w->list[w->at].name);
     safetensors_drop(w);
     return rc;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Writes a safetensors file: all tensors are declared first, then their bytes are delivered in the order of the file.
- * Order (as the reference writer has it): element size descending, then name. Nothing large is held. */
+ * Writes a safetensors file: all tensors are declared first, then their bytes are delivered in the order of
+ * the file. Order (as the reference writer has it): element size descending, then name. Nothing large is
+ * held. */
 #ifndef NT_SAFETENSORS_WRITE_H
 #define NT_SAFETENSORS_WRITE_H
 #include <jansson.h>
@@ -17,8 +18,8 @@ struct safetensors_entry {
 
 struct safetensors_writer;
 
-/* Sorts list[n] in place into file order and writes the header. metadata: object of strings, may be NULL; {"format": "pt"}
- * is added to it. list and out are borrowed until safetensors_end; the caller commits out. */
+/* Sorts list[n] in place into file order and writes the header. metadata: object of strings, may be NULL;
+ * {"format": "pt"} is added to it. list and out are borrowed until safetensors_end; the caller commits out. */
 struct safetensors_writer *safetensors_begin(struct outfile *out, struct safetensors_entry *list, size_t n,
                                              const json_t *metadata, struct err *e) NT_MUST_CHECK;
 /* The entry whose bytes come next, or NULL when all are there. Entries without bytes are passed over. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * qweights -> a checkpoint for other tools; norms alone, or into a finished checkpoint; any stream as text. */
+ * qweights -> a checkpoint for other tools; norms alone, or into a finished checkpoint; a stream as text. */
 #include <stdio.h>
 #include <string.h>
 #include "common/pack.h"
@@ -12,10 +12,14 @@ static struct {
 
 static const struct opt options[] = {
     {0, "format", OPT_STR, &arg.format, "NAME|list", "what to write; list prints all of them"},
-    {0, "like", OPT_STR, &arg.like, "FILE", "gguf: template whose keys and tensor order are kept (default: MODEL)"},
-    {0, "dtype", OPT_CHOICE, &arg.dtype, "f32|f16|bf16", "hf, gptq: type of float tensors (default f32, gptq f16)"},
-    {0, "norm-dtype", OPT_CHOICE, &arg.norm_dtype, "f32|f16|bf16", "hf, gptq: type of norms (default --dtype, gptq f32)"},
-    {0, "norms", OPT_CHOICE, &arg.norms, "verdict|new|old", "which norms; verdict: those that the stream's trailer names"},
+    {0, "like", OPT_STR, &arg.like, "FILE",
+     "gguf: template whose keys and tensor order are kept (default: MODEL)"},
+    {0, "dtype", OPT_CHOICE, &arg.dtype, "f32|f16|bf16",
+     "hf, gptq: type of float tensors (default f32, gptq f16)"},
+    {0, "norm-dtype", OPT_CHOICE, &arg.norm_dtype, "f32|f16|bf16",
+     "hf, gptq: type of norms (default --dtype, gptq f32)"},
+    {0, "norms", OPT_CHOICE, &arg.norms, "verdict|new|old",
+     "which norms; verdict: those that the stream's trailer names"},
     {0, "norms-into", OPT_STR, &arg.norms_into, "CKPT", "copy CKPT byte by byte but for its norms"},
     {0, "apply", OPT_STR, &arg.apply, "OVERLAY", "copy MODEL byte by byte but for the norms of an overlay"},
     {0, "unchecked", OPT_FLAG, &arg.unchecked, NULL, "with --apply: do not compare the weights first"},
@@ -43,17 +47,18 @@ static void say_norms(const struct pack *p, enum dtype dtype)
 {
     const char *verdict = json_string_value(json_object_get(p->trailer, "verdict"));
     struct pack_change c = pack_norm_change(p, dtype);
-    if (verdict && strcmp(verdict, "none")) note("verdict %s: the %s norms", verdict, p->tuned ? "new" : "old");
+    if (verdict && strcmp(verdict, "none"))
+        note("verdict %s: the %s norms", verdict, p->tuned ? "new" : "old");
     if (!p->tuned) return;
-    note("norms: %llu of %llu elements changed, %llu still as %s", (unsigned long long)c.changed, (unsigned long long)c.elements,
-         (unsigned long long)c.kept, dtype_name(dtype));
+    note("norms: %llu of %llu elements changed, %llu still as %s", (unsigned long long)c.changed,
+         (unsigned long long)c.elements, (unsigned long long)c.kept, dtype_name(dtype));
     if (!c.kept) warn("no element of any norm differs from the old one");
 }
 
 static void say_result(const struct norms_result *r)
 {
-    printf("norms\t%llu\nelements\t%llu\nchanged\t%llu\n", (unsigned long long)r->tensors, (unsigned long long)r->elements,
-           (unsigned long long)r->changed);
+    printf("norms\t%llu\nelements\t%llu\nchanged\t%llu\n", (unsigned long long)r->tensors,
+           (unsigned long long)r->elements, (unsigned long long)r->changed);
     if (!r->changed) warn("no element of any norm changed");
 }
 
@@ -89,9 +94,12 @@ int main(int argc, char **argv)
     struct pack p = {.spool = -1};
     struct err e = {0};
 
-    tool_start(&t, "nt-pack", "[QWEIGHTS.nts]", "writes a quantized model for other tools", options, argc, argv);
+    tool_start(&t, "nt-pack", "[QWEIGHTS.nts]", "writes a quantized model for other tools", options, argc,
+               argv);
     const char *stream = t.argc ? t.argv[0] : "-";
-    enum pack_which which = !strcmp(arg.norms, "new") ? PACK_NEW : !strcmp(arg.norms, "old") ? PACK_OLD : PACK_VERDICT;
+    enum pack_which which = !strcmp(arg.norms, "new")   ? PACK_NEW
+                            : !strcmp(arg.norms, "old") ? PACK_OLD
+                                                        : PACK_VERDICT;
     if (arg.format && !strcmp(arg.format, "list")) list_formats();
     if (t.argc > 1) die_usage("one stream at most");
     if ((arg.format != NULL) + (arg.apply != NULL) + (arg.norms_into != NULL) + arg.text != 1)
@@ -103,7 +111,8 @@ int main(int argc, char **argv)
     if (!packer) die_usage("unknown format '%s' (nt-pack --format list prints them)", arg.format);
     if (!t.model) die_usage("no model: -m MODEL (it has what is not in the stream)");
     if (packer->directory) need_file(&t);
-    p.out = t.out, p.like = arg.like, p.dtype = parse_dtype(arg.dtype), p.norm_dtype = parse_dtype(arg.norm_dtype);
+    p.out = t.out, p.like = arg.like, p.dtype = parse_dtype(arg.dtype),
+    p.norm_dtype = parse_dtype(arg.norm_dtype);
     p.m = model_open(t.model, NULL, &e);
     if (!p.m || pack_read(&p, stream, which, t.layers[0], t.layers[1], &e) || pack_bind(&p, &e)) die(&e);
     tool_predict(pack_memory(&p), 0, NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * GGUF v2 and v3, single and split files. The file is hostile until every length, offset and sum has been checked against
- * its size; the rules are those of llama.cpp's loader, which are stricter than the format's document. */
+ * GGUF v2 and v3, single and split files. The file is hostile until every length, offset and sum has been
+ * checked against its size; the rules are those of llama.cpp's loader, which are stricter than the format's
+ * document. */
 #include "common/checkpoint_impl.h"
 #include "common/gguf.h"
 #include "common/ggml_types.h"
@@ -29,7 +30,8 @@ struct gguf_state {
 
 static int short_file(const struct cursor *c, const char *what)
 {
-    return err_set(c->e, NT_EXIT_DATA, "%s: truncated: the file ends in %s (byte %zu)", c->file, what, (size_t)(c->end - c->at));
+    return err_set(c->e, NT_EXIT_DATA, "%s: truncated: the file ends in %s (byte %zu)", c->file, what,
+                   (size_t)(c->end - c->at));
 }
 
 static int get(struct cursor *c, void *out, size_t n, const char *what)
@@ -109,8 +111,18 @@ static json_t *real_json(double v) { return isfinite(v) ? json_real(v) : json_nu
 /* One value of a fixed-size type that is known to be there. */
 static json_t *scalar_json(uint32_t type, const uint8_t *p)
 {
-    union { uint8_t u8; int8_t i8; uint16_t u16; int16_t i16; uint32_t u32; int32_t i32; float f32; uint64_t u64; int64_t i64;
-            double f64; } v;
+    union {
+        uint8_t u8;
+        int8_t i8;
+        uint16_t u16;
+        int16_t i16;
+        uint32_t u32;
+        int32_t i32;
+        float f32;
+        uint64_t u64;
+        int64_t i64;
+        double f64;
+    } v;
     memcpy(&v, p, type_size[type]);
     switch (type) {
     case GGUF_U8: return json_integer(v.u8);
@@ -154,13 +166,15 @@ static json_t *read_value(struct cursor *c, uint32_t type, const char *key)
 {
     const char *s = NULL;
     uint64_t len = 0;
-    if (type >= GGUF_TYPES) return err_set(c->e, NT_EXIT_DATA, "%s: %s: unknown value type %u", c->file, key, type), NULL;
+    if (type >= GGUF_TYPES)
+        return err_set(c->e, NT_EXIT_DATA, "%s: %s: unknown value type %u", c->file, key, type), NULL;
     if (type == GGUF_ARRAY) return read_array(c, key);
     if (type == GGUF_STRING) return get_string(c, &s, &len, key) < 0 ? NULL : string_json(s, (size_t)len);
     if ((size_t)(c->end - c->p) < type_size[type]) return short_file(c, key), NULL;
     json_t *j = scalar_json(type, c->p);
     if (type == GGUF_BOOL && *c->p > 1)
-        return json_decref(j), err_set(c->e, NT_EXIT_DATA, "%s: %s: a boolean of value %d", c->file, key, *c->p), NULL;
+        return json_decref(j),
+               err_set(c->e, NT_EXIT_DATA, "%s: %s: a boolean of value %d", c->file, key, *c->p), NULL;
     c->p += type_size[type];
     return j;
 }
@@ -177,11 +191,14 @@ static int read_counts(struct cursor *c, uint64_t *n_tensors, uint64_t *n_kv)
     if ((version & 0xFFFF) == 0 && version)
         return err_set(c->e, NT_EXIT_DATA, "%s: a big-endian GGUF file, which is not supported", c->file);
     if (version != 2 && version != 3)
-        return err_set(c->e, NT_EXIT_DATA, "%s: GGUF version %u is not supported (2 and 3 are)", c->file, version);
-    if (get(c, n_tensors, 8, "the number of tensors") < 0 || get(c, n_kv, 8, "the number of keys") < 0) return -1;
+        return err_set(c->e, NT_EXIT_DATA, "%s: GGUF version %u is not supported (2 and 3 are)", c->file,
+                       version);
+    if (get(c, n_tensors, 8, "the number of tensors") < 0 || get(c, n_kv, 8, "the number of keys") < 0)
+        return -1;
     uint64_t left = (uint64_t)(c->end - c->p);
     if (*n_kv > left / 13) /* a key takes 13 bytes at least, a tensor 24 */
-        return err_set(c->e, NT_EXIT_DATA, "%s: truncated or corrupt: %llu keys cannot fit", c->file, (unsigned long long)*n_kv);
+        return err_set(c->e, NT_EXIT_DATA, "%s: truncated or corrupt: %llu keys cannot fit", c->file,
+                       (unsigned long long)*n_kv);
     if (*n_tensors > left / 24)
         return err_set(c->e, NT_EXIT_DATA, "%s: truncated or corrupt: %llu tensors cannot fit", c->file,
                        (unsigned long long)*n_tensors);
@@ -198,7 +215,8 @@ static int read_kvs(struct cursor *c, uint64_t n, json_t *meta, struct gguf_stat
         uint32_t type = 0;
         if (get_string(c, &s, &len, "a key") < 0) return -1;
         if (len > 65535 || !utf8_valid(s, (size_t)len))
-            return err_set(c->e, NT_EXIT_DATA, "%s: key %llu is not readable text", c->file, (unsigned long long)i);
+            return err_set(c->e, NT_EXIT_DATA, "%s: key %llu is not readable text", c->file,
+                           (unsigned long long)i);
         char *key = mem_printf("%.*s", (int)len, s);
         const char *shown = show_name(key, (size_t)len);
         json_t *v = NULL;
@@ -243,7 +261,8 @@ static int read_info(struct cursor *c, struct info *i)
     if (get_string(c, &i->name, &i->len, "a tensor name") < 0) return -1;
     const char *shown = show_name(i->name, (size_t)i->len);
     if (i->len > GGUF_NAME_MAX)
-        return err_set(c->e, NT_EXIT_DATA, "%s: tensor %s: a name longer than %d bytes", c->file, shown, GGUF_NAME_MAX);
+        return err_set(c->e, NT_EXIT_DATA, "%s: tensor %s: a name longer than %d bytes", c->file, shown,
+                       GGUF_NAME_MAX);
     if (get(c, &rank, 4, shown) < 0) return -1;
     if (rank > 4) return err_set(c->e, NT_EXIT_DATA, "%s: tensor %s: %u dimensions", c->file, shown, rank);
     for (uint32_t k = 0; k < rank; k++)
@@ -251,8 +270,8 @@ static int read_info(struct cursor *c, struct info *i)
     if (get(c, &type, 4, shown) < 0 || get(c, &i->offset, 8, shown) < 0) return -1;
     i->t.dtype = ggml_type_dtype(type);
     if (i->t.dtype == DT_NONE)
-        return err_set(c->e, NT_EXIT_DATA, "%s: tensor %s: type %u%s%s is not supported", c->file, shown, type,
-                       *ggml_type_name(type) ? " " : "", ggml_type_name(type));
+        return err_set(c->e, NT_EXIT_DATA, "%s: tensor %s: type %u%s%s is not supported", c->file, shown,
+                       type, *ggml_type_name(type) ? " " : "", ggml_type_name(type));
     i->t.rank = (int)rank;
     for (uint32_t k = 0; k < rank; k++) i->t.shape[k] = ne[rank - 1 - k];
     if (tensor_nbytes(i->t.dtype, i->t.rank, i->t.shape, &i->t.nbytes, c->e) < 0)
@@ -275,7 +294,8 @@ static int read_tensors(struct cursor *c, uint64_t n, uint64_t align, struct che
             rc = err_set(c->e, NT_EXIT_DATA, "%s: tensor %s: offset %llu, expected %llu", c->file, shown,
                          (unsigned long long)list[i].offset, (unsigned long long)sum);
         else if (data > size || sum > size - data || bytes > size - data - sum)
-            rc = err_set(c->e, NT_EXIT_DATA, "%s: truncated: tensor %s needs bytes %llu to %llu, the file has %llu", c->file,
+            rc = err_set(c->e, NT_EXIT_DATA,
+                         "%s: truncated: tensor %s needs bytes %llu to %llu, the file has %llu", c->file,
                          shown, (unsigned long long)(data + sum), (unsigned long long)(data + sum + bytes),
                          (unsigned long long)size);
         else rc = checkpoint_add(ck, list[i].name, (size_t)list[i].len, &list[i].t, file, data + sum, c->e);
@@ -285,7 +305,8 @@ static int read_tensors(struct cursor *c, uint64_t n, uint64_t align, struct che
     return rc;
 }
 
-static int read_file(struct checkpoint *ck, const char *path, json_t *meta, struct gguf_state *keep, struct err *e)
+static int read_file(struct checkpoint *ck, const char *path, json_t *meta, struct gguf_state *keep,
+                     struct err *e)
 {
     int file = checkpoint_map(ck, path, e);
     if (file < 0) return -1;
@@ -305,8 +326,9 @@ static int read_parts(struct checkpoint *ck, int parts, struct err *e)
     char *want = mem_printf("-00001-of-%05d.gguf", parts);
     bool named = n > tail && strcmp(ck->path + n - tail, want) == 0;
     mem_free(want);
-    if (!named) return err_set(e, NT_EXIT_DATA, "%s: the first of %d parts must be called ...-00001-of-%05d.gguf", ck->path,
-                               parts, parts);
+    if (!named)
+        return err_set(e, NT_EXIT_DATA, "%s: the first of %d parts must be called ...-00001-of-%05d.gguf",
+                       ck->path, parts, parts);
     for (int i = 2; i <= parts; i++) {
         char *path = mem_printf("%.*s-%05d-of-%05d.gguf", n - tail, ck->path, i, parts);
         json_t *meta = json_object();
@@ -330,13 +352,15 @@ static int gguf_open(struct checkpoint *ck, struct err *e)
     json_int_t parts = json_integer_value(json_object_get(ck->meta, "split.count"));
     if (parts <= 1) return 0;
     json_int_t no = json_integer_value(json_object_get(ck->meta, "split.no"));
-    if (no != 0) return err_set(e, NT_EXIT_DATA, "%s: part %lld of a split model: give the first part", ck->path, (long long)no + 1);
+    if (no != 0)
+        return err_set(e, NT_EXIT_DATA, "%s: part %lld of a split model: give the first part", ck->path,
+                       (long long)no + 1);
     if (parts > 99999) return err_set(e, NT_EXIT_DATA, "%s: split.count is %lld", ck->path, (long long)parts);
     if (read_parts(ck, (int)parts, e) < 0) return -1;
     const json_t *total = json_object_get(ck->meta, "split.tensors.count");
     if (total && json_integer_value(total) != ck->n_tensors)
-        return err_set(e, NT_EXIT_DATA, "%s: the parts hold %d tensors, the first says %lld", ck->path, ck->n_tensors,
-                       (long long)json_integer_value(total));
+        return err_set(e, NT_EXIT_DATA, "%s: the parts hold %d tensors, the first says %lld", ck->path,
+                       ck->n_tensors, (long long)json_integer_value(total));
     return 0;
 }
 

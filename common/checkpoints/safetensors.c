@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * safetensors files and the Hugging Face directories that hold them, single or sharded. The checks are those of the
- * format's reference reader: a header of at most 100 MB, no duplicate key, no hole and no overlap between tensors. */
+ * safetensors files and the Hugging Face directories that hold them, single or sharded. The checks are those
+ * of the format's reference reader: a header of at most 100 MB, no duplicate key, no hole and no overlap
+ * between tensors. */
 #include "common/checkpoint_impl.h"
 #include "common/mem.h"
 #include <stdlib.h>
@@ -38,12 +39,15 @@ static int read_entry(struct entry *x, const char *name, const json_t *j, const 
     x->t.dtype = dtype_parse(json_string_value(dtype));
     if (x->t.dtype == DT_NONE || dtype_block(x->t.dtype) != 1)
         return err_set(e, NT_EXIT_DATA, "%s: tensor %s: element type %s is not supported", path,
-                       show_name(name, strlen(name)), show_name(json_string_value(dtype), json_string_length(dtype)));
+                       show_name(name, strlen(name)),
+                       show_name(json_string_value(dtype), json_string_length(dtype)));
     if (json_array_size(shape) > TENSOR_MAX_RANK) return bad(e, path, name, "more than 8 dimensions");
     x->t.rank = (int)json_array_size(shape);
     for (int i = 0; i < x->t.rank; i++)
-        if (read_u64(json_array_get(shape, (size_t)i), &x->t.shape[i]) < 0) return bad(e, path, name, "a bad dimension");
-    if (read_u64(json_array_get(at, 0), &x->begin) < 0 || read_u64(json_array_get(at, 1), &x->end) < 0 || x->begin > x->end)
+        if (read_u64(json_array_get(shape, (size_t)i), &x->t.shape[i]) < 0)
+            return bad(e, path, name, "a bad dimension");
+    if (read_u64(json_array_get(at, 0), &x->begin) < 0 || read_u64(json_array_get(at, 1), &x->end) < 0 ||
+        x->begin > x->end)
         return bad(e, path, name, "bad data_offsets");
     if (tensor_nbytes(x->t.dtype, x->t.rank, x->t.shape, &x->t.nbytes, e) < 0)
         return err_prefix(e, "%s: tensor %s", path, show_name(name, strlen(name)));
@@ -59,7 +63,8 @@ static int by_place(const void *a, const void *b)
 }
 
 /* Every tensor begins where the one before ended, the last ends with the file. */
-static int place(struct checkpoint *c, int file, struct entry *list, size_t n, uint64_t data, uint64_t size, struct err *e)
+static int place(struct checkpoint *c, int file, struct entry *list, size_t n, uint64_t data, uint64_t size,
+                 struct err *e)
 {
     const char *path = c->files[file];
     uint64_t at = 0;
@@ -68,13 +73,16 @@ static int place(struct checkpoint *c, int file, struct entry *list, size_t n, u
         if (list[i].begin != at) return bad(e, path, list[i].name, "a hole or an overlap before its data");
         at = list[i].end;
         if (at > size - data)
-            return err_set(e, NT_EXIT_DATA, "%s: truncated: tensor %s needs bytes to %llu, the file has %llu", path,
-                           show_name(list[i].name, strlen(list[i].name)), (unsigned long long)(data + at),
-                           (unsigned long long)size);
-        if (checkpoint_add(c, list[i].name, strlen(list[i].name), &list[i].t, file, data + list[i].begin, e) < 0) return -1;
+            return err_set(e, NT_EXIT_DATA, "%s: truncated: tensor %s needs bytes to %llu, the file has %llu",
+                           path, show_name(list[i].name, strlen(list[i].name)),
+                           (unsigned long long)(data + at), (unsigned long long)size);
+        if (checkpoint_add(c, list[i].name, strlen(list[i].name), &list[i].t, file, data + list[i].begin, e) <
+            0)
+            return -1;
     }
     if (at != size - data)
-        return err_set(e, NT_EXIT_DATA, "%s: %llu bytes after the last tensor", path, (unsigned long long)(size - data - at));
+        return err_set(e, NT_EXIT_DATA, "%s: %llu bytes after the last tensor", path,
+                       (unsigned long long)(size - data - at));
     return 0;
 }
 
@@ -91,7 +99,8 @@ static int read_metadata(struct checkpoint *c, const json_t *m, const char *path
     return 0;
 }
 
-static int read_header(struct checkpoint *c, int file, json_t *header, uint64_t data, uint64_t size, struct err *e)
+static int read_header(struct checkpoint *c, int file, json_t *header, uint64_t data, uint64_t size,
+                       struct err *e)
 {
     const char *path = c->files[file], *key;
     struct entry *list = MEM_NEW(struct entry, json_object_size(header));
@@ -99,7 +108,8 @@ static int read_header(struct checkpoint *c, int file, json_t *header, uint64_t 
     size_t n = 0;
     int rc = 0;
     json_object_foreach(header, key, v) {
-        rc = strcmp(key, "__metadata__") == 0 ? read_metadata(c, v, path, e) : read_entry(&list[n++], key, v, path, e);
+        rc = strcmp(key, "__metadata__") == 0 ? read_metadata(c, v, path, e)
+                                              : read_entry(&list[n++], key, v, path, e);
         if (rc < 0) break;
     }
     if (rc == 0) rc = place(c, file, list, n, data, size, e);
@@ -113,7 +123,8 @@ static int read_file(struct checkpoint *c, const char *path, struct err *e)
     if (file < 0) return -1;
     struct mapping m = checkpoint_mapping(c, file);
     uint64_t n = 0;
-    if (m.size < 10) return err_set(e, NT_EXIT_DATA, "%s: truncated: %llu bytes", path, (unsigned long long)m.size);
+    if (m.size < 10)
+        return err_set(e, NT_EXIT_DATA, "%s: truncated: %llu bytes", path, (unsigned long long)m.size);
     for (int i = 0; i < 8; i++) n |= (uint64_t)m.at[i] << 8 * i;
     if (n > HEADER_MAX || m.at[8] != '{')
         return err_set(e, NT_EXIT_DATA, "%s: not a safetensors file: no header", path);
@@ -124,7 +135,8 @@ static int read_file(struct checkpoint *c, const char *path, struct err *e)
     json_t *header = json_loadb((const char *)m.at + 8, (size_t)n, JSON_REJECT_DUPLICATES, &je);
     if (!json_is_object(header)) {
         json_decref(header);
-        return err_set(e, NT_EXIT_DATA, "%s: header: %s", path, header ? "not an object" : show_name(je.text, strlen(je.text)));
+        return err_set(e, NT_EXIT_DATA, "%s: header: %s", path,
+                       header ? "not an object" : show_name(je.text, strlen(je.text)));
     }
     int rc = read_header(c, file, header, 8 + n, m.size, e);
     json_decref(header);
@@ -140,16 +152,21 @@ static int check_map(const struct checkpoint *c, const char *index, const json_t
     size_t found = 0;
     json_object_foreach((json_t *)(uintptr_t)map, key, v) found++;
     if (found != (size_t)c->n_tensors)
-        return err_set(e, NT_EXIT_DATA, "%s: lists %zu tensors, the files hold %d", index, found, c->n_tensors);
+        return err_set(e, NT_EXIT_DATA, "%s: lists %zu tensors, the files hold %d", index, found,
+                       c->n_tensors);
     for (int i = 0; i < c->n_tensors; i++) {
         const char *name = c->tensors[i].name, *file = json_string_value(json_object_get(map, name));
         const char *real = strrchr(c->files[c->tensors[i].file], '/') + 1;
-        if (!file || strcmp(file, real) != 0) return bad(e, index, name, "not in the file that the index names");
+        if (!file || strcmp(file, real) != 0)
+            return bad(e, index, name, "not in the file that the index names");
     }
     return 0;
 }
 
-static int by_string(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_string(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 static int read_shards(struct checkpoint *c, const char *index, const json_t *map, struct err *e)
 {
@@ -160,8 +177,8 @@ static int read_shards(struct checkpoint *c, const char *index, const json_t *ma
     json_object_foreach((json_t *)(uintptr_t)map, key, v) {
         const char *f = json_string_value(v);
         if (!f || !*f || strchr(f, '/') || strstr(f, "..")) {
-            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s: the file name %s is not allowed", index, show_name(key, strlen(key)),
-                         f ? show_name(f, strlen(f)) : "(none)");
+            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s: the file name %s is not allowed", index,
+                         show_name(key, strlen(key)), f ? show_name(f, strlen(f)) : "(none)");
             break;
         }
         names[n++] = f;
@@ -190,14 +207,20 @@ static int read_index(struct checkpoint *c, const char *index, struct err *e)
 
 static int read_directory(struct checkpoint *c, struct err *e)
 {
-    char *one = path_join(c->dir, "model.safetensors"), *index = path_join(c->dir, "model.safetensors.index.json"),
+    char *one = path_join(c->dir, "model.safetensors"),
+         *index = path_join(c->dir, "model.safetensors.index.json"),
          *bin = path_join(c->dir, "pytorch_model.bin");
     int rc;
     if (path_exists(one)) rc = read_file(c, one, e);
     else if (path_exists(index)) rc = read_index(c, index, e);
-    else if (path_exists(bin)) rc = err_set(e, NT_EXIT_DATA, "%s: PyTorch .bin weights are not supported: convert them to "
-                                            "safetensors", c->dir);
-    else rc = err_set(e, NT_EXIT_DATA, "%s: neither model.safetensors nor model.safetensors.index.json in it", c->dir);
+    else if (path_exists(bin))
+        rc = err_set(e, NT_EXIT_DATA,
+                     "%s: PyTorch .bin weights are not supported: convert them to "
+                     "safetensors",
+                     c->dir);
+    else
+        rc = err_set(e, NT_EXIT_DATA, "%s: neither model.safetensors nor model.safetensors.index.json in it",
+                     c->dir);
     mem_free(one);
     mem_free(index);
     mem_free(bin);
@@ -229,4 +252,5 @@ static int safetensors_probe(const char *path)
     return n == 9 && head[8] == '{' && !head[4] && !head[5] && !head[6] && !head[7];
 }
 
-const struct checkpoint_format checkpoint_format_safetensors = {"safetensors", safetensors_probe, safetensors_open, NULL};
+const struct checkpoint_format checkpoint_format_safetensors = {"safetensors", safetensors_probe,
+                                                                safetensors_open, NULL};

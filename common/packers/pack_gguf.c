@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A GGUF file after a template: its keys and the order of its tensors stay, data and types are ours. Codes are stored in a
- * block type where that loses nothing, else as floats, and the counts are said. */
+ * A GGUF file after a template: its keys and the order of its tensors stay, data and types are ours. Codes
+ * are stored in a block type where that loses nothing, else as floats, and the counts are said. */
 #include "common/ggml_encode.h"
 #include "common/ggml_types.h"
 #include "common/gguf_write.h"
@@ -107,12 +107,15 @@ static int plan_one(struct job *j, struct plan *x, struct err *e)
     if (!x->it) {
         x->source = FROM_TEMPLATE;
         x->t = t->dtype;
-        return strcmp(x->like->name, "rope_freqs.weight") == 0 ? 0
-             : err_set(e, NT_EXIT_DATA, "%s: tensor %s is no tensor of %s", j->like->path, x->like->name, p->m->ck->path);
+        return strcmp(x->like->name, "rope_freqs.weight") == 0
+                   ? 0
+                   : err_set(e, NT_EXIT_DATA, "%s: tensor %s is no tensor of %s", j->like->path,
+                             x->like->name, p->m->ck->path);
     }
-    if (t->rank != x->it->rank || t->shape[0] != x->it->shape[0] || (t->rank == 2 && t->shape[1] != x->it->shape[1]))
-        return err_set(e, NT_EXIT_DATA, "%s: tensor %s has another shape than in %s", j->like->path, x->like->name,
-                       p->m->ck->path);
+    if (t->rank != x->it->rank || t->shape[0] != x->it->shape[0] ||
+        (t->rank == 2 && t->shape[1] != x->it->shape[1]))
+        return err_set(e, NT_EXIT_DATA, "%s: tensor %s has another shape than in %s", j->like->path,
+                       x->like->name, p->m->ck->path);
     x->source = FROM_VALUES;
     x->t = DT_F32;
     if (x->it->norm || x->it->rank == 1) return 0;
@@ -128,10 +131,11 @@ static int plan_all(struct job *j, struct err *e)
     struct pack *p = j->p;
     const char *arch = json_string_value(json_object_get(j->like->meta, "general.architecture"));
     const struct family *f = arch ? family_by_gguf_arch(arch) : NULL;
-    if (strcmp(j->like->format, "gguf") != 0) return err_set(e, NT_EXIT_DATA, "%s: no GGUF file", j->like->path);
+    if (strcmp(j->like->format, "gguf") != 0)
+        return err_set(e, NT_EXIT_DATA, "%s: no GGUF file", j->like->path);
     if (f != p->m->c.family)
-        return err_set(e, NT_EXIT_DATA, "%s: a template of architecture %.40s for a %s model", j->like->path, arch ? arch : "(none)",
-                       p->m->c.arch);
+        return err_set(e, NT_EXIT_DATA, "%s: a template of architecture %.40s for a %s model", j->like->path,
+                       arch ? arch : "(none)", p->m->c.arch);
     j->permuted = f->gguf_permuted_qk ? p->m->c.block.E : 0;
     size_t bound = 0;
     int rc = 0;
@@ -141,7 +145,8 @@ static int plan_all(struct job *j, struct err *e)
         bound += j->plan[i].it != NULL;
     }
     if (rc == 0 && bound != p->n_items)
-        rc = err_set(e, NT_EXIT_DATA, "%s: a template with %zu of the model's %zu tensors", j->like->path, bound, p->n_items);
+        rc = err_set(e, NT_EXIT_DATA, "%s: a template with %zu of the model's %zu tensors", j->like->path,
+                     bound, p->n_items);
     return rc;
 }
 
@@ -159,12 +164,15 @@ static enum dtype say_types(const struct job *j)
     }
     for (int t = 0; t < DT_COUNT; t++) {
         size_t n = strlen(text);
-        if (of[t]) snprintf(text + n, sizeof text - n, "%s%s %d", n ? ", " : "", dtype_name((enum dtype)t), of[t]);
+        if (of[t])
+            snprintf(text + n, sizeof text - n, "%s%s %d", n ? ", " : "", dtype_name((enum dtype)t), of[t]);
         if (linear[t] > linear[most]) most = t;
     }
     note("tensors by type: %s", text);
-    if (loose) warn("%d quantized tensors fit no block type of GGUF without loss and are stored as floats: their bits are not saved",
-                    loose);
+    if (loose)
+        warn("%d quantized tensors fit no block type of GGUF without loss and are stored as floats: their "
+             "bits are not saved",
+             loose);
     return (enum dtype)most;
 }
 
@@ -172,9 +180,12 @@ static enum dtype say_types(const struct job *j)
 
 static void put_keys(struct job *j, enum dtype most)
 {
-    static const struct { enum dtype t; uint32_t file_type; } table[] = {{DT_F32, 0}, {DT_F16, 1}, {DT_Q4_0, 2}, {DT_Q4_1, 3},
-        {DT_Q8_0, 7}, {DT_Q5_0, 8}, {DT_Q5_1, 9}, {DT_Q2_K, 10}, {DT_Q3_K, 12}, {DT_Q4_K, 15}, {DT_Q5_K, 17}, {DT_Q6_K, 18},
-        {DT_BF16, 32}};
+    static const struct {
+        enum dtype t;
+        uint32_t file_type;
+    } table[] = {{DT_F32, 0},   {DT_F16, 1},   {DT_Q4_0, 2},  {DT_Q4_1, 3},  {DT_Q8_0, 7},
+                 {DT_Q5_0, 8},  {DT_Q5_1, 9},  {DT_Q2_K, 10}, {DT_Q3_K, 12}, {DT_Q4_K, 15},
+                 {DT_Q5_K, 17}, {DT_Q6_K, 18}, {DT_BF16, 32}};
     int n;
     const struct gguf_kv *kv = gguf_kvs(j->like, &n);
     for (int i = 0; i < n; i++)
@@ -192,7 +203,8 @@ static int put_rows_of_codes(struct job *j, const struct plan *x, struct err *e)
     uint64_t E = (uint64_t)head_of(j, x->it);
     uint8_t *out = mem_array((size_t)q.out, bytes);
 #pragma omp parallel for schedule(static)
-    for (int r = 0; r < q.out; r++) ggml_encode_row(&q, x->t, (int)hf_row((uint64_t)r, E), out + (size_t)r * bytes);
+    for (int r = 0; r < q.out; r++)
+        ggml_encode_row(&q, x->t, (int)hf_row((uint64_t)r, E), out + (size_t)r * bytes);
     int rc = gguf_put(j->w, out, (uint64_t)q.out * bytes, e);
     mem_free(out);
     qtensor_clear(&q);
@@ -222,7 +234,8 @@ static int put_permuted(struct put *o, struct err *e)
     uint64_t cols = it->rank == 2 ? it->shape[1] : 1, E = (uint64_t)head_of(o->j, it);
     struct whole w;
     int rc = read_whole(o->j, it, &w, e);
-    for (uint64_t r = 0; r < it->shape[0] && rc == 0; r++) rc = put_values(o, w.x + hf_row(r, E) * cols, (size_t)cols, e);
+    for (uint64_t r = 0; r < it->shape[0] && rc == 0; r++)
+        rc = put_values(o, w.x + hf_row(r, E) * cols, (size_t)cols, e);
     mem_free(w.x);
     return rc;
 }
@@ -247,7 +260,8 @@ static int write_file(struct job *j, struct outfile *f, struct err *e)
     j->w = gguf_create(f);
     put_keys(j, say_types(j));
     for (int i = 0; i < j->like->n_tensors; i++)
-        gguf_tensor(j->w, j->plan[i].like->name, j->plan[i].t, j->plan[i].like->t.rank, j->plan[i].like->t.shape);
+        gguf_tensor(j->w, j->plan[i].like->name, j->plan[i].t, j->plan[i].like->t.rank,
+                    j->plan[i].like->t.shape);
     int rc = gguf_data(j->w, e);
     progress_start("pack", "tensors", j->like->n_tensors);
     for (int i = 0; i < j->like->n_tensors && rc == 0; i++) {
@@ -263,7 +277,8 @@ static int write_file(struct job *j, struct outfile *f, struct err *e)
 static int write_gguf(struct pack *p, struct err *e)
 {
     if (!p->like && !p->m->gguf)
-        return err_set(e, NT_EXIT_USAGE, "--format gguf needs --like TEMPLATE.gguf: %s is no GGUF file", p->m->ck->path);
+        return err_set(e, NT_EXIT_USAGE, "--format gguf needs --like TEMPLATE.gguf: %s is no GGUF file",
+                       p->m->ck->path);
     if (p->norm_dtype != DT_NONE && p->norm_dtype != DT_F32)
         return err_set(e, NT_EXIT_USAGE, "--format gguf stores norms as F32, as llama.cpp demands");
     struct job j = {.p = p, .like = p->like ? checkpoint_open(p->like, e) : p->m->ck};
@@ -280,4 +295,5 @@ static int write_gguf(struct pack *p, struct err *e)
     return rc;
 }
 
-const struct packer pack_gguf = {"gguf", "GGUF after a template (--like), low-bit where that loses nothing", false, write_gguf};
+const struct packer pack_gguf = {"gguf", "GGUF after a template (--like), low-bit where that loses nothing",
+                                 false, write_gguf};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A Hugging Face directory in the GPTQ layout, version 1: what vLLM, SGLang, transformers and llama.cpp's converter read. */
+ * A Hugging Face directory in the GPTQ layout, version 1: what vLLM, SGLang, transformers and llama.cpp's
+ * converter read. */
 #include "common/checkpoint_impl.h"
 #include "common/gptq_file.h"
 #include "common/mem.h"
@@ -31,15 +32,16 @@ struct job {
 
 /* ---- planning ---- */
 
-static void add(struct job *j, const struct pack_item *it, enum what what, const char *suffix, enum dtype t, int rank, uint64_t a,
-                uint64_t b)
+static void add(struct job *j, const struct pack_item *it, enum what what, const char *suffix, enum dtype t,
+                int rank, uint64_t a, uint64_t b)
 {
     struct source *s = &j->src[j->n];
     size_t n = strlen(it->name) - (what == PLAIN ? 0 : strlen(".weight"));
     s->it = it;
     s->what = what;
     snprintf(s->name, sizeof s->name, "%.*s%s", (int)n, it->name, suffix);
-    j->list[j->n++] = (struct safetensors_entry){.name = s->name, .dtype = t, .rank = rank, .shape = {a, b}, .user = s};
+    j->list[j->n++] =
+        (struct safetensors_entry){.name = s->name, .dtype = t, .rank = rank, .shape = {a, b}, .user = s};
 }
 
 /* A rule that keeps loaders from looking for codes of a linear that has none. */
@@ -64,10 +66,15 @@ static int plan_linear(struct job *j, const struct pack_item *it, struct err *e)
     if (first) j->bits = q.bits, j->group = q.group, j->sym = q.sym;
     j->order |= q.gidx != NULL;
     qtensor_clear(&q);
-    if (why) return err_set(e, NT_EXIT_DATA, "%s: tensor %s %s: not possible in --format gptq", j->p->stream, it->name, why);
+    if (why)
+        return err_set(e, NT_EXIT_DATA, "%s: tensor %s %s: not possible in --format gptq", j->p->stream,
+                       it->name, why);
     if (!first && !same)
-        return err_set(e, NT_EXIT_DATA, "%s: tensor %s has other bits, group or symmetry than those before: --format gptq needs one "
-                       "setting for all", j->p->stream, it->name);
+        return err_set(
+            e, NT_EXIT_DATA,
+            "%s: tensor %s has other bits, group or symmetry than those before: --format gptq needs one "
+            "setting for all",
+            j->p->stream, it->name);
     add(j, it, WEIGHTS, ".qweight", DT_I32, 2, in * b / 32, out);
     add(j, it, ZEROS, ".qzeros", DT_I32, 2, groups, out * b / 32);
     add(j, it, SCALES, ".scales", DT_F16, 2, groups, out);
@@ -85,8 +92,9 @@ static int plan(struct job *j, struct err *e)
         const struct pack_item *it = &p->items[i];
         bool coded = it->q >= 0 && p->q[it->q].head.form != QF_PLAIN;
         if (coded && !it->linear)
-            return err_set(e, NT_EXIT_DATA, "%s: tensor %s is quantized: --format gptq stores embeddings and heads as floats", p->stream,
-                           it->name);
+            return err_set(e, NT_EXIT_DATA,
+                           "%s: tensor %s is quantized: --format gptq stores embeddings and heads as floats",
+                           p->stream, it->name);
         if (coded) {
             if (plan_linear(j, it, e) < 0) return -1;
             continue;
@@ -155,9 +163,9 @@ static int write_tensors(struct job *j, const char *path, struct err *e)
 
 static json_t *quantize_config(const struct job *j)
 {
-    json_t *c = json_pack("{s:i, s:i, s:b, s:b, s:b, s:s, s:s, s:s}", "bits", j->bits, "group_size", j->group > 0 ? j->group : -1,
-                          "desc_act", j->order, "sym", j->sym, "lm_head", 0, "quant_method", "gptq", "checkpoint_format", "gptq",
-                          "pack_dtype", "int32");
+    json_t *c = json_pack("{s:i, s:i, s:b, s:b, s:b, s:s, s:s, s:s}", "bits", j->bits, "group_size",
+                          j->group > 0 ? j->group : -1, "desc_act", j->order, "sym", j->sym, "lm_head", 0,
+                          "quant_method", "gptq", "checkpoint_format", "gptq", "pack_dtype", "int32");
     json_object_set_new(c, "meta", json_pack("{s:[s]}", "quantizer", "nt-pack:" NT_VERSION));
     if (json_object_size(j->skip)) json_object_set(c, "dynamic", j->skip);
     return c;
@@ -176,8 +184,9 @@ static int same(void *ctx, const float *x, size_t n, struct err *e)
     struct compare *c = ctx;
     for (size_t i = 0; i < n; i++)
         if (x[i] != c->want[c->at + i])
-            return err_set(e, NT_EXIT_DATA, "verification failed: tensor %s: value %zu reads back as %.9g, should be %.9g", c->name,
-                           c->at + i, (double)c->want[c->at + i], (double)x[i]);
+            return err_set(e, NT_EXIT_DATA,
+                           "verification failed: tensor %s: value %zu reads back as %.9g, should be %.9g",
+                           c->name, c->at + i, (double)c->want[c->at + i], (double)x[i]);
     c->at += n;
     return 0;
 }
@@ -228,7 +237,8 @@ static int verify(struct job *j, const char *dir, struct err *e)
 {
     struct checkpoint *c = checkpoint_open(dir, e);
     int bits = c ? gptq_checkpoint_bits(c, e) : -1, rc = bits < 0 ? -1 : 0;
-    if (rc == 0 && bits != j->bits) rc = err_set(e, NT_EXIT_DATA, "verification failed: %d bits read back", bits);
+    if (rc == 0 && bits != j->bits)
+        rc = err_set(e, NT_EXIT_DATA, "verification failed: %d bits read back", bits);
     for (size_t i = 0; i < j->n && rc == 0; i++) rc = verify_item(j, c, &j->src[i], e);
     checkpoint_close(c);
     return rc;
@@ -244,8 +254,8 @@ static int write_all(struct job *j, const char *dir, struct err *e)
     if (rc == 0) rc = pack_copy_side_files(j->p, dir, e);
     if (rc == 0) rc = verify(j, dir, e);
     if (rc == 0 && j->wrapped)
-        warn("%llu zeros are 0, which GPTQ version 1 stores as all ones: some old loaders read them as 2^%d", (unsigned long long)j->wrapped,
-             j->bits);
+        warn("%llu zeros are 0, which GPTQ version 1 stores as all ones: some old loaders read them as 2^%d",
+             (unsigned long long)j->wrapped, j->bits);
     json_decref(q);
     json_decref(extra);
     mem_free(file);

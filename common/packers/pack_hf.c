@@ -32,8 +32,11 @@ static int write_tensors(struct pack *p, const char *path, struct err *e)
     int rc = f ? 0 : -1;
     for (size_t i = 0; i < p->n_items; i++) {
         struct pack_item *it = &p->items[i];
-        list[i] = (struct safetensors_entry){.name = it->name, .dtype = it->norm ? p->norm_dtype : p->dtype, .rank = it->rank,
-                                             .shape = {it->shape[0], it->shape[1]}, .user = it};
+        list[i] = (struct safetensors_entry){.name = it->name,
+                                             .dtype = it->norm ? p->norm_dtype : p->dtype,
+                                             .rank = it->rank,
+                                             .shape = {it->shape[0], it->shape[1]},
+                                             .user = it};
     }
     if (rc == 0) o.w = safetensors_begin(f, list, p->n_items, meta, e);
     if (!o.w) rc = -1;
@@ -70,4 +73,5 @@ static int write_hf(struct pack *p, struct err *e)
     return -1;
 }
 
-const struct packer pack_hf = {"hf", "Hugging Face directory, float values (--dtype) in safetensors", true, write_hf};
+const struct packer pack_hf = {"hf", "Hugging Face directory, float values (--dtype) in safetensors", true,
+                               write_hf};

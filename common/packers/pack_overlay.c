@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The norms alone, as one small safetensors file: a tweak to exchange without the model. Its metadata says what it was made
- * from (source_sha256) and which weights it fits (weights_sha256). */
+ * The norms alone, as one small safetensors file: a tweak to exchange without the model. Its metadata says
+ * what it was made from (source_sha256) and which weights it fits (weights_sha256). */
 #include "common/mem.h"
 #include "common/pack.h"
 #include "common/safetensors_write.h"
@@ -11,9 +11,9 @@ static json_t *metadata(struct pack *p, struct err *e)
     char weights[65] = "";
     if (pack_weights_sha256(p, weights, e) < 0) return NULL;
     const char *verdict = json_string_value(json_object_get(p->trailer, "verdict"));
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "pt", "nt_overlay", "1", "source_sha256",
-                     checkpoint_sha256(p->m->ck), "weights_sha256", weights, "qweights_xxh3", p->hash, "norms",
-                     p->tuned ? "new" : "old", "verdict", verdict ? verdict : "none");
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "pt", "nt_overlay", "1",
+                     "source_sha256", checkpoint_sha256(p->m->ck), "weights_sha256", weights, "qweights_xxh3",
+                     p->hash, "norms", p->tuned ? "new" : "old", "verdict", verdict ? verdict : "none");
 }
 
 static int write_norms(struct pack *p, struct outfile *f, const json_t *meta, struct err *e)
@@ -40,7 +40,8 @@ static int verify(struct pack *p, const char *path, struct err *e)
     for (size_t i = 0; i < p->n_norms && rc == 0; i++) {
         const struct pack_norm *n = &p->norms[i];
         const struct checkpoint_tensor *t = checkpoint_find(c, n->name);
-        if (!t || t->t.nbytes != (uint64_t)n->dim * 4 || memcmp(t->t.data, pack_norm_values(p, n), (size_t)t->t.nbytes) != 0)
+        if (!t || t->t.nbytes != (uint64_t)n->dim * 4 ||
+            memcmp(t->t.data, pack_norm_values(p, n), (size_t)t->t.nbytes) != 0)
             rc = err_set(e, NT_EXIT_DATA, "verification failed: %s: norm %s reads back wrong", path, n->name);
     }
     checkpoint_close(c);
@@ -61,4 +62,5 @@ static int write_overlay(struct pack *p, struct err *e)
     return -1;
 }
 
-const struct packer pack_overlay = {"overlay", "the norms alone, one small safetensors file for --apply", false, write_overlay};
+const struct packer pack_overlay = {"overlay", "the norms alone, one small safetensors file for --apply",
+                                    false, write_overlay};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the fuzz targets of checkpoint formats share: seeds from files, one input as a memory file that is opened and read. */
+ * What the fuzz targets of checkpoint formats share: seeds from files, one input as a memory file that is
+ * opened and read. */
 #ifndef NT_FUZZ_CHECKPOINT_H
 #define NT_FUZZ_CHECKPOINT_H
 #include <assert.h>
@@ -26,7 +27,8 @@ static void fuzz_touch(const struct checkpoint *c, size_t size)
     unsigned sum = 0;
     for (int i = 0; i < c->n_tensors; i++) {
         const struct tensor *t = &c->tensors[i].t;
-        assert(c->tensors[i].offset + t->nbytes <= size && checkpoint_find(c, c->tensors[i].name) == &c->tensors[i]);
+        assert(c->tensors[i].offset + t->nbytes <= size &&
+               checkpoint_find(c, c->tensors[i].name) == &c->tensors[i]);
         for (uint64_t k = 0; k < t->nbytes; k++) sum += ((const uint8_t *)t->data)[k];
         if (dtype_block(t->dtype) == 1 || !t->nbytes) continue;
         float y[256];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Checkpoint readers: files by the reference writers (tests/data/checkpoints/make.py) value for value; hostile files
- * refused with a sentence; files cut at every byte refused. */
+ * Checkpoint readers: files by the reference writers (tests/data/checkpoints/make.py) value for value;
+ * hostile files refused with a sentence; files cut at every byte refused. */
 #include "common/checkpoint.h"
 #include "common/gguf.h"
 #include "common/mem.h"
@@ -17,7 +17,8 @@ static char *path; /* a scratch file in it */
 
 static float expected(int k, int64_t i) { return (float)((37 * i + 11 * k) % 64 - 32) / 8; }
 
-static int values_equal(const struct checkpoint *c, const char *name, int k, enum dtype dtype, int rank, const uint64_t *shape)
+static int values_equal(const struct checkpoint *c, const char *name, int k, enum dtype dtype, int rank,
+                        const uint64_t *shape)
 {
     const struct checkpoint_tensor *t = checkpoint_find(c, name);
     if (!t || t->t.dtype != dtype || t->t.rank != rank) return 0;
@@ -43,7 +44,11 @@ static void reference_safetensors(void)
     CHECK(values_equal(c, "b.f16", 1, DT_F16, SHAPE(7)), "F16 values");
     CHECK(values_equal(c, "c.bf16", 2, DT_BF16, SHAPE(2, 3, 4)), "BF16 values");
     CHECK(values_equal(c, "e.scalar", 4, DT_F32, 0, NULL), "rank 0");
-    CHECK(values_equal(c, "g.\xc3\xbcn\xc3\xaf" "code", 6, DT_F64, SHAPE(1, 1)), "F64, a name that is not ASCII");
+    CHECK(values_equal(c,
+                       "g.\xc3\xbcn\xc3\xaf"
+                       "code",
+                       6, DT_F64, SHAPE(1, 1)),
+          "F64, a name that is not ASCII");
     const struct checkpoint_tensor *t = checkpoint_find(c, "f.empty");
     CHECK(t && t->t.nbytes == 0 && t->t.shape[0] == 0 && t->t.shape[1] == 4, "an empty tensor");
     t = checkpoint_find(c, "d.i64");
@@ -57,7 +62,8 @@ static void reference_safetensors(void)
 
 static void reference_sharded(void)
 {
-    static const char *const ways[] = {DATA "sharded", DATA "sharded/config.json", DATA "sharded/model.safetensors.index.json"};
+    static const char *const ways[] = {DATA "sharded", DATA "sharded/config.json",
+                                       DATA "sharded/model.safetensors.index.json"};
     char sha[65] = "";
     for (int i = 0; i < 3; i++) {
         struct err e = {0};
@@ -66,7 +72,8 @@ static void reference_sharded(void)
         CHECK(c->n_files == 2 && c->n_tensors == 3, "two files, three tensors");
         CHECK(json_integer_value(json_object_get(c->config, "hidden_size")) == 4, "config.json");
         CHECK(values_equal(c, "model.norm.weight", 2, DT_BF16, SHAPE(4)) &&
-              values_equal(c, "model.layers.0.x.weight", 1, DT_F32, SHAPE(4, 4)) && c->dir, "values of both shards");
+                  values_equal(c, "model.layers.0.x.weight", 1, DT_F32, SHAPE(4, 4)) && c->dir,
+              "values of both shards");
         CHECK(!*sha || strcmp(sha, checkpoint_sha256(c)) == 0, "same identity");
         snprintf(sha, sizeof sha, "%s", checkpoint_sha256(c));
         checkpoint_close(c);
@@ -74,7 +81,10 @@ static void reference_sharded(void)
     CHECK(strlen(sha) == 64 && strspn(sha, "0123456789abcdef") == 64, "identity is lower-case hex");
 }
 
-static int64_t meta_int(const struct checkpoint *c, const char *key) { return json_integer_value(json_object_get(c->meta, key)); }
+static int64_t meta_int(const struct checkpoint *c, const char *key)
+{
+    return json_integer_value(json_object_get(c->meta, key));
+}
 
 static int blocks_equal(const struct checkpoint *c, const char *type)
 {
@@ -87,12 +97,14 @@ static int blocks_equal(const struct checkpoint *c, const char *type)
     mem_free(name);
     mem_free(file);
     return t && n && t->t.dtype == dtype_parse(type) && t->t.nbytes == n && memcmp(b, t->t.data, n) == 0 &&
-           t->t.rank == 2 && t->t.shape[0] == 1 && tensor_count(&t->t) % (uint64_t)dtype_block(t->t.dtype) == 0;
+           t->t.rank == 2 && t->t.shape[0] == 1 &&
+           tensor_count(&t->t) % (uint64_t)dtype_block(t->t.dtype) == 0;
 }
 
 static void reference_gguf(void)
 {
-    static const char *const types[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"};
+    static const char *const types[] = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
+                                        "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"};
     struct err e = {0};
     struct checkpoint *c = checkpoint_open(DATA "tiny.gguf", &e);
     if (!CHECK(c, "tiny.gguf opens: %s", e.text)) return;
@@ -101,21 +113,27 @@ static void reference_gguf(void)
     CHECK(values_equal(c, "bf16", 2, DT_BF16, SHAPE(2, 3, 4)), "BF16 values");
     for (int i = 0; i < 10; i++) CHECK(blocks_equal(c, types[i]), "%s blocks", types[i]);
     CHECK(meta_int(c, "t.u8") == 200 && meta_int(c, "t.i8") == -100 && meta_int(c, "t.u16") == 60000 &&
-          meta_int(c, "t.i16") == -30000 && meta_int(c, "t.u32") == 4000000000 && meta_int(c, "t.i32") == -2000000000 &&
-          meta_int(c, "t.i64") == -((int64_t)1 << 62), "integers of every size");
+              meta_int(c, "t.i16") == -30000 && meta_int(c, "t.u32") == 4000000000 &&
+              meta_int(c, "t.i32") == -2000000000 && meta_int(c, "t.i64") == -((int64_t)1 << 62),
+          "integers of every size");
     CHECK(json_real_value(json_object_get(c->meta, "t.f32")) == (double)0.1f &&
           json_real_value(json_object_get(c->meta, "t.f64")) == 0.1, "floats");
-    CHECK(json_real_value(json_object_get(c->meta, "t.u64")) == 18446744073709551615.0, "u64 above 2^63 as a real");
+    CHECK(json_real_value(json_object_get(c->meta, "t.u64")) == 18446744073709551615.0,
+          "u64 above 2^63 as a real");
     CHECK(json_is_true(json_object_get(c->meta, "t.bool")) &&
-          strcmp(json_string_value(json_object_get(c->meta, "t.str")), "gr\xc3\xbc\xc3\x9f Gott\n") == 0, "boolean, string");
+              strcmp(json_string_value(json_object_get(c->meta, "t.str")), "gr\xc3\xbc\xc3\x9f Gott\n") == 0,
+          "boolean, string");
     const json_t *a = json_object_get(c->meta, "t.strs");
-    CHECK(json_array_size(a) == 3 && strcmp(json_string_value(json_array_get(a, 2)), "\xc3\x9f\xc3\x9f") == 0 &&
-          json_integer_value(json_array_get(json_object_get(c->meta, "t.ints"), 1)) == -2 &&
-          json_real_value(json_array_get(json_object_get(c->meta, "t.reals"), 1)) == -0.25, "arrays");
+    CHECK(json_array_size(a) == 3 &&
+              strcmp(json_string_value(json_array_get(a, 2)), "\xc3\x9f\xc3\x9f") == 0 &&
+              json_integer_value(json_array_get(json_object_get(c->meta, "t.ints"), 1)) == -2 &&
+              json_real_value(json_array_get(json_object_get(c->meta, "t.reals"), 1)) == -0.25,
+          "arrays");
     int n;
     const struct gguf_kv *kv = gguf_kvs(c, &n);
     CHECK(n == (int)json_object_size(c->meta) && strcmp(kv[0].key, "general.architecture") == 0 &&
-          kv[0].type == GGUF_STRING && memcmp(kv[0].value + 8, "tiny", 4) == 0 && kv[0].n_raw == 8 + 20 + 4 + 8 + 4,
+              kv[0].type == GGUF_STRING && memcmp(kv[0].value + 8, "tiny", 4) == 0 &&
+              kv[0].n_raw == 8 + 20 + 4 + 8 + 4,
           "raw key-values");
     checkpoint_close(c);
 
@@ -152,7 +170,8 @@ static void refused(const char *file, const char *want, const char *what)
 {
     struct err e = {0};
     struct checkpoint *c = checkpoint_open(file, &e);
-    CHECK(!c && e.code == NT_EXIT_DATA && strstr(e.text, want) && strstr(e.text, file) == e.text && !strchr(e.text, '\n'),
+    CHECK(!c && e.code == NT_EXIT_DATA && strstr(e.text, want) && strstr(e.text, file) == e.text &&
+              !strchr(e.text, '\n'),
           "%s: %s", what, c ? "opened" : e.text);
     checkpoint_close(c);
 }
@@ -166,7 +185,8 @@ static void refused_bytes(const char *suffix, const void *p, size_t n, const cha
     mem_free(file);
 }
 
-/* Every prefix of the file up to its last `padding` bytes is refused; no step > 1 within the first `dense` bytes. */
+/* Every prefix of the file up to its last `padding` bytes is refused; no step > 1 within the first `dense`
+ * bytes. */
 static void cut_everywhere(const char *file, const char *suffix, size_t dense, size_t padding)
 {
     size_t n, opened = 0, silent = 0, tried = 0;
@@ -181,7 +201,8 @@ static void cut_everywhere(const char *file, const char *suffix, size_t dense, s
         tried++;
         checkpoint_close(c);
     }
-    CHECK(tried > 100 && !opened && !silent, "%s cut at %zu places: %zu opened, %zu without a sentence", file, tried, opened, silent);
+    CHECK(tried > 100 && !opened && !silent, "%s cut at %zu places: %zu opened, %zu without a sentence", file,
+          tried, opened, silent);
     unlink(to);
     mem_free(to);
     mem_free(p);
@@ -205,7 +226,8 @@ static void flip_everywhere(const char *file, const char *suffix, size_t upto)
         opened += c != NULL;
         checkpoint_close(c);
     }
-    CHECK(!outside && opened < upto, "%s with single bytes changed: %zu of %zu still open, none outside", file, opened, upto);
+    CHECK(!outside && opened < upto, "%s with single bytes changed: %zu of %zu still open, none outside",
+          file, opened, upto);
     unlink(to);
     mem_free(to);
     mem_free(p);
@@ -227,26 +249,40 @@ static void hostile_safetensors(void)
     refused_bytes(".safetensors", lfs, sizeof lfs - 1, "Git LFS", "an LFS pointer");
     refused_bytes(".safetensors", "", 0, "empty", "an empty file");
     refused_bytes(".safetensors", "\xff\xff\xff\xff\xff\xff\xff\xff{}", 10, "no header", "a huge header");
-    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"a\":{\"dtype\":\"F32\",\"shape\":[0],"
-                     "\"data_offsets\":[8,8]}}", 8, "uplicate", "a duplicate key");
-    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 9, "after the last", "bytes left over");
-    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12, "hole", "a hole at the start");
-    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],"
-                     "\"data_offsets\":[6,10]}}", 10, "overlap", "an overlap");
-    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8, "do not fit", "a wrong shape");
-    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0, "tensor a",
-                     "a product of 2^64");
-    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4, "dimension", "a negative dimension");
-    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]}}", 4, "dimension", "a real dimension");
-    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 4, "data_offsets", "offsets backwards");
-    safetensors_text("{\"a\":{\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "F33", "an unknown type");
-    safetensors_text("{\"a\":{\"dtype\":\"Q4_0\",\"shape\":[32],\"data_offsets\":[0,18]}}", 18, "Q4_0", "a ggml type");
+    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"a\":{\"dtype\":"
+                     "\"F32\",\"shape\":[0],"
+                     "\"data_offsets\":[8,8]}}",
+                     8, "uplicate", "a duplicate key");
+    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 9, "after the last",
+                     "bytes left over");
+    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12, "hole",
+                     "a hole at the start");
+    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":"
+                     "\"U8\",\"shape\":[4],"
+                     "\"data_offsets\":[6,10]}}",
+                     10, "overlap", "an overlap");
+    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,8]}}", 8, "do not fit",
+                     "a wrong shape");
+    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}",
+                     0, "tensor a", "a product of 2^64");
+    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4, "dimension",
+                     "a negative dimension");
+    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]}}", 4, "dimension",
+                     "a real dimension");
+    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]}}", 4, "data_offsets",
+                     "offsets backwards");
+    safetensors_text("{\"a\":{\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "F33",
+                     "an unknown type");
+    safetensors_text("{\"a\":{\"dtype\":\"Q4_0\",\"shape\":[32],\"data_offsets\":[0,18]}}", 18, "Q4_0",
+                     "a ggml type");
     safetensors_text("{\"a\":7}", 0, "tensor a", "a number for a tensor");
-    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,4]}}", 4, "dimensions", "rank 9");
+    safetensors_text("{\"a\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,4]}}", 4,
+                     "dimensions", "rank 9");
     safetensors_text("{\"__metadata__\":{\"a\":1}}", 0, "__metadata__", "metadata that is no string");
     safetensors_text("{\"a\":{\"dtype\":\"F32\"", 0, "header", "broken JSON");
-    safetensors_text("{\"a\":{\"dtype\":\"U8\",\"shape\":[9223372036854775807],\"data_offsets\":[0,9223372036854775807]}}", 4,
-                     "truncated", "a tensor of 2^63 - 1 bytes");
+    safetensors_text(
+        "{\"a\":{\"dtype\":\"U8\",\"shape\":[9223372036854775807],\"data_offsets\":[0,9223372036854775807]}}",
+        4, "truncated", "a tensor of 2^63 - 1 bytes");
 }
 
 static void index_case(const char *json, const char *want, const char *what)
@@ -255,7 +291,8 @@ static void index_case(const char *json, const char *want, const char *what)
     struct err e = {0};
     store(index, json, strlen(json));
     struct checkpoint *c = checkpoint_open(dir, &e);
-    CHECK(!c && strstr(e.text, want) && (e.code == NT_EXIT_DATA || e.code == NT_EXIT_IO), "%s: %s", what, c ? "opened" : e.text);
+    CHECK(!c && strstr(e.text, want) && (e.code == NT_EXIT_DATA || e.code == NT_EXIT_IO), "%s: %s", what,
+          c ? "opened" : e.text);
     checkpoint_close(c);
     unlink(index);
     mem_free(index);
@@ -267,7 +304,8 @@ static void hostile_index(void)
     void *p = load(DATA "tiny.safetensors", &n);
     char *shard = mem_printf("%s/s.safetensors", dir);
     store(shard, p, n);
-    index_case("{\"weight_map\":{\"a\":\"../s.safetensors\"}}", "not allowed", "a shard in another directory");
+    index_case("{\"weight_map\":{\"a\":\"../s.safetensors\"}}", "not allowed",
+               "a shard in another directory");
     index_case("{\"weight_map\":{\"a\":\"/etc/passwd\"}}", "not allowed", "an absolute shard");
     index_case("{\"weight_map\":{\"a\":\"..\"}}", "not allowed", "a shard called ..");
     index_case("{\"weight_map\":{\"a\":7}}", "not allowed", "a shard that is a number");
@@ -277,7 +315,8 @@ static void hostile_index(void)
     index_case("{\"weight_map\":{},\"weight_map\":{}}", "uplicate", "a duplicate key in the index");
     unlink(shard);
     struct err e = {0};
-    CHECK(!checkpoint_open(dir, &e) && strstr(e.text, "neither model.safetensors"), "an empty directory: %s", e.text);
+    CHECK(!checkpoint_open(dir, &e) && strstr(e.text, "neither model.safetensors"), "an empty directory: %s",
+          e.text);
     mem_free(shard);
     mem_free(p);
 }
@@ -356,7 +395,8 @@ static void hostile_gguf_tensors(void)
     struct buf b;
     char name[65];
     head(&b, 3, 2, 0), tensor(&b, "a", 4, 0, 0), tensor(&b, "b", 4, 0, 16), pad(&b, 64);
-    refused_bytes(".gguf", b.b, b.n, "tensor b: offset 16, expected 32", "an offset that is not the running sum");
+    refused_bytes(".gguf", b.b, b.n, "tensor b: offset 16, expected 32",
+                  "an offset that is not the running sum");
     head(&b, 3, 2, 0), tensor(&b, "a", 4, 0, 0), tensor(&b, "a", 4, 0, 32), pad(&b, 64);
     refused_bytes(".gguf", b.b, b.n, "a is there twice", "a duplicate name");
     head(&b, 3, 1, 0), tensor(&b, "a", 33, 2, 0), pad(&b, 64);
@@ -374,13 +414,16 @@ static void hostile_gguf_tensors(void)
     memset(name, 'n', 64), name[64] = 0;
     head(&b, 3, 1, 0), tensor(&b, name, 4, 0, 0), pad(&b, 64);
     refused_bytes(".gguf", b.b, b.n, "longer than 63", "a name of 64 bytes");
-    head(&b, 3, 1, 0), str(&b, "a"), u32(&b, 5), u64(&b, 1), u64(&b, 1), u64(&b, 1), u64(&b, 1), u64(&b, 1), u32(&b, 0), u64(&b, 0);
+    head(&b, 3, 1, 0), str(&b, "a"), u32(&b, 5), u64(&b, 1), u64(&b, 1), u64(&b, 1), u64(&b, 1), u64(&b, 1),
+        u32(&b, 0), u64(&b, 0);
     refused_bytes(".gguf", b.b, b.n, "5 dimensions", "rank 5");
     head(&b, 3, 1, 0), tensor(&b, "a\nb", 17, 0, 0), pad(&b, 64);
     refused_bytes(".gguf", b.b, b.n, "a?b", "a newline in a name stays out of the message");
-    head(&b, 3, 0, 2), str(&b, "split.no"), u32(&b, 4), u32(&b, 1), str(&b, "split.count"), u32(&b, 4), u32(&b, 3);
+    head(&b, 3, 0, 2), str(&b, "split.no"), u32(&b, 4), u32(&b, 1), str(&b, "split.count"), u32(&b, 4),
+        u32(&b, 3);
     refused_bytes(".gguf", b.b, b.n, "part 2", "a later part");
-    head(&b, 3, 0, 2), str(&b, "split.no"), u32(&b, 4), u32(&b, 0), str(&b, "split.count"), u32(&b, 4), u32(&b, 3);
+    head(&b, 3, 0, 2), str(&b, "split.no"), u32(&b, 4), u32(&b, 0), str(&b, "split.count"), u32(&b, 4),
+        u32(&b, 3);
     refused_bytes(".gguf", b.b, b.n, "first of 3 parts", "a first part with another name");
 }
 
@@ -390,7 +433,8 @@ static void odd_strings(void)
     struct buf b;
     struct err e = {0};
     size_t n;
-    head(&b, 3, 0, 2), str(&b, "s"), u32(&b, 8), str(&b, raw), str(&b, "nan"), u32(&b, 6), u32(&b, 0x7FC00000);
+    head(&b, 3, 0, 2), str(&b, "s"), u32(&b, 8), str(&b, raw), str(&b, "nan"), u32(&b, 6),
+        u32(&b, 0x7FC00000);
     store(path, b.b, b.n);
     struct checkpoint *c = checkpoint_open(path, &e);
     if (!CHECK(c, "strings that are not UTF-8: %s", e.text)) return;
@@ -425,8 +469,10 @@ static void real_model(void)
     struct checkpoint *c = checkpoint_open(file, &e);
     if (!CHECK(c, "SmolLM2 opens: %s", e.text)) return;
     const struct checkpoint_tensor *t = checkpoint_find(c, "blk.29.ffn_down.weight");
-    CHECK(c->n_tensors == 272 && t && t->t.dtype == DT_Q4_1 && t->t.shape[0] == 576 && t->t.shape[1] == 1536 &&
-          json_array_size(json_object_get(c->meta, "tokenizer.ggml.tokens")) == 49152, "its tensors and tokens");
+    CHECK(c->n_tensors == 272 && t && t->t.dtype == DT_Q4_1 && t->t.shape[0] == 576 &&
+              t->t.shape[1] == 1536 &&
+              json_array_size(json_object_get(c->meta, "tokenizer.ggml.tokens")) == 49152,
+          "its tensors and tokens");
     checkpoint_close(c);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Lossless re-encoding: the type that is chosen, and that every value comes back. Expectations are computed here from the
- * form's formula, in double. */
+ * Lossless re-encoding: the type that is chosen, and that every value comes back. Expectations are computed
+ * here from the form's formula, in double. */
 #include "common/ggml_encode.h"
 #include "common/ggml_types.h"
 #include "common/mem.h"
@@ -27,7 +27,8 @@ static void fill(struct qtensor *q, const struct spec *s)
     qtensor_init_uniform(q, OUT, IN, s->bits, s->group, s->sym, DT_F32);
     for (int i = 0; i < OUT * IN; i++) q->codes[i] = (uint8_t)below(1 << s->bits);
     for (int o = 0; o < OUT; o++) /* every block sees the whole range */
-        for (int b = 0; b < IN; b += 32) q->codes[o * IN + b] = 0, q->codes[o * IN + b + 1] = (uint8_t)((1 << s->bits) - 1);
+        for (int b = 0; b < IN; b += 32)
+            q->codes[o * IN + b] = 0, q->codes[o * IN + b + 1] = (uint8_t)((1 << s->bits) - 1);
     for (int i = 0; i < OUT * q->n_groups; i++) {
         q->scale[i] = s->scale_step * (float)(1 + below(1000));
         if (q->zero) q->zero[i] = (uint8_t)(s->zero_lo + below(s->zero_hi - s->zero_lo + 1));
@@ -39,7 +40,8 @@ static void fill(struct qtensor *q, const struct spec *s)
         for (int i = 0; i < OUT * q->n_groups; i++) q->minimum[i] = -0.125f * (float)below(1000);
     }
     if (s->gidx) q->gidx = MEM_NEW(int32_t, IN);
-    for (int i = 0; s->gidx && i < IN; i++) q->gidx[i] = s->gidx == 1 ? (i / 32 + 1) % q->n_groups : i % q->n_groups;
+    for (int i = 0; s->gidx && i < IN; i++)
+        q->gidx[i] = s->gidx == 1 ? (i / 32 + 1) % q->n_groups : i % q->n_groups;
 }
 
 static double value(const struct qtensor *q, int o, int i)
@@ -70,13 +72,16 @@ static void try(const struct spec *s)
 
 static void float_types(void)
 {
-    const float third = 1.0f / 3, big = 1e10f, both[] = {1, -0.5f, 0, 65504}, bf[] = {1, 0x1p100f}, f16[] = {1.0009765625f, 2};
+    const float third = 1.0f / 3, big = 1e10f, both[] = {1, -0.5f, 0, 65504}, bf[] = {1, 0x1p100f},
+                f16[] = {1.0009765625f, 2};
     CHECK(float_type_of(float_types_for(f16, 2)) == DT_F16, "ten bits of fraction need F16");
     CHECK(float_type_of(float_types_for(bf, 2)) == DT_BF16, "a large exponent needs BF16");
-    CHECK(float_type_of(float_types_for(&third, 1)) == DT_F32 && float_type_of(float_types_for(&big, 1)) == DT_F32,
+    CHECK(float_type_of(float_types_for(&third, 1)) == DT_F32 &&
+              float_type_of(float_types_for(&big, 1)) == DT_F32,
           "a third and 1e10 need F32");
     CHECK(float_types_for(both, 3) == FLOAT_TYPES_ALL, "small numbers fit both");
-    CHECK(float_type_of(float_types_for(f16, 2) & float_types_for(bf, 2)) == DT_F32, "pieces that fit different types need F32");
+    CHECK(float_type_of(float_types_for(f16, 2) & float_types_for(bf, 2)) == DT_F32,
+          "pieces that fit different types need F32");
 }
 
 int main(void)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ggml's block types against the gguf Python package (tests/data/ggml/make.py). NT_GGML_DATA=DIR: a larger set made by
- * the same script, `make.py DIR 4096`. */
+ * ggml's block types against the gguf Python package (tests/data/ggml/make.py). NT_GGML_DATA=DIR: a larger
+ * set made by the same script, `make.py DIR 4096`. */
 #include "common/ggml_types.h"
 #include "common/mem.h"
 #include "tests/check.h"
@@ -53,8 +53,8 @@ static void packing(enum dtype t, int lo, int hi, float m)
 
 int main(void)
 {
-    static const enum dtype types[] = {DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q8_0, DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q5_K,
-                                       DT_Q6_K};
+    static const enum dtype types[] = {DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q8_0,
+                                       DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q5_K, DT_Q6_K};
     const char *more = getenv("NT_GGML_DATA");
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) compare("tests/data/ggml", types[i]);
     for (size_t i = 0; more && i < sizeof types / sizeof *types; i++) compare(more, types[i]);
@@ -64,8 +64,10 @@ int main(void)
     packing(DT_Q5_0, -16, 15, 0);
     packing(DT_Q5_1, 0, 31, 1.5f);
     packing(DT_Q8_0, -128, 127, 0);
-    CHECK(ggml_type_id(DT_Q6_K) == 14 && ggml_type_id(DT_BF16) == 30 && ggml_type_id(DT_U8) == -1, "type numbers");
-    CHECK(ggml_type_dtype(3) == DT_Q4_1 && ggml_type_dtype(4) == DT_NONE && ggml_type_dtype(4000000000u) == DT_NONE &&
-          strcmp(ggml_type_name(17), "IQ2_XS") == 0, "numbers to types");
+    CHECK(ggml_type_id(DT_Q6_K) == 14 && ggml_type_id(DT_BF16) == 30 && ggml_type_id(DT_U8) == -1,
+          "type numbers");
+    CHECK(ggml_type_dtype(3) == DT_Q4_1 && ggml_type_dtype(4) == DT_NONE &&
+              ggml_type_dtype(4000000000u) == DT_NONE && strcmp(ggml_type_name(17), "IQ2_XS") == 0,
+          "numbers to types");
     return check_done();
 }

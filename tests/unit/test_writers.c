@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The safetensors and GGUF writers: what they make of the tensors of a file by the reference writers must be that file,
- * byte by byte. */
+ * The safetensors and GGUF writers: what they make of the tensors of a file by the reference writers must be
+ * that file, byte by byte. */
 #include "common/checkpoint.h"
 #include "common/gguf_write.h"
 #include "common/mem.h"
@@ -60,13 +60,15 @@ static void refuse_safetensors(void)
     struct safetensors_entry list[2] = {{.name = "a", .dtype = DT_F32, .rank = 1, .shape = {2}},
                                         {.name = "a", .dtype = DT_F32, .rank = 1, .shape = {2}}};
     struct outfile *f = outfile_open(path, &e);
-    CHECK(f && !safetensors_begin(f, list, 2, NULL, &e) && strstr(e.text, "twice"), "a name given twice: %s", e.text);
+    CHECK(f && !safetensors_begin(f, list, 2, NULL, &e) && strstr(e.text, "twice"), "a name given twice: %s",
+          e.text);
     outfile_discard(f);
     e.code = 0;
     f = outfile_open(path, &e);
     struct safetensors_writer *w = f ? safetensors_begin(f, list, 1, NULL, &e) : NULL;
     float one = 1;
-    CHECK(w && safetensors_put_f32(w, &one, 1, &e) == 0 && safetensors_end(w, &e) < 0 && strstr(e.text, "not delivered"),
+    CHECK(w && safetensors_put_f32(w, &one, 1, &e) == 0 && safetensors_end(w, &e) < 0 &&
+              strstr(e.text, "not delivered"),
           "a tensor that is not delivered whole: %s", e.text);
     outfile_discard(f);
     e.code = 0;
@@ -94,7 +96,8 @@ static void copy_gguf(const char *from)
         gguf_tensor(w, c->tensors[i].name, t->dtype, t->rank, t->shape);
     }
     rc = gguf_data(w, &e);
-    for (int i = 0; i < c->n_tensors && rc == 0; i++) rc = gguf_put(w, c->tensors[i].t.data, c->tensors[i].t.nbytes, &e);
+    for (int i = 0; i < c->n_tensors && rc == 0; i++)
+        rc = gguf_put(w, c->tensors[i].t.data, c->tensors[i].t.nbytes, &e);
     if (rc == 0) rc = gguf_end(w, &e);
     if (rc == 0) rc = outfile_commit(f, &e);
     CHECK(rc == 0, "written: %s", e.text);
@@ -122,13 +125,14 @@ static void set_gguf(void)
     gguf_put_u32(w, "t.u32", 4000000000u); /* replaces the first */
     gguf_tensor(w, "x", DT_F32, 2, (uint64_t[]){2, 3});
     float v[6] = {1, 2, 3, 4, 5, 6};
-    int rc = gguf_data(w, &e) < 0 || gguf_put(w, v, 8, &e) < 0 || gguf_put(w, v + 2, 16, &e) < 0 || gguf_end(w, &e) < 0 ||
-             outfile_commit(f, &e) < 0;
+    int rc = gguf_data(w, &e) < 0 || gguf_put(w, v, 8, &e) < 0 || gguf_put(w, v + 2, 16, &e) < 0 ||
+             gguf_end(w, &e) < 0 || outfile_commit(f, &e) < 0;
     struct checkpoint *c = rc ? NULL : checkpoint_open(path, &e), *r = checkpoint_open(DATA "tiny.gguf", &e);
     if (!CHECK(c && r, "written and opened: %s", e.text)) return;
     CHECK(json_object_size(c->meta) == 6, "six keys");
     for (int i = 0; i < 6; i++)
-        CHECK(json_equal(json_object_get(c->meta, keys[i]), json_object_get(r->meta, keys[i])), "%s", keys[i]);
+        CHECK(json_equal(json_object_get(c->meta, keys[i]), json_object_get(r->meta, keys[i])), "%s",
+              keys[i]);
     const struct checkpoint_tensor *t = checkpoint_find(c, "x");
     CHECK(t && t->t.shape[0] == 2 && t->t.shape[1] == 3 && ((const float *)t->t.data)[5] == 6, "the tensor");
     checkpoint_close(c);
@@ -153,7 +157,8 @@ static void refuse_gguf(void)
     gguf_drop(w);
     w = gguf_create(f), e.code = 0;
     gguf_tensor(w, "a", DT_F32, 1, (uint64_t[]){4});
-    CHECK(gguf_data(w, &e) == 0 && gguf_end(w, &e) < 0 && strstr(e.text, "not delivered"), "no data: %s", e.text);
+    CHECK(gguf_data(w, &e) == 0 && gguf_end(w, &e) < 0 && strstr(e.text, "not delivered"), "no data: %s",
+          e.text);
     outfile_discard(f);
     CHECK(access(path, F_OK) != 0, "nothing is left behind");
     mem_free(path);
