@@ -52,14 +52,16 @@ static void parse_windows(int64_t range[2])
         die_usage("--windows: '%s' is neither N nor A:B", o.windows);
 }
 
+/* --label, or the last part of the path. */
 static const char *model_label(void)
 {
-    const char *path = o.label ? NULL : o.qweights && strcmp(o.qweights, "-") ? o.qweights : t.model;
-    if (!path) return o.label;
-    size_t n = strlen(path);
+    static char name[256];
+    const char *path = o.qweights && strcmp(o.qweights, "-") ? o.qweights : t.model;
+    size_t n = strlen(path), at;
     while (n > 1 && path[n - 1] == '/') n--;
-    char *s = mem_printf("%.*s", (int)n, path), *slash = strrchr(s, '/');
-    return slash && slash[1] ? slash + 1 : s;
+    for (at = n; at && path[at - 1] != '/';) at--;
+    snprintf(name, sizeof name, "%.*s", (int)(n - at), path + at);
+    return o.label ? o.label : name;
 }
 
 static void measure(struct score_source *s, struct model *ref, struct score_set *set, struct score_drift *drift, const char *what)
