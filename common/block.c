@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One pre-norm decoder block on a backend: forward, backward, one-token step. All buffers are parts of one arena that is
- * laid out once; parts whose lifetimes do not meet share addresses. What a block computes:
- *   a = x + attention(norm(x)) Wo^T        y = a + (silu(n Wg^T) * (n Wu^T)) Wd^T  with n = norm(a) */
+ * One pre-norm decoder block on a backend: forward, backward, one-token step. All buffers are parts of one
+ * arena that is laid out once; parts whose lifetimes do not meet share addresses. What a block computes: a =
+ * x + attention(norm(x)) Wo^T        y = a + (silu(n Wg^T) * (n Wu^T)) Wd^T  with n = norm(a) */
 #include "common/block.h"
 #include "common/mem.h"
 
@@ -9,15 +9,27 @@ static const char *const role_names[ROLE_COUNT] = {"q", "k", "v", "o", "gate", "
 static const char *const site_names[SITE_COUNT] = {"qkv", "o", "mlp", "down"};
 static const char *const norm_names[NORM_COUNT] = {"attn_norm", "mlp_norm"};
 
-const char *role_name(enum role r) { return role_names[r]; }
-const char *site_name(enum site s) { return site_names[s]; }
-const char *norm_name(enum norm_id n) { return norm_names[n]; }
+const char *role_name(enum role r)
+{
+    return role_names[r];
+}
+const char *site_name(enum site s)
+{
+    return site_names[s];
+}
+const char *norm_name(enum norm_id n)
+{
+    return norm_names[n];
+}
 
 void role_dims(const struct block_shape *s, enum role r, int *out, int *in)
 {
     int qdim = s->H * s->E, kdim = s->G * s->E;
     *in = r == ROLE_O ? qdim : r == ROLE_DOWN ? s->F : s->D;
-    *out = r == ROLE_Q ? qdim : r == ROLE_K || r == ROLE_V ? kdim : r == ROLE_GATE || r == ROLE_UP ? s->F : s->D;
+    *out = r == ROLE_Q                      ? qdim
+           : r == ROLE_K || r == ROLE_V     ? kdim
+           : r == ROLE_GATE || r == ROLE_UP ? s->F
+                                            : s->D;
 }
 
 int site_dim(const struct block_shape *s, enum site t)
@@ -25,8 +37,9 @@ int site_dim(const struct block_shape *s, enum site t)
     return t == SITE_O ? s->H * s->E : t == SITE_DOWN ? s->F : s->D;
 }
 
-/* Parts of the arena. With backward every forward value that is read again has its own place; without, the feed-forward
- * values overlay the attention ones. Offsets in floats; the arena's part n ends where n + 1 starts at the latest. */
+/* Parts of the arena. With backward every forward value that is read again has its own place; without, the
+ * feed-forward values overlay the attention ones. Offsets in floats; the arena's part n ends where n + 1
+ * starts at the latest. */
 struct block_work {
     const struct backend *be;
     bool backward;
@@ -85,7 +98,8 @@ size_t block_work_bytes(const struct block_shape *s, int max_R, bool backward)
     return w.floats * sizeof(float);
 }
 
-struct block_work *block_work_alloc(const struct backend *be, const struct block_shape *s, int max_R, bool backward)
+struct block_work *block_work_alloc(const struct backend *be, const struct block_shape *s, int max_R,
+                                    bool backward)
 {
     struct block_work *w = MEM_NEW(struct block_work, 1);
     w->be = be, w->max_R = max_R, w->backward = backward;
@@ -102,7 +116,8 @@ void block_work_free(struct block_work *w)
 }
 
 /* y[R,out] = beta * y + x[R,in] W^T + b */
-static void linear(const struct backend *be, const struct block *blk, enum role r, dev x, float beta, dev y, int R)
+static void linear(const struct backend *be, const struct block *blk, enum role r, dev x, float beta, dev y,
+                   int R)
 {
     int out, in;
     role_dims(&blk->s, r, &out, &in);
@@ -111,7 +126,8 @@ static void linear(const struct backend *be, const struct block *blk, enum role 
 }
 
 /* dx[R,in] = beta * dx + dy[R,out] W */
-static void linear_dx(const struct backend *be, const struct block *blk, enum role r, dev dy, float beta, dev dx, int R)
+static void linear_dx(const struct backend *be, const struct block *blk, enum role r, dev dy, float beta,
+                      dev dx, int R)
 {
     int out, in;
     role_dims(&blk->s, r, &out, &in);
@@ -129,13 +145,15 @@ static void linear_dw(const struct backend *be, const struct block *blk, enum ro
     if (tap) tap(ctx, r, x, dy, R);
 }
 
-static void norm(const struct backend *be, const struct block *blk, struct block_work *w, enum norm_id n, dev x, int R)
+static void norm(const struct backend *be, const struct block *blk, struct block_work *w, enum norm_id n,
+                 dev x, int R)
 {
     be->norm(blk->s.rms, w->xn[n], w->stat[n], x, blk->gain[n], blk->bias[n], R, blk->s.D, blk->s.eps);
 }
 
 /* q, k, v of normed rows, rotated. */
-static void project(const struct backend *be, const struct block *blk, struct block_work *w, int R, int T, int pos0)
+static void project(const struct backend *be, const struct block *blk, struct block_work *w, int R, int T,
+                    int pos0)
 {
     const struct block_shape *s = &blk->s;
     linear(be, blk, ROLE_Q, w->xn[NORM_ATTN], 0, w->q, R);
@@ -146,8 +164,8 @@ static void project(const struct backend *be, const struct block *blk, struct bl
 }
 
 /* From attention's output to y: everything that is the same for whole sequences and for one token. */
-static void finish(const struct backend *be, const struct block *blk, struct block_work *w, int R, dev x, dev y,
-                   block_tap *tap, void *ctx)
+static void finish(const struct backend *be, const struct block *blk, struct block_work *w, int R, dev x,
+                   dev y, block_tap *tap, void *ctx)
 {
     const struct block_shape *s = &blk->s;
     size_t bytes = (size_t)R * (size_t)s->D * sizeof(float);
@@ -165,8 +183,8 @@ static void finish(const struct backend *be, const struct block *blk, struct blo
     linear(be, blk, ROLE_DOWN, w->act, 1, y, R);
 }
 
-void block_forward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T, int pos0,
-                   dev x, dev y, block_tap *tap, void *ctx)
+void block_forward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T,
+                   int pos0, dev x, dev y, block_tap *tap, void *ctx)
 {
     const struct block_shape *s = &blk->s;
     int R = B * T;
@@ -177,8 +195,8 @@ void block_forward(const struct backend *be, const struct block *blk, struct blo
     finish(be, blk, w, R, x, y, tap, ctx);
 }
 
-void block_step(const struct backend *be, const struct block *blk, struct block_work *w, int B, int pos, dev x, dev y,
-                dev kc, dev vc, int cap)
+void block_step(const struct backend *be, const struct block *blk, struct block_work *w, int B, int pos,
+                dev x, dev y, dev kc, dev vc, int cap)
 {
     const struct block_shape *s = &blk->s;
     size_t kd = (size_t)s->G * (size_t)s->E;
@@ -206,7 +224,8 @@ static void back_mlp(const struct backend *be, const struct block *blk, struct b
     linear_dw(be, blk, ROLE_UP, xn, w->up, R, g, tap, ctx);
     linear_dx(be, blk, ROLE_GATE, w->gate, 0, xn, R);
     linear_dx(be, blk, ROLE_UP, w->up, 1, xn, R);
-    be->norm_back(s->rms, w->dmid, g->gain[NORM_MLP], g->bias[NORM_MLP], xn, w->mid, stat, blk->gain[NORM_MLP], R, s->D);
+    be->norm_back(s->rms, w->dmid, g->gain[NORM_MLP], g->bias[NORM_MLP], xn, w->mid, stat,
+                  blk->gain[NORM_MLP], R, s->D);
     be->add(w->dmid, w->dmid, dy, (size_t)R * (size_t)s->D);
 }
 
@@ -218,8 +237,9 @@ static bool wants_front(const struct block_grads *g, dev dx, block_grad_tap *tap
     return any;
 }
 
-void block_backward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T, int pos0,
-                    dev x, dev dy, dev dx, const struct block_grads *g, block_grad_tap *tap, void *ctx)
+void block_backward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T,
+                    int pos0, dev x, dev dy, dev dx, const struct block_grads *g, block_grad_tap *tap,
+                    void *ctx)
 {
     const struct block_shape *s = &blk->s;
     int R = B * T;
@@ -228,8 +248,8 @@ void block_backward(const struct backend *be, const struct block *blk, struct bl
     linear_dw(be, blk, ROLE_O, w->out, w->dmid, R, g, tap, ctx);
     if (!wants_front(g, dx, tap)) return;
     linear_dx(be, blk, ROLE_O, w->dmid, 0, w->dout, R);
-    be->attention_back(w->dq, w->dk, w->dv, w->dout, w->out, w->lse, w->q, w->k, w->v, B, T, s->H, s->G, s->E, s->scale,
-                       s->window);
+    be->attention_back(w->dq, w->dk, w->dv, w->dout, w->out, w->lse, w->q, w->k, w->v, B, T, s->H, s->G, s->E,
+                       s->scale, s->window);
     be->rope(w->dq, R, T, s->H, s->E, s->rot, blk->cossin, pos0, -1);
     be->rope(w->dk, R, T, s->G, s->E, s->rot, blk->cossin, pos0, -1);
     linear_dw(be, blk, ROLE_Q, xn, w->dq, R, g, tap, ctx);
@@ -239,6 +259,7 @@ void block_backward(const struct backend *be, const struct block *blk, struct bl
     linear_dx(be, blk, ROLE_Q, w->dq, 0, xn, R);
     linear_dx(be, blk, ROLE_K, w->dk, 1, xn, R);
     linear_dx(be, blk, ROLE_V, w->dv, 1, xn, R);
-    be->norm_back(s->rms, dx, g->gain[NORM_ATTN], g->bias[NORM_ATTN], xn, x, stat, blk->gain[NORM_ATTN], R, s->D);
+    be->norm_back(s->rms, dx, g->gain[NORM_ATTN], g->bias[NORM_ATTN], xn, x, stat, blk->gain[NORM_ATTN], R,
+                  s->D);
     if (dev_ok(dx)) be->add(dx, dx, w->dmid, (size_t)R * (size_t)s->D);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Protocols and the table. A protocol fixes everything that moves a perplexity: tokenization, windows, BOS, what is scored. */
+ * Protocols and the table. A protocol fixes everything that moves a perplexity: tokenization, windows, BOS,
+ * what is scored. */
 #include "common/eval.h"
 #include <errno.h>
 #include <math.h>
@@ -48,10 +49,12 @@ static void print_json(const struct eval_table *t, FILE *f)
     json_t *all = json_array();
     for (int i = 0; i < t->n; i++) {
         const struct eval_row *r = &t->row[i];
-        json_array_append_new(all, json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:I,s:o,s:o}", "model", t->model, "metric", r->metric,
-            "protocol", r->protocol, "layer", r->layer < 0 ? json_null() : json_integer(r->layer), "value", rounded("%.6g", r->value),
-            "stderr", rounded("%.3g", r->err), "n", (json_int_t)r->n, "bits", rounded("%.3f", t->bits),
-            "seconds", rounded("%.1f", t->seconds)));
+        json_array_append_new(all, json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:I,s:o,s:o}", "model", t->model,
+                                             "metric", r->metric, "protocol", r->protocol, "layer",
+                                             r->layer < 0 ? json_null() : json_integer(r->layer), "value",
+                                             rounded("%.6g", r->value), "stderr", rounded("%.3g", r->err),
+                                             "n", (json_int_t)r->n, "bits", rounded("%.3f", t->bits),
+                                             "seconds", rounded("%.1f", t->seconds)));
     }
     json_dumpf(all, f, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     fputc('\n', f);
@@ -65,22 +68,26 @@ int eval_write(const struct eval_table *t, const char *path, bool json, struct e
     bool screen = !strcmp(path, "-"); /* outfile keeps bytes off terminals; this is text */
     FILE *f = screen ? stdout : open_memstream(&text, &len);
     if (!f) return err_set(e, NT_EXIT_DEVICE, "out of memory");
-    if (json) print_json(t, f);
-    else print_tsv(t, f);
+    if (json)
+        print_json(t, f);
+    else
+        print_tsv(t, f);
     if (screen) return 0;
     fclose(f);
     struct outfile *out = outfile_open(path, e);
     int rc = out ? outfile_write(out, text, len, e) : -1;
-    if (rc) outfile_discard(out);
-    else rc = outfile_commit(out, e);
+    if (rc)
+        outfile_discard(out);
+    else
+        rc = outfile_commit(out, e);
     free(text);
     return rc;
 }
 
 /* ---- windows ---- */
 
-/* gptq-2048: the evaluation of the GPTQ paper's code. llama.cpp-512: llama-perplexity at its defaults; only the second half of
- * a window is scored, and position 511 predicts nothing. */
+/* gptq-2048: the evaluation of the GPTQ paper's code. llama.cpp-512: llama-perplexity at its defaults; only
+ * the second half of a window is scored, and position 511 predicts nothing. */
 static const struct eval_protocol protocols[] = {
     {.name = "gptq-2048", .T = 2048, .first = 0, .line_ends = true},
     {.name = "llama.cpp-512", .T = 512, .first = 256, .special = true, .by_token = true},
@@ -107,7 +114,10 @@ int eval_read_text(const char *path, char **text, size_t *len, struct err *e)
     int bad = ferror(f) ? err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno)) : 0;
     if (!bad && got) bad = err_set(e, NT_EXIT_DATA, "%s: a text of more than 2 GiB", path);
     if (f != stdin) fclose(f);
-    if (bad) { mem_free(buf); return -1; }
+    if (bad) {
+        mem_free(buf);
+        return -1;
+    }
     buf[n] = 0;
     *text = buf, *len = n;
     return 0;
@@ -149,8 +159,8 @@ static size_t unify_line_ends(char *text, size_t *len)
     return changed;
 }
 
-int eval_windows(struct score_set *set, const struct eval_protocol *p, const struct tokenizer *tok, const char *path,
-                 const int64_t range[2], char rule[160], struct err *e)
+int eval_windows(struct score_set *set, const struct eval_protocol *p, const struct tokenizer *tok,
+                 const char *path, const int64_t range[2], char rule[160], struct err *e)
 {
     char *text = NULL;
     size_t len = 0, n = 0, cr = 0;
@@ -160,18 +170,23 @@ int eval_windows(struct score_set *set, const struct eval_protocol *p, const str
     if (!rc && p->special) rc = bos_rule(tok, &bos, e);
     if (!rc) rc = tokenizer_encode(tok, text, len, bos >= 0, &ids, &n, e);
     int64_t have = (int64_t)(n / (size_t)p->T), to = range[1] < have ? range[1] : have;
-    snprintf(rule, 160, "%s%s", !p->special ? "no BOS" : bos >= 0 ? "BOS first in the text and in every window"
-             : "no BOS (the vocabulary adds none)", cr ? ", CR LF read as LF" : "");
+    snprintf(rule, 160, "%s%s",
+             !p->special ? "no BOS"
+             : bos >= 0  ? "BOS first in the text and in every window"
+                         : "no BOS (the vocabulary adds none)",
+             cr ? ", CR LF read as LF" : "");
     if (!rc && have == 0)
         rc = err_set(e, NT_EXIT_DATA, "%s: %zu tokens, too short for one window of %d", path, n, p->T);
     if (!rc && range[0] >= to)
-        rc = err_set(e, NT_EXIT_DATA, "%s: holds windows 0 to %lld, not %lld", path, (long long)have - 1, (long long)range[0]);
+        rc = err_set(e, NT_EXIT_DATA, "%s: holds windows 0 to %lld, not %lld", path, (long long)have - 1,
+                     (long long)range[0]);
     for (int64_t w = range[0]; w < to && !rc; w++) add_window(set, p, ids + w * p->T, bos);
     mem_free(text), mem_free(ids);
     return rc;
 }
 
-int eval_token_windows(struct score_set *set, struct eval_protocol *p, const char *path, int vocab, struct err *e)
+int eval_token_windows(struct score_set *set, struct eval_protocol *p, const char *path, int vocab,
+                       struct err *e)
 {
     struct tokens t = {0};
     if (tokens_read(path, vocab, &t, e)) return -1;
@@ -185,8 +200,12 @@ int eval_token_windows(struct score_set *set, struct eval_protocol *p, const cha
 
 /* ---- sums over windows ---- */
 
-/* Mean of a value over scored tokens with its standard error, over tokens or over windows (of equal numbers of tokens). */
-struct mean { double value, err; uint64_t n; };
+/* Mean of a value over scored tokens with its standard error, over tokens or over windows (of equal numbers
+ * of tokens). */
+struct mean {
+    double value, err;
+    uint64_t n;
+};
 
 static double row_value(const struct score_batch *b, int r, int what)
 {
@@ -227,7 +246,9 @@ void eval_window_rows(struct eval_table *t, const struct score_set *set, const s
         eval_add(t, (struct eval_row){"top1", p->name, -1, top1.value, top1.err, top1.n});
     }
     for (int l = 0; drift && l < n_layers; l++) {
-        eval_add(t, (struct eval_row){"drift_mean", p->name, l, drift[l].mean, drift[l].mean_err, score_tokens(set)});
-        eval_add(t, (struct eval_row){"drift_var", p->name, l, drift[l].var, drift[l].var_err, score_tokens(set)});
+        eval_add(t, (struct eval_row){"drift_mean", p->name, l, drift[l].mean, drift[l].mean_err,
+                                      score_tokens(set)});
+        eval_add(
+            t, (struct eval_row){"drift_var", p->name, l, drift[l].var, drift[l].var_err, score_tokens(set)});
     }
 }

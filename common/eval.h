@@ -17,7 +17,7 @@ struct eval_table {
     int n;
     struct eval_row *row;
     size_t cap;
-    const char *model;             /* the model column */
+    const char *model; /* the model column */
     double bits, seconds;
 };
 void eval_add(struct eval_table *t, struct eval_row row);
@@ -27,36 +27,44 @@ void eval_clear(struct eval_table *t);
 
 /* Windows of a text. */
 struct eval_protocol {
-    const char *name;   /* "gptq-2048", "llama.cpp-512", "tokens" */
-    int T;              /* window length */
-    int first;          /* first position whose prediction is scored */
-    bool special;       /* tokenize with the vocabulary's own BOS rule and let BOS replace the first token of a window */
-    bool by_token;      /* standard error over tokens, else over windows */
-    bool line_ends;     /* CR LF and CR count as LF (the text mode of Python, in which the figures of the literature were made) */
+    const char *name; /* "gptq-2048", "llama.cpp-512", "tokens" */
+    int T;            /* window length */
+    int first;        /* first position whose prediction is scored */
+    bool special;     /* tokenize with the vocabulary's own BOS rule and let BOS replace the first token of a
+                         window */
+    bool by_token;    /* standard error over tokens, else over windows */
+    bool line_ends;   /* CR LF and CR count as LF (the text mode of Python, in which the figures of the
+                         literature were made) */
 };
 const struct eval_protocol *eval_protocol_find(const char *name); /* NULL: unknown */
 #define EVAL_PROTOCOLS "gptq-2048|llama.cpp-512"
 
 /* The whole file, at most 2 GiB; *text allocated. */
 int eval_read_text(const char *path, char **text, size_t *len, struct err *e) NT_MUST_CHECK;
-/* Windows from..to-1 (to may exceed what the text holds) into set; *rule gets words about BOS and line ends for people. */
-int eval_windows(struct score_set *set, const struct eval_protocol *p, const struct tokenizer *tok, const char *path,
-                 const int64_t range[2], char rule[160], struct err *e) NT_MUST_CHECK;
+/* Windows from..to-1 (to may exceed what the text holds) into set; *rule gets words about BOS and line ends
+ * for people. */
+int eval_windows(struct score_set *set, const struct eval_protocol *p, const struct tokenizer *tok,
+                 const char *path, const int64_t range[2], char rule[160], struct err *e) NT_MUST_CHECK;
 /* The held-out sequences of a tokens stream (all if none is held out), each one a window. */
-int eval_token_windows(struct score_set *set, struct eval_protocol *p, const char *path, int vocab, struct err *e) NT_MUST_CHECK;
+int eval_token_windows(struct score_set *set, struct eval_protocol *p, const char *path, int vocab,
+                       struct err *e) NT_MUST_CHECK;
 /* Rows ppl and, where the set has them, kl, top1; drift_mean and drift_var when drift is not NULL. */
 void eval_window_rows(struct eval_table *t, const struct score_set *set, const struct eval_protocol *p,
                       const struct score_drift *drift, int n_layers);
 
-/* LAMBADA: one object with "text" a line. The row "lambada": share of items whose whole last word is predicted. */
+/* LAMBADA: one object with "text" a line. The row "lambada": share of items whose whole last word is
+ * predicted. */
 struct lambada;
-struct lambada *lambada_read(const char *path, int64_t max_items, const struct tokenizer *tok, struct score_set *set,
-                             struct err *e) NT_MUST_CHECK;
+struct lambada *lambada_read(const char *path, int64_t max_items, const struct tokenizer *tok,
+                             struct score_set *set, struct err *e) NT_MUST_CHECK;
 void lambada_row(struct eval_table *t, const struct lambada *l, const struct score_set *set);
 void lambada_free(struct lambada *l);
 
 /* --dump: raw numbers for comparison with other software, as a safetensors file. */
-struct dump_request { bool nll, logits, hidden, norm_grads; };
+struct dump_request {
+    bool nll, logits, hidden, norm_grads;
+};
 int dump_parse(const char *list, struct dump_request *d, struct err *e) NT_MUST_CHECK;
-int dump_run(struct score_source *s, const char *ids_json, const struct dump_request *d, const char *out, struct err *e) NT_MUST_CHECK;
+int dump_run(struct score_source *s, const char *ids_json, const struct dump_request *d, const char *out,
+             struct err *e) NT_MUST_CHECK;
 #endif

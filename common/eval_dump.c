@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * --dump: nll, logits, hidden states and norm gradients of given token ids, as F32 tensors. Gradients run through the whole
- * model with block checkpointing: the input of every block is kept, its inside is computed again. */
+ * --dump: nll, logits, hidden states and norm gradients of given token ids, as F32 tensors. Gradients run
+ * through the whole model with block checkpointing: the input of every block is kept, its inside is computed
+ * again. */
 #include <stdlib.h>
 #include <string.h>
 #include "common/eval.h"
@@ -15,7 +16,9 @@ int dump_parse(const char *list, struct dump_request *d, struct err *e)
     for (const char *p = list; *p; p += *p == ',') {
         size_t n = strcspn(p, ","), i = 0;
         while (i < 4 && (strlen(names[i]) != n || strncmp(names[i], p, n))) i++;
-        if (i == 4) return err_set(e, NT_EXIT_USAGE, "--dump: %.*s is none of nll, logits, hidden, norm-grads", (int)n, p);
+        if (i == 4)
+            return err_set(e, NT_EXIT_USAGE, "--dump: %.*s is none of nll, logits, hidden, norm-grads",
+                           (int)n, p);
         *flag[i] = true;
         p += n;
     }
@@ -24,7 +27,8 @@ int dump_parse(const char *list, struct dump_request *d, struct err *e)
 
 /* ---- input ---- */
 
-static int add_sequence(struct score_set *set, const json_t *seq, size_t i, int vocab, const char *path, struct err *e)
+static int add_sequence(struct score_set *set, const json_t *seq, size_t i, int vocab, const char *path,
+                        struct err *e)
 {
     int T = (int)json_array_size(seq);
     if (!json_is_array(seq) || T < 2 || T > 1 << 20)
@@ -35,7 +39,8 @@ static int add_sequence(struct score_set *set, const json_t *seq, size_t i, int 
         const json_t *v = json_array_get(seq, (size_t)t);
         json_int_t id = json_integer_value(v);
         if (!json_is_integer(v) || id < 0 || id >= vocab)
-            rc = err_set(e, NT_EXIT_DATA, "%s: item %zu, position %d: no token id below %d", path, i, t, vocab);
+            rc = err_set(e, NT_EXIT_DATA, "%s: item %zu, position %d: no token id below %d", path, i, t,
+                         vocab);
         ids[t] = (int32_t)id;
     }
     for (int t = 0; t < T; t++) target[t] = t + 1 < T ? ids[t + 1] : -1;
@@ -50,9 +55,11 @@ static int read_ids(struct score_set *set, const char *path, int vocab, struct e
     json_t *all = !strcmp(path, "-") ? json_loadf(stdin, 0, &je) : json_load_file(path, 0, &je), *seq;
     size_t i;
     int rc = 0;
-    if (!all) return err_set(e, json_error_code(&je) == json_error_cannot_open_file ? NT_EXIT_IO : NT_EXIT_DATA, "%s: line %d: %s",
-                             path, je.line, je.text);
-    if (!json_is_array(all) || !json_array_size(all)) rc = err_set(e, NT_EXIT_DATA, "%s: no array of arrays of token ids", path);
+    if (!all)
+        return err_set(e, json_error_code(&je) == json_error_cannot_open_file ? NT_EXIT_IO : NT_EXIT_DATA,
+                       "%s: line %d: %s", path, je.line, je.text);
+    if (!json_is_array(all) || !json_array_size(all))
+        rc = err_set(e, NT_EXIT_DATA, "%s: no array of arrays of token ids", path);
     json_array_foreach(all, i, seq) if (!rc) rc = add_sequence(set, seq, i, vocab, path, e);
     json_decref(all);
     return rc;
@@ -73,11 +80,17 @@ struct dump {
     struct block *blk;
     struct block_work *work;
     struct head *head;
-    float *grad;       /* [L * NORM_COUNT + 1][D], the final norm last */
+    float *grad; /* [L * NORM_COUNT + 1][D], the final norm last */
 };
 
-static dev boundary(const struct dump *d) { return d->be->alloc((size_t)d->rows * (size_t)d->D * sizeof(float)); }
-static int rows_of(const struct score_batch *b) { return b->B * b->T; }
+static dev boundary(const struct dump *d)
+{
+    return d->be->alloc((size_t)d->rows * (size_t)d->D * sizeof(float));
+}
+static int rows_of(const struct score_batch *b)
+{
+    return b->B * b->T;
+}
 
 static void dump_alloc(struct dump *d)
 {
@@ -88,7 +101,10 @@ static void dump_alloc(struct dump *d)
     }
     d->x = MEM_NEW(dev *, d->L + 1);
     for (int l = 0; l <= d->L; l++) {
-        if (l && !d->keep) { d->x[l] = d->x[0]; continue; }
+        if (l && !d->keep) {
+            d->x[l] = d->x[0];
+            continue;
+        }
         d->x[l] = MEM_NEW(dev, d->set.n);
         for (int i = 0; i < d->set.n; i++) d->x[l][i] = boundary(d);
     }
@@ -138,13 +154,15 @@ static void run_head(struct dump *d)
 {
     uint64_t count = 0;
     dev dgain = d->be->alloc((size_t)d->D * sizeof(float));
-    for (int i = 0; i < d->set.n; i++) count += (uint64_t)d->set.batch[i].B * (uint64_t)(d->set.batch[i].T - 1);
+    for (int i = 0; i < d->set.n; i++)
+        count += (uint64_t)d->set.batch[i].B * (uint64_t)(d->set.batch[i].T - 1);
     for (int i = 0; i < d->set.n; i++) {
         struct score_batch *b = &d->set.batch[i];
         b->nll = MEM_NEW(double, rows_of(b));
         if (d->want->nll) head_nll(d->head, d->x[d->L][i], b->targets, rows_of(b), b->nll, NULL);
         if (d->want->norm_grads)
-            head_ce_back(d->head, d->x[d->L][i], b->targets, rows_of(b), 1.0f / (float)count, d->dx[i], dgain);
+            head_ce_back(d->head, d->x[d->L][i], b->targets, rows_of(b), 1.0f / (float)count, d->dx[i],
+                         dgain);
     }
     d->be->get(d->grad + (size_t)d->L * NORM_COUNT * (size_t)d->D, dgain, (size_t)d->D * sizeof(float));
     d->be->release(dgain);
@@ -163,11 +181,13 @@ static int backward(struct dump *d, struct err *e)
             const struct score_batch *b = &d->set.batch[i];
             dev dx = d->spare;
             block_forward(d->be, d->blk, d->work, b->B, b->T, 0, d->x[l][i], dx, NULL, NULL);
-            block_backward(d->be, d->blk, d->work, b->B, b->T, 0, d->x[l][i], d->dx[i], l ? dx : DEV_NONE, &g, NULL, NULL);
+            block_backward(d->be, d->blk, d->work, b->B, b->T, 0, d->x[l][i], d->dx[i], l ? dx : DEV_NONE, &g,
+                           NULL, NULL);
             d->spare = d->dx[i], d->dx[i] = dx;
             if (tool_stopping()) rc = err_set(e, NT_EXIT_TERM, "stopped by a signal in layer %d", l);
         }
-        for (int n = 0; n < NORM_COUNT; n++) d->be->get(d->grad + (size_t)(l * NORM_COUNT + n) * (size_t)d->D, g.gain[n], bytes);
+        for (int n = 0; n < NORM_COUNT; n++)
+            d->be->get(d->grad + (size_t)(l * NORM_COUNT + n) * (size_t)d->D, g.gain[n], bytes);
         progress_at(d->L + 2 * (d->L - l), "layer %d backward", l);
     }
     for (int n = 0; n < NORM_COUNT; n++) d->be->release(g.gain[n]);
@@ -177,16 +197,20 @@ static int backward(struct dump *d, struct err *e)
 /* ---- writing ---- */
 
 enum { ITEM_NLL, ITEM_LOGITS, ITEM_HIDDEN, ITEM_GRAD };
-struct item { int what, index; char name[300]; };
+struct item {
+    int what, index;
+    char name[300];
+};
 
 static const char *norm_in_file(const struct dump *d, int i)
 {
     const struct model *m = d->s->m;
-    return i == d->L * NORM_COUNT ? m->final_gain->name : m->layers[i / NORM_COUNT].gain[i % NORM_COUNT]->name;
+    return i == d->L * NORM_COUNT ? m->final_gain->name
+                                  : m->layers[i / NORM_COUNT].gain[i % NORM_COUNT]->name;
 }
 
-static void list_item(struct safetensors_entry *list, struct item *items, size_t *n, int what, int index, const char *name, int rank,
-                      const uint64_t *shape)
+static void list_item(struct safetensors_entry *list, struct item *items, size_t *n, int what, int index,
+                      const char *name, int rank, const uint64_t *shape)
 {
     struct item *it = &items[*n];
     it->what = what, it->index = index;
@@ -203,7 +227,8 @@ static size_t list_items(const struct dump *d, struct safetensors_entry *list, s
     size_t n = 0;
     for (int i = 0; i < d->set.n; i++) seqs += (uint64_t)d->set.batch[i].B;
     if (d->want->nll) list_item(list, items, &n, ITEM_NLL, 0, "nll", 1, (uint64_t[]){seqs});
-    if (d->want->logits) list_item(list, items, &n, ITEM_LOGITS, 0, "logits", 3, (uint64_t[]){seqs, T, (uint64_t)d->V});
+    if (d->want->logits)
+        list_item(list, items, &n, ITEM_LOGITS, 0, "logits", 3, (uint64_t[]){seqs, T, (uint64_t)d->V});
     for (int l = 0; d->want->hidden && l <= d->L; l++) {
         snprintf(name, sizeof name, "hidden.%d", l);
         list_item(list, items, &n, ITEM_HIDDEN, l, name, 3, (uint64_t[]){seqs, T, D});
@@ -215,7 +240,8 @@ static size_t list_items(const struct dump *d, struct safetensors_entry *list, s
     return n;
 }
 
-static int put_rows(struct dump *d, struct safetensors_writer *w, const struct item *it, int batch, float *buf, struct err *e)
+static int put_rows(struct dump *d, struct safetensors_writer *w, const struct item *it, int batch,
+                    float *buf, struct err *e)
 {
     const struct score_batch *b = &d->set.batch[batch];
     if (it->what == ITEM_NLL) {
@@ -245,7 +271,8 @@ static int write_items(struct dump *d, struct safetensors_writer *w, float *buf,
     while ((entry = safetensors_next(w))) {
         const struct item *it = entry->user;
         int rc = 0;
-        if (it->what == ITEM_GRAD) rc = safetensors_put_f32(w, d->grad + (size_t)it->index * (size_t)d->D, (size_t)d->D, e);
+        if (it->what == ITEM_GRAD)
+            rc = safetensors_put_f32(w, d->grad + (size_t)it->index * (size_t)d->D, (size_t)d->D, e);
         for (int i = 0; i < d->set.n && it->what != ITEM_GRAD && !rc; i++) rc = put_rows(d, w, it, i, buf, e);
         if (rc) return -1;
     }
@@ -254,17 +281,23 @@ static int write_items(struct dump *d, struct safetensors_writer *w, float *buf,
 
 static int write_file(struct dump *d, const char *path, struct err *e)
 {
-    size_t most = (size_t)(d->L * (NORM_COUNT + 1) + 4), by_row = (size_t)d->rows * (size_t)d->D, by_logit = 64 * (size_t)d->V;
+    size_t most = (size_t)(d->L * (NORM_COUNT + 1) + 4), by_row = (size_t)d->rows * (size_t)d->D,
+           by_logit = 64 * (size_t)d->V;
     struct safetensors_entry *list = MEM_NEW(struct safetensors_entry, most);
     struct item *items = MEM_NEW(struct item, most);
     float *buf = MEM_NEW(float, by_row > by_logit ? by_row : by_logit);
     struct outfile *out = outfile_open(path, e);
-    struct safetensors_writer *w = out ? safetensors_begin(out, list, list_items(d, list, items), NULL, e) : NULL;
+    struct safetensors_writer *w =
+        out ? safetensors_begin(out, list, list_items(d, list, items), NULL, e) : NULL;
     int rc = w ? write_items(d, w, buf, e) : -1;
-    if (rc) safetensors_drop(w);
-    else rc = safetensors_end(w, e);
-    if (rc) outfile_discard(out);
-    else rc = outfile_commit(out, e);
+    if (rc)
+        safetensors_drop(w);
+    else
+        rc = safetensors_end(w, e);
+    if (rc)
+        outfile_discard(out);
+    else
+        rc = outfile_commit(out, e);
     mem_free(list), mem_free(items), mem_free(buf);
     return rc;
 }
@@ -273,7 +306,8 @@ static int check_lengths(const struct dump *d, const char *path, struct err *e)
 {
     for (int i = 1; i < d->set.n && (d->want->logits || d->want->hidden); i++)
         if (d->set.batch[i].T != d->set.batch[0].T)
-            return err_set(e, NT_EXIT_DATA, "%s: sequences of %d and %d tokens; logits and hidden need equal lengths", path,
+            return err_set(e, NT_EXIT_DATA,
+                           "%s: sequences of %d and %d tokens; logits and hidden need equal lengths", path,
                            d->set.batch[0].T, d->set.batch[i].T);
     return 0;
 }
@@ -281,13 +315,20 @@ static int check_lengths(const struct dump *d, const char *path, struct err *e)
 static uint64_t dump_bytes(const struct dump *d)
 {
     uint64_t one = (uint64_t)d->set.n * SCORE_ROWS * (uint64_t)d->D * 4;
-    return one * (uint64_t)((d->keep ? d->L + 1 : 1) + (d->want->norm_grads ? 1 : 0)) + block_bytes(&d->s->m->c) +
-           block_work_bytes(&d->s->m->c.block, SCORE_ROWS, d->want->norm_grads) + head_bytes(&d->s->m->c);
+    return one * (uint64_t)((d->keep ? d->L + 1 : 1) + (d->want->norm_grads ? 1 : 0)) +
+           block_bytes(&d->s->m->c) + block_work_bytes(&d->s->m->c.block, SCORE_ROWS, d->want->norm_grads) +
+           head_bytes(&d->s->m->c);
 }
 
-int dump_run(struct score_source *s, const char *ids_json, const struct dump_request *want, const char *out, struct err *e)
+int dump_run(struct score_source *s, const char *ids_json, const struct dump_request *want, const char *out,
+             struct err *e)
 {
-    struct dump d = {.s = s, .be = s->m->be, .want = want, .L = s->m->c.n_layers, .D = s->m->c.block.D, .V = s->m->c.vocab};
+    struct dump d = {.s = s,
+                     .be = s->m->be,
+                     .want = want,
+                     .L = s->m->c.n_layers,
+                     .D = s->m->c.block.D,
+                     .V = s->m->c.vocab};
     d.keep = want->hidden || want->norm_grads;
     int rc = read_ids(&d.set, ids_json, d.V, e);
     if (!rc) rc = check_lengths(&d, ids_json, e);
@@ -299,8 +340,10 @@ int dump_run(struct score_source *s, const char *ids_json, const struct dump_req
     }
     if (!rc && (want->nll || want->logits || want->norm_grads)) {
         d.head = head_open(s->m, s->q ? qweights_final_gain(s->q) : NULL, e);
-        if (!d.head) rc = -1;
-        else run_head(&d);
+        if (!d.head)
+            rc = -1;
+        else
+            run_head(&d);
     }
     if (!rc && want->norm_grads) rc = backward(&d, e);
     progress_end();

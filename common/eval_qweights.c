@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Reading a qweights stream for evaluation. The first pass checks everything, counts stored bytes and keeps the norms (small);
- * the second delivers quantized tensors when their layer is due, and starts again where layers are not in ascending order. */
+ * Reading a qweights stream for evaluation. The first pass checks everything, counts stored bytes and keeps
+ * the norms (small); the second delivers quantized tensors when their layer is due, and starts again where
+ * layers are not in ascending order. */
 #include "common/eval_qweights.h"
 #include <ctype.h>
 #include <errno.h>
@@ -19,7 +20,7 @@ struct qweights {
     const char *given;    /* for messages */
     int spool;            /* file descriptor of the copy or -1 */
     int n_layers;
-    bool *seen;           /* layers with a LayerEnd */
+    bool *seen; /* layers with a LayerEnd */
     double stored_bits, weights;
     float **norm[WHICH_COUNT]; /* [n_layers * NORM_COUNT] gains, [D] or NULL */
     float *final_gain[WHICH_COUNT];
@@ -36,8 +37,10 @@ static int spool(struct qweights *q, int from, struct err *e)
     char *name = mem_printf("%s/nt-eval-XXXXXX", dir && *dir ? dir : "/tmp"), *buf = MEM_NEW(char, 1 << 20);
     ssize_t n;
     q->spool = mkostemp(name, O_CLOEXEC);
-    if (q->spool < 0) err_set(e, NT_EXIT_IO, "%s: %s", name, strerror(errno));
-    else unlink(name);
+    if (q->spool < 0)
+        err_set(e, NT_EXIT_IO, "%s: %s", name, strerror(errno));
+    else
+        unlink(name);
     while (q->spool >= 0 && !e->code && (n = read(from, buf, 1 << 20)) != 0) {
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) err_set(e, NT_EXIT_IO, "%s: %s", q->given, strerror(errno));
@@ -82,14 +85,17 @@ static int find_role(const struct model *m, int layer, const char *name)
     return -1;
 }
 
-static int check_tensor(const struct qweights *q, const struct model *m, const struct qtensor *t, struct err *e)
+static int check_tensor(const struct qweights *q, const struct model *m, const struct qtensor *t,
+                        struct err *e)
 {
     int role = t->layer >= 0 && t->layer < q->n_layers ? find_role(m, t->layer, t->name) : -1, out, in;
     if (role < 0)
-        return err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of a block of %s", q->given, t->name, t->layer, m->ck->path);
+        return err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of a block of %s", q->given, t->name,
+                       t->layer, m->ck->path);
     role_dims(&m->c.block, role, &out, &in);
     if (t->out != out || t->in != in)
-        return err_set(e, NT_EXIT_DATA, "%s: %s is %d x %d, in the model it is %d x %d", q->given, t->name, t->out, t->in, out, in);
+        return err_set(e, NT_EXIT_DATA, "%s: %s is %d x %d, in the model it is %d x %d", q->given, t->name,
+                       t->out, t->in, out, in);
     return 0;
 }
 
@@ -127,14 +133,18 @@ static int take_norm(struct qweights *q, const struct model *m, struct record *r
     size_t D = (size_t)m->c.block.D;
     float **at = norm_place(q, m, rec, w);
     if (!at) return err_set(e, NT_EXIT_DATA, "%s: %s is no norm of %s", q->given, rec->name, m->ck->path);
-    if (*at) return err_set(e, NT_EXIT_DATA, "%s: norm %s (%s) comes twice", q->given, rec->name, which ? which : "old");
+    if (*at)
+        return err_set(e, NT_EXIT_DATA, "%s: norm %s (%s) comes twice", q->given, rec->name,
+                       which ? which : "old");
     if (rec->t.dtype != DT_F32 || rec->t.rank != 1 || rec->t.shape[0] != D)
         return err_set(e, NT_EXIT_DATA, "%s: norm %s is not F32 [%zu]", q->given, rec->name, D);
     *at = MEM_NEW(float, D);
     if (stream_payload(q->r, rec, *at, e)) return -1;
     q->any_norm = true;
     size_t bad = f32_first_nonfinite(*at, D);
-    return bad == D ? 0 : err_set(e, NT_EXIT_DATA, "%s: norm %s: value %zu is not finite", q->given, rec->name, bad);
+    return bad == D
+               ? 0
+               : err_set(e, NT_EXIT_DATA, "%s: norm %s: value %zu is not finite", q->given, rec->name, bad);
 }
 
 static int take_record(struct qweights *q, const struct model *m, struct record *rec, struct err *e)
@@ -143,13 +153,14 @@ static int take_record(struct qweights *q, const struct model *m, struct record 
     if (!strcmp(rec->kind, "Norm")) return take_norm(q, m, rec, e);
     if (!strcmp(rec->kind, "LayerEnd")) {
         if (rec->layer < 0 || rec->layer >= q->n_layers)
-            return err_set(e, NT_EXIT_DATA, "%s: has a layer %lld, %s has %d layers", q->given, (long long)rec->layer, m->ck->path,
-                           q->n_layers);
+            return err_set(e, NT_EXIT_DATA, "%s: has a layer %lld, %s has %d layers", q->given,
+                           (long long)rec->layer, m->ck->path, q->n_layers);
         q->seen[rec->layer] = true;
         return 0;
     }
     if (isupper((unsigned char)rec->kind[0]))
-        return err_set(e, NT_EXIT_DATA, "%s: record %s of kind %s is not known here", q->given, rec->name, rec->kind);
+        return err_set(e, NT_EXIT_DATA, "%s: record %s of kind %s is not known here", q->given, rec->name,
+                       rec->kind);
     return 0;
 }
 
@@ -173,8 +184,9 @@ static int first_pass(struct qweights *q, struct model *m, const char *norms, st
         if (take_record(q, m, &rec, e)) return -1;
     if (got < 0) return -1;
     for (int l = 0; l < q->n_layers; l++)
-        if (!q->seen[l]) return err_set(e, NT_EXIT_DATA, "%s: layer %d is missing (%s has %d layers)", q->given, l, m->ck->path,
-                                        q->n_layers);
+        if (!q->seen[l])
+            return err_set(e, NT_EXIT_DATA, "%s: layer %d is missing (%s has %d layers)", q->given, l,
+                           m->ck->path, q->n_layers);
     return choose_norms(q, norms, e);
 }
 
@@ -183,7 +195,7 @@ struct qweights *qweights_open(const char *path, struct model *m, const char *no
     struct qweights *q = MEM_NEW(struct qweights, 1);
     q->n_layers = m->c.n_layers, q->spool = -1;
     q->seen = MEM_NEW(bool, q->n_layers);
-    for (int w = 0; w < WHICH_COUNT; w++) q->norm[w] = MEM_NEW(float *, q->n_layers * NORM_COUNT);
+    for (int w = 0; w < WHICH_COUNT; w++) q->norm[w] = MEM_NEW(float *, q->n_layers *NORM_COUNT);
     int rc = find_input(q, path, e);
     if (!rc) rc = first_pass(q, m, norms, e);
     if (rc && q->spool >= 0) err_prefix(e, "%s", q->given);
@@ -207,8 +219,14 @@ void qweights_close(struct qweights *q)
     mem_free(q);
 }
 
-double qweights_bits(const struct qweights *q) { return q->weights > 0 ? q->stored_bits / q->weights : 0; }
-const char *qweights_norms(const struct qweights *q) { return !q->any_norm ? "model" : q->use == NEW ? "new" : "old"; }
+double qweights_bits(const struct qweights *q)
+{
+    return q->weights > 0 ? q->stored_bits / q->weights : 0;
+}
+const char *qweights_norms(const struct qweights *q)
+{
+    return !q->any_norm ? "model" : q->use == NEW ? "new" : "old";
+}
 
 /* A stream may give new norms for some layers only; the others keep the old. */
 static const float *valid(const struct qweights *q, float *const a[WHICH_COUNT])
@@ -216,11 +234,15 @@ static const float *valid(const struct qweights *q, float *const a[WHICH_COUNT])
     return q->use == NEW && a[NEW] ? a[NEW] : a[OLD];
 }
 
-const float *qweights_final_gain(const struct qweights *q) { return valid(q, q->final_gain); }
+const float *qweights_final_gain(const struct qweights *q)
+{
+    return valid(q, q->final_gain);
+}
 
 /* ---- second pass ---- */
 
-static int put_tensor(struct qweights *q, struct model *m, struct block *b, struct record *rec, float *buf, struct err *e)
+static int put_tensor(struct qweights *q, struct model *m, struct block *b, struct record *rec, float *buf,
+                      struct err *e)
 {
     struct qtensor t = {0};
     int rc = qtensor_read(q->r, rec, &t, e);
@@ -251,14 +273,17 @@ int qweights_apply(struct qweights *q, struct model *m, struct block *b, int lay
     float *buf = MEM_NEW(float, most > attn ? most : attn);
     int found = 0;
     for (int attempt = 0; attempt < 2 && found == 0; attempt++) {
-        if (!q->r && !(q->r = stream_open(q->path, "qweights", e))) found = -1;
-        else found = scan_to(q, m, b, layer, buf, e);
+        if (!q->r && !(q->r = stream_open(q->path, "qweights", e)))
+            found = -1;
+        else
+            found = scan_to(q, m, b, layer, buf, e);
         if (found == 0) stream_close(q->r), q->r = NULL;
     }
     mem_free(buf);
     if (found <= 0) return found ? -1 : err_set(e, NT_EXIT_DATA, "%s: changed while it was read", q->given);
     for (int n = 0; n < NORM_COUNT; n++) {
-        float *const both[WHICH_COUNT] = {q->norm[OLD][layer * NORM_COUNT + n], q->norm[NEW][layer * NORM_COUNT + n]};
+        float *const both[WHICH_COUNT] = {q->norm[OLD][layer * NORM_COUNT + n],
+                                          q->norm[NEW][layer * NORM_COUNT + n]};
         if (valid(q, both)) m->be->put(b->gain[n], valid(q, both), D * sizeof(float));
     }
     return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Final norm and vocabulary projection in tiles: HEAD_ROWS rows by HEAD_COLS words of logits exist at a time, folded at once
- * into a few running numbers per row. The weights stay on the device; heads of one model can share them. */
+ * Final norm and vocabulary projection in tiles: HEAD_ROWS rows by HEAD_COLS words of logits exist at a time,
+ * folded at once into a few running numbers per row. The weights stay on the device; heads of one model can
+ * share them. */
 #include <math.h>
 #include <string.h>
 #include "common/mem.h"
@@ -12,17 +13,20 @@ struct head {
     const struct backend *be;
     struct block_shape s;
     int V;
-    dev W;             /* [V, D] */
+    dev W; /* [V, D] */
     bool owns_W;
     dev gain, bias;
-    dev xn, stat;      /* [HEAD_ROWS, D], [HEAD_ROWS, 2] */
-    dev z;             /* [HEAD_ROWS * HEAD_COLS] */
-    dev st, best, kl;  /* [HEAD_ROWS, 4], [HEAD_ROWS, 2], [HEAD_ROWS, 6] */
-    dev targets, lse;  /* [HEAD_ROWS] */
-    dev dxn;           /* [HEAD_ROWS, D], made by the first backward */
+    dev xn, stat;     /* [HEAD_ROWS, D], [HEAD_ROWS, 2] */
+    dev z;            /* [HEAD_ROWS * HEAD_COLS] */
+    dev st, best, kl; /* [HEAD_ROWS, 4], [HEAD_ROWS, 2], [HEAD_ROWS, 6] */
+    dev targets, lse; /* [HEAD_ROWS] */
+    dev dxn;          /* [HEAD_ROWS, D], made by the first backward */
 };
 
-static dev floats(const struct head *h, size_t n) { return h->be->alloc(n * sizeof(float)); }
+static dev floats(const struct head *h, size_t n)
+{
+    return h->be->alloc(n * sizeof(float));
+}
 
 /* Everything but W. */
 static struct head *head_alloc(struct model *m, const float *final_gain, struct err *e)
@@ -41,7 +45,8 @@ static struct head *head_alloc(struct model *m, const float *final_gain, struct 
         h->bias = floats(h, D);
         h->be->put(h->bias, bias, D * sizeof(float));
     }
-    h->xn = floats(h, HEAD_ROWS * D), h->stat = floats(h, HEAD_ROWS * 2), h->z = floats(h, (size_t)HEAD_ROWS * HEAD_COLS);
+    h->xn = floats(h, HEAD_ROWS * D), h->stat = floats(h, HEAD_ROWS * 2),
+    h->z = floats(h, (size_t)HEAD_ROWS * HEAD_COLS);
     h->st = floats(h, HEAD_ROWS * 4), h->best = floats(h, HEAD_ROWS * 2), h->kl = floats(h, HEAD_ROWS * 6);
     h->targets = floats(h, HEAD_ROWS), h->lse = floats(h, HEAD_ROWS);
     mem_free(gain), mem_free(bias);
@@ -55,7 +60,7 @@ struct head *head_open(struct model *m, const float *final_gain, struct err *e)
     float *buf;
     if (!h) return NULL;
     h->W = floats(h, (size_t)h->V * D), h->owns_W = true;
-    buf = MEM_NEW(float, READ_ROWS * D);
+    buf = MEM_NEW(float, READ_ROWS *D);
     for (int r0 = 0; r0 < h->V; r0 += READ_ROWS) {
         int n = h->V - r0 < READ_ROWS ? h->V - r0 : READ_ROWS;
         if (model_read_head(m, r0, n, buf, e)) {
@@ -89,7 +94,8 @@ void head_free(struct head *h)
 uint64_t head_bytes(const struct model_config *c)
 {
     uint64_t D = (uint64_t)c->block.D;
-    return 4 * ((uint64_t)c->vocab * D + 2 * HEAD_ROWS * D + (uint64_t)HEAD_ROWS * HEAD_COLS + HEAD_ROWS * 16 + READ_ROWS * D + 2 * D);
+    return 4 * ((uint64_t)c->vocab * D + 2 * HEAD_ROWS * D + (uint64_t)HEAD_ROWS * HEAD_COLS +
+                HEAD_ROWS * 16 + READ_ROWS * D + 2 * D);
 }
 
 /* ---- one tile ---- */
@@ -106,8 +112,14 @@ static void logits_tile(struct head *h, int R, int v0, int n)
     h->be->gemm(false, true, R, n, D, 1, h->xn, D, dev_at(h->W, (size_t)v0 * (size_t)D), D, 0, h->z, n);
 }
 
-static int cols_left(const struct head *h, int v0) { return h->V - v0 < HEAD_COLS ? h->V - v0 : HEAD_COLS; }
-static int rows_left(int R, int r0) { return R - r0 < HEAD_ROWS ? R - r0 : HEAD_ROWS; }
+static int cols_left(const struct head *h, int v0)
+{
+    return h->V - v0 < HEAD_COLS ? h->V - v0 : HEAD_COLS;
+}
+static int rows_left(int R, int r0)
+{
+    return R - r0 < HEAD_ROWS ? R - r0 : HEAD_ROWS;
+}
 
 static void put_targets(struct head *h, const int32_t *targets, int R)
 {
@@ -118,7 +130,10 @@ static void put_targets(struct head *h, const int32_t *targets, int R)
 
 /* ---- reading results ---- */
 
-static double lse_of(const float *st) { return st[0] + log((double)st[1]); }
+static double lse_of(const float *st)
+{
+    return st[0] + log((double)st[1]);
+}
 
 static void get_nll(struct head *h, const int32_t *targets, int R, double *nll)
 {
@@ -159,8 +174,8 @@ void head_nll(struct head *h, dev x, const int32_t *targets, int R, double *nll,
     }
 }
 
-void head_compare(struct head *t, dev xt, struct head *s, dev xs, const int32_t *targets, int R, double *nll, double *kl,
-                  int32_t *best_t, int32_t *best_s)
+void head_compare(struct head *t, dev xt, struct head *s, dev xs, const int32_t *targets, int R, double *nll,
+                  double *kl, int32_t *best_t, int32_t *best_s)
 {
     const struct backend *be = s->be;
     bool fold_s = best_s || nll;
@@ -186,14 +201,15 @@ void head_compare(struct head *t, dev xt, struct head *s, dev xs, const int32_t 
     }
 }
 
-void head_kl(struct head *teacher, dev xt, struct head *student, dev xs, int R, double *kl, int32_t *best_t, int32_t *best_s)
+void head_kl(struct head *teacher, dev xt, struct head *student, dev xs, int R, double *kl, int32_t *best_t,
+             int32_t *best_s)
 {
     head_compare(teacher, xt, student, xs, NULL, R, NULL, kl, best_t, best_s);
 }
 
 void head_logits(struct head *h, dev x, int R, float *logits)
 {
-    float *tile = MEM_NEW(float, (size_t)HEAD_ROWS * HEAD_COLS);
+    float *tile = MEM_NEW(float, (size_t)HEAD_ROWS *HEAD_COLS);
     for (int r0 = 0; r0 < R; r0 += HEAD_ROWS) {
         int n = rows_left(R, r0), step = HEAD_ROWS * HEAD_COLS / n; /* few rows: wide tiles */
         norm_rows(h, dev_at(x, (size_t)r0 * (size_t)h->s.D), n);
@@ -209,8 +225,8 @@ void head_logits(struct head *h, dev x, int R, float *logits)
     mem_free(tile);
 }
 
-/* The first pass finds each row's log of the softmax denominator, the second makes the logits again, turns them into
- * gradients and multiplies them back. */
+/* The first pass finds each row's log of the softmax denominator, the second makes the logits again, turns
+ * them into gradients and multiplies them back. */
 static void ce_back_rows(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain)
 {
     const struct backend *be = h->be;
@@ -230,7 +246,8 @@ static void ce_back_rows(struct head *h, dev x, const int32_t *targets, int R, f
         int c = cols_left(h, v0);
         logits_tile(h, R, v0, c);
         be->ce_back(h->z, h->lse, h->targets, R, c, v0, scale);
-        be->gemm(false, false, R, D, c, 1, h->z, c, dev_at(h->W, (size_t)v0 * (size_t)D), D, v0 ? 1 : 0, h->dxn, D);
+        be->gemm(false, false, R, D, c, 1, h->z, c, dev_at(h->W, (size_t)v0 * (size_t)D), D, v0 ? 1 : 0,
+                 h->dxn, D);
     }
     be->norm_back(h->s.rms, dx, dgain, DEV_NONE, h->dxn, x, h->stat, h->gain, R, D);
 }

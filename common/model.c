@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A model file as named weights by layer: opening and checking, reading to the host in HF orientation and row order, and
- * loading a block to the device. Configuration is in model_config.c and model_gguf.c, identity in model_identity.c. */
+ * A model file as named weights by layer: opening and checking, reading to the host in HF orientation and row
+ * order, and loading a block to the device. Configuration is in model_config.c and model_gguf.c, identity in
+ * model_identity.c. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,10 @@
 static void fill_name(char out[256], const char *pattern, int layer, const char *suffix)
 {
     const char *at = strstr(pattern, "%d");
-    if (at) snprintf(out, 256, "%.*s%d%s%s", (int)(at - pattern), pattern, layer, at + 2, suffix);
-    else snprintf(out, 256, "%s%s", pattern, suffix);
+    if (at)
+        snprintf(out, 256, "%.*s%d%s%s", (int)(at - pattern), pattern, layer, at + 2, suffix);
+    else
+        snprintf(out, 256, "%s%s", pattern, suffix);
 }
 
 void model_tensor_name(const struct model *m, int layer, enum role r, char out[256])
@@ -25,7 +28,10 @@ void model_norm_name(const struct model *m, int layer, enum norm_id n, char out[
     fill_name(out, m->c.family->norm[n], layer, ".weight");
 }
 
-bool model_norm_has_bias(const struct model *m) { return !m->c.family->rms; }
+bool model_norm_has_bias(const struct model *m)
+{
+    return !m->c.family->rms;
+}
 
 /* ---- opening ---- */
 
@@ -36,31 +42,38 @@ struct finder {
     struct err *e;
 };
 
-/* The tensor of a pattern with a checked shape; cols 0 = a vector. NULL with an error, or without one if optional. */
-static const struct checkpoint_tensor *find(struct finder *f, const char *pattern, int layer, const char *suffix,
-                                            bool optional, uint64_t rows, uint64_t cols)
+/* The tensor of a pattern with a checked shape; cols 0 = a vector. NULL with an error, or without one if
+ * optional. */
+static const struct checkpoint_tensor *find(struct finder *f, const char *pattern, int layer,
+                                            const char *suffix, bool optional, uint64_t rows, uint64_t cols)
 {
     struct checkpoint *ck = f->m->ck;
     char name[256];
     fill_name(name, pattern, layer, suffix);
     const struct checkpoint_tensor *t = checkpoint_find(ck, name);
-    if (!t && !f->m->gguf && !strncmp(name, "model.", 6)) t = checkpoint_find(ck, name + 6); /* saved without the head */
+    if (!t && !f->m->gguf && !strncmp(name, "model.", 6))
+        t = checkpoint_find(ck, name + 6); /* saved without the head */
     if (!t) {
         if (!optional) err_set(f->e, NT_EXIT_DATA, "%s: tensor %s is missing", ck->path, name);
         return NULL;
     }
     f->used[t - ck->tensors] = true;
     if (!dtype_is_float(t->t.dtype)) {
-        err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: type %s is no float type", ck->path, name, dtype_name(t->t.dtype));
+        err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: type %s is no float type", ck->path, name,
+                dtype_name(t->t.dtype));
         return NULL;
     }
     if (t->t.rank == (cols ? 2 : 1) && t->t.shape[0] == rows && (!cols || t->t.shape[1] == cols)) return t;
     char has[200] = "";
     for (int i = 0, n = 0; i < t->t.rank && n < 160; i++)
-        n += snprintf(has + n, sizeof has - (size_t)n, "%s%llu", i ? ", " : "", (unsigned long long)t->t.shape[i]);
-    if (cols) err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: shape [%s], expected [%llu, %llu]", ck->path, name, has,
-                      (unsigned long long)rows, (unsigned long long)cols);
-    else err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: shape [%s], expected [%llu]", ck->path, name, has, (unsigned long long)rows);
+        n += snprintf(has + n, sizeof has - (size_t)n, "%s%llu", i ? ", " : "",
+                      (unsigned long long)t->t.shape[i]);
+    if (cols)
+        err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: shape [%s], expected [%llu, %llu]", ck->path, name, has,
+                (unsigned long long)rows, (unsigned long long)cols);
+    else
+        err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: shape [%s], expected [%llu]", ck->path, name, has,
+                (unsigned long long)rows);
     return NULL;
 }
 
@@ -82,7 +95,9 @@ static int find_layer(struct finder *f, int layer)
         const char *pattern = m->gguf ? fam->gguf_norm[n] : fam->norm[n];
         l->gain[n] = find(f, pattern, layer, ".weight", false, (uint64_t)m->c.block.D, 0);
         if (!l->gain[n]) return -1;
-        if (!fam->rms && !(l->norm_bias[n] = find(f, pattern, layer, ".bias", false, (uint64_t)m->c.block.D, 0))) return -1;
+        if (!fam->rms &&
+            !(l->norm_bias[n] = find(f, pattern, layer, ".bias", false, (uint64_t)m->c.block.D, 0)))
+            return -1;
     }
     return 0;
 }
@@ -105,15 +120,17 @@ static int find_all(struct finder *f)
         if (find_layer(f, l)) return -1;
     m->final_gain = find(f, m->gguf ? fam->gguf_final_norm : fam->final_norm, 0, ".weight", false, D, 0);
     if (!m->final_gain) return -1;
-    if (!fam->rms && !(m->final_bias = find(f, m->gguf ? fam->gguf_final_norm : fam->final_norm, 0, ".bias", false, D, 0)))
+    if (!fam->rms &&
+        !(m->final_bias = find(f, m->gguf ? fam->gguf_final_norm : fam->final_norm, 0, ".bias", false, D, 0)))
         return -1;
     m->head = find(f, m->gguf ? fam->gguf_head : fam->head, 0, ".weight", true, V, D);
     if (f->e->code) return -1;
-    if (m->c.tied || !m->head) m->c.tied = true, m->head = m->embed; /* a config may say untied and have no head */
+    if (m->c.tied || !m->head)
+        m->c.tied = true, m->head = m->embed; /* a config may say untied and have no head */
     for (int i = 0; i < m->ck->n_tensors; i++)
         if (!f->used[i] && !is_harmless(m->ck->tensors[i].name))
-            return err_set(f->e, NT_EXIT_DATA, "%s: tensor %.200s is no part of a %s model", m->ck->path, m->ck->tensors[i].name,
-                           m->c.arch);
+            return err_set(f->e, NT_EXIT_DATA, "%s: tensor %.200s is no part of a %s model", m->ck->path,
+                           m->ck->tensors[i].name, m->c.arch);
     return 0;
 }
 
@@ -126,10 +143,16 @@ struct model *model_open(const char *path, const struct backend *be, struct err 
     m->ck = checkpoint_open(path, e);
     if (!m->ck) goto done;
     m->gguf = !strcmp(m->ck->format, "gguf");
-    if (m->gguf) m->hf_config = model_config_from_gguf(m->ck, e);
-    else if (m->ck->config) m->hf_config = json_incref(m->ck->config);
-    else err_set(e, NT_EXIT_DATA, "no config.json beside it");
-    if (!m->hf_config || model_config_read(&m->c, m->hf_config, e)) { err_prefix(e, "%s", path); goto done; }
+    if (m->gguf)
+        m->hf_config = model_config_from_gguf(m->ck, e);
+    else if (m->ck->config)
+        m->hf_config = json_incref(m->ck->config);
+    else
+        err_set(e, NT_EXIT_DATA, "no config.json beside it");
+    if (!m->hf_config || model_config_read(&m->c, m->hf_config, e)) {
+        err_prefix(e, "%s", path);
+        goto done;
+    }
     f.used = MEM_NEW(bool, m->ck->n_tensors);
     rc = find_all(&f);
 done:
@@ -150,23 +173,25 @@ void model_close(struct model *m)
 
 /* ---- weights on the host ---- */
 
-/* Row r of a file's q or k matrix in HF order: llama.cpp stores the pair (i, i + E/2) of a head side by side. */
+/* Row r of a file's q or k matrix in HF order: llama.cpp stores the pair (i, i + E/2) of a head side by side.
+ */
 static uint64_t file_row(uint64_t row, int E)
 {
     uint64_t head = row / (uint64_t)E, at = row % (uint64_t)E, half = (uint64_t)E / 2;
     return head * (uint64_t)E + (at < half ? 2 * at : 2 * (at - half) + 1);
 }
 
-static int check_finite(const struct model *m, const struct checkpoint_tensor *t, const float *x, size_t n, size_t first,
-                        struct err *e)
+static int check_finite(const struct model *m, const struct checkpoint_tensor *t, const float *x, size_t n,
+                        size_t first, struct err *e)
 {
     size_t bad = f32_first_nonfinite(x, n);
     if (bad == n) return 0;
-    return err_set(e, NT_EXIT_DATA, "%s: tensor %s: value %zu is not finite", m->ck->path, t->name, first + bad);
+    return err_set(e, NT_EXIT_DATA, "%s: tensor %s: value %zu is not finite", m->ck->path, t->name,
+                   first + bad);
 }
 
-int model_read_rows(struct model *m, const struct checkpoint_tensor *t, int head_dim, uint64_t r0, uint64_t n, float *dst,
-                    struct err *e)
+int model_read_rows(struct model *m, const struct checkpoint_tensor *t, int head_dim, uint64_t r0, uint64_t n,
+                    float *dst, struct err *e)
 {
     uint64_t cols = t->t.rank == 2 ? t->t.shape[1] : t->t.shape[0], rows = t->t.rank == 2 ? t->t.shape[0] : 1;
     if (t->t.rank == 1 && head_dim) cols = 1, rows = t->t.shape[0]; /* a bias of permuted rows */
@@ -179,7 +204,8 @@ int model_read_rows(struct model *m, const struct checkpoint_tensor *t, int head
     return check_finite(m, t, dst, n * cols, r0 * cols, e);
 }
 
-static int read_whole(struct model *m, const struct checkpoint_tensor *t, int head_dim, float *dst, struct err *e)
+static int read_whole(struct model *m, const struct checkpoint_tensor *t, int head_dim, float *dst,
+                      struct err *e)
 {
     uint64_t rows = t->t.rank == 2 || head_dim ? t->t.shape[0] : 1;
     int rc = model_read_rows(m, t, head_dim, 0, rows, dst, e);
@@ -229,7 +255,10 @@ int model_read_head(struct model *m, int r0, int n, float *dst, struct err *e)
 
 /* ---- weights on the device ---- */
 
-static size_t rope_floats(const struct model_config *c, int max_pos) { return (size_t)max_pos * (size_t)c->block.rot; }
+static size_t rope_floats(const struct model_config *c, int max_pos)
+{
+    return (size_t)max_pos * (size_t)c->block.rot;
+}
 
 static dev rope_table(const struct model *m, int max_pos)
 {
@@ -312,7 +341,8 @@ done:
     return rc;
 }
 
-/* One block, its largest staged tensor, and the rotary table of 8192 positions or the model's own length if shorter. */
+/* One block, its largest staged tensor, and the rotary table of 8192 positions or the model's own length if
+ * shorter. */
 uint64_t block_bytes(const struct model_config *c)
 {
     uint64_t floats = largest_linear(&c->block) + 4 * (uint64_t)c->block.D;
@@ -328,15 +358,17 @@ int model_embed(struct model *m, const int32_t *ids, int R, dev x, struct err *e
 {
     enum { CHUNK = 256 };
     size_t D = (size_t)m->c.block.D;
-    float *buf = MEM_NEW(float, CHUNK * D);
+    float *buf = MEM_NEW(float, CHUNK *D);
     int rc = 0;
     for (int r0 = 0; r0 < R && !rc; r0 += CHUNK) {
         int n = R - r0 < CHUNK ? R - r0 : CHUNK;
         for (int r = 0; r < n && !rc; r++) {
             int32_t id = ids[r0 + r];
             if (id < 0 || id >= m->c.vocab)
-                rc = err_set(e, NT_EXIT_DATA, "token id %d is outside the vocabulary of %d", (int)id, m->c.vocab);
-            else rc = model_read_embed(m, id, 1, buf + (size_t)r * D, e);
+                rc = err_set(e, NT_EXIT_DATA, "token id %d is outside the vocabulary of %d", (int)id,
+                             m->c.vocab);
+            else
+                rc = model_read_embed(m, id, 1, buf + (size_t)r * D, e);
         }
         if (!rc) m->be->put(dev_at(x, (size_t)r0 * D), buf, (size_t)n * D * sizeof(float));
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * GGUF keys as a config.json: the same JSON that transformers would read, so that a stream or a packed directory carries a
- * configuration other software understands. Only keys that change what is computed matter here. */
+ * GGUF keys as a config.json: the same JSON that transformers would read, so that a stream or a packed
+ * directory carries a configuration other software understands. Only keys that change what is computed matter
+ * here. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,12 +53,28 @@ static json_t *shortest(double v)
     return json_real(atof(s));
 }
 
-static double number(const json_t *j, double otherwise) { return json_is_number(j) ? json_number_value(j) : otherwise; }
+static double number(const json_t *j, double otherwise)
+{
+    return json_is_number(j) ? json_number_value(j) : otherwise;
+}
 
-static const struct { const char *suffix; double neutral; } refused[] = {
-    {"expert_count", 0}, {"attention.sliding_window", 0}, {"logit_scale", 0}, {"embedding_scale", 1}, {"residual_scale", 1},
-    {"attention.scale", 0}, {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0}, {"use_parallel_residual", 0},
-    {"attention.clamp_kqv", 0}, {"attention.max_alibi_bias", 0}, {"attention.causal", 1}, {"interleave_moe_layer_step", 0},
+static const struct {
+    const char *suffix;
+    double neutral;
+} refused[] = {
+    {"expert_count", 0},
+    {"attention.sliding_window", 0},
+    {"logit_scale", 0},
+    {"embedding_scale", 1},
+    {"residual_scale", 1},
+    {"attention.scale", 0},
+    {"attn_logit_softcapping", 0},
+    {"final_logit_softcapping", 0},
+    {"use_parallel_residual", 0},
+    {"attention.clamp_kqv", 0},
+    {"attention.max_alibi_bias", 0},
+    {"attention.causal", 1},
+    {"interleave_moe_layer_step", 0},
 };
 
 static int check_refused(const struct keys *k, struct err *e)
@@ -66,16 +83,17 @@ static int check_refused(const struct keys *k, struct err *e)
         const json_t *j = get(k, refused[i].suffix);
         double v = json_is_boolean(j) ? json_is_true(j) : number(single(j), refused[i].neutral);
         if (v != refused[i].neutral && v != 0)
-            return err_set(e, NT_EXIT_DATA, "GGUF key %s.%s changes what the model computes and is not supported", k->arch,
+            return err_set(e, NT_EXIT_DATA,
+                           "GGUF key %s.%s changes what the model computes and is not supported", k->arch,
                            refused[i].suffix);
     }
     return 0;
 }
 
-/* llama.cpp stores llama3 scaling as one divisor per frequency (rope_freqs.weight). The formula's parameters are found by
- * trying those in use and comparing; a table that is no llama3 scaling is refused. */
-static int rope_from_divisors(const struct keys *k, const struct checkpoint_tensor *t, json_t *cfg, int head, double theta,
-                              struct err *e)
+/* llama.cpp stores llama3 scaling as one divisor per frequency (rope_freqs.weight). The formula's parameters
+ * are found by trying those in use and comparing; a table that is no llama3 scaling is refused. */
+static int rope_from_divisors(const struct keys *k, const struct checkpoint_tensor *t, json_t *cfg, int head,
+                              double theta, struct err *e)
 {
     static const int origs[] = {8192, 4096, 2048, 16384, 32768, 65536, 131072, 1024, 512, 256, 128, 64, 32};
     int n = head / 2;
@@ -94,14 +112,17 @@ static int rope_from_divisors(const struct keys *k, const struct checkpoint_tens
         if (c.rope_orig <= 0 || !(c.rope_factor > 0)) continue;
         model_rope_frequencies(&c, scaled);
         found = true;
-        for (int f = 0; f < n; f++) found = found && fabs(plain[f] / scaled[f] - div[f]) <= 1e-5 * fabs(div[f]);
+        for (int f = 0; f < n; f++)
+            found = found && fabs(plain[f] / scaled[f] - div[f]) <= 1e-5 * fabs(div[f]);
     }
     if (found)
-        json_object_set_new(cfg, "rope_scaling", json_pack("{s:s,s:o,s:f,s:f,s:i}", "rope_type", "llama3", "factor",
-                            shortest(c.rope_factor), "low_freq_factor", 1.0, "high_freq_factor", 4.0,
-                            "original_max_position_embeddings", c.rope_orig));
+        json_object_set_new(cfg, "rope_scaling",
+                            json_pack("{s:s,s:o,s:f,s:f,s:i}", "rope_type", "llama3", "factor",
+                                      shortest(c.rope_factor), "low_freq_factor", 1.0, "high_freq_factor",
+                                      4.0, "original_max_position_embeddings", c.rope_orig));
     else
-        err_set(e, NT_EXIT_DATA, "tensor rope_freqs.weight: not a llama3 scaling, which is the only one supported");
+        err_set(e, NT_EXIT_DATA,
+                "tensor rope_freqs.weight: not a llama3 scaling, which is the only one supported");
 done:
     mem_free(plain), mem_free(scaled);
     return found ? 0 : -1;
@@ -114,11 +135,15 @@ static int add_rope(const struct keys *k, json_t *cfg, int head, struct err *e)
     json_object_set_new(cfg, "rope_theta", shortest(theta));
     const struct checkpoint_tensor *t = checkpoint_find(k->ck, "rope_freqs.weight");
     if (type && !strcmp(type, "linear")) {
-        json_object_set_new(cfg, "rope_scaling", json_pack("{s:s,s:o}", "rope_type", "linear", "factor",
-                            shortest(number(get(k, "rope.scaling.factor"), 1))));
-        if (t) return err_set(e, NT_EXIT_DATA, "GGUF has both rope.scaling.type and rope_freqs.weight, which is not supported");
+        json_object_set_new(cfg, "rope_scaling",
+                            json_pack("{s:s,s:o}", "rope_type", "linear", "factor",
+                                      shortest(number(get(k, "rope.scaling.factor"), 1))));
+        if (t)
+            return err_set(e, NT_EXIT_DATA,
+                           "GGUF has both rope.scaling.type and rope_freqs.weight, which is not supported");
     } else if (type && strcmp(type, "none") && !(t && !strcmp(type, "llama3"))) {
-        return err_set(e, NT_EXIT_DATA, "GGUF key %s.rope.scaling.type: %.40s is not supported", k->arch, type);
+        return err_set(e, NT_EXIT_DATA, "GGUF key %s.rope.scaling.type: %.40s is not supported", k->arch,
+                       type);
     } else if (number(get(k, "rope.scale_linear"), 1) != 1) {
         return err_set(e, NT_EXIT_DATA, "GGUF key %s.rope.scale_linear is not supported", k->arch);
     }
@@ -129,7 +154,8 @@ static bool has(const struct checkpoint *ck, const char *base, const char *suffi
 {
     char pattern[256], name[256];
     snprintf(pattern, sizeof pattern, "%s%s", base, suffix);
-    snprintf(name, sizeof name, strstr(base, "%d") ? "blk.0%s" : "%s", strstr(base, "%d") ? strstr(pattern, "%d") + 2 : pattern);
+    snprintf(name, sizeof name, strstr(base, "%d") ? "blk.0%s" : "%s",
+             strstr(base, "%d") ? strstr(pattern, "%d") + 2 : pattern);
     return checkpoint_find(ck, name) != NULL;
 }
 
@@ -145,22 +171,33 @@ static int add_shape(const struct keys *k, json_t *cfg, const struct family *f, 
     char embed[64];
     json_int_t layers = 0, hidden = 0, ff = 0, heads = 0, groups, head = 0, value = 0, rot = 0, ctx = 2048;
     if (get_int(k, "block_count", true, &layers, e) || get_int(k, "embedding_length", true, &hidden, e) ||
-        get_int(k, "feed_forward_length", true, &ff, e) || get_int(k, "attention.head_count", true, &heads, e)) return -1;
+        get_int(k, "feed_forward_length", true, &ff, e) ||
+        get_int(k, "attention.head_count", true, &heads, e))
+        return -1;
     groups = heads;
-    if (heads <= 0 || hidden <= 0) return err_set(e, NT_EXIT_DATA, "GGUF key %s.attention.head_count is out of range", k->arch);
+    if (heads <= 0 || hidden <= 0)
+        return err_set(e, NT_EXIT_DATA, "GGUF key %s.attention.head_count is out of range", k->arch);
     head = hidden / heads;
-    if (get_int(k, "attention.head_count_kv", false, &groups, e) || get_int(k, "attention.key_length", false, &head, e)) return -1;
+    if (get_int(k, "attention.head_count_kv", false, &groups, e) ||
+        get_int(k, "attention.key_length", false, &head, e))
+        return -1;
     value = rot = head;
-    if (get_int(k, "attention.value_length", false, &value, e) || get_int(k, "rope.dimension_count", false, &rot, e) ||
-        get_int(k, "context_length", false, &ctx, e)) return -1;
-    if (value != head) return err_set(e, NT_EXIT_DATA, "GGUF key %s.attention.value_length differs from the key length", k->arch);
-    if (rot != head) return err_set(e, NT_EXIT_DATA, "GGUF key %s.rope.dimension_count differs from the head length", k->arch);
+    if (get_int(k, "attention.value_length", false, &value, e) ||
+        get_int(k, "rope.dimension_count", false, &rot, e) || get_int(k, "context_length", false, &ctx, e))
+        return -1;
+    if (value != head)
+        return err_set(e, NT_EXIT_DATA, "GGUF key %s.attention.value_length differs from the key length",
+                       k->arch);
+    if (rot != head)
+        return err_set(e, NT_EXIT_DATA, "GGUF key %s.rope.dimension_count differs from the head length",
+                       k->arch);
     snprintf(embed, sizeof embed, "%s.weight", f->gguf_embed);
     const struct checkpoint_tensor *t = checkpoint_find(ck, embed);
     if (!t || t->t.rank != 2) return err_set(e, NT_EXIT_DATA, "tensor %s is missing or no matrix", embed);
-    json_t *shape = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "hidden_size", hidden, "intermediate_size", ff,
-        "num_hidden_layers", layers, "num_attention_heads", heads, "num_key_value_heads", groups, "head_dim", head,
-        "max_position_embeddings", ctx, "vocab_size", (json_int_t)t->t.shape[0]);
+    json_t *shape =
+        json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "hidden_size", hidden, "intermediate_size", ff,
+                  "num_hidden_layers", layers, "num_attention_heads", heads, "num_key_value_heads", groups,
+                  "head_dim", head, "max_position_embeddings", ctx, "vocab_size", (json_int_t)t->t.shape[0]);
     json_object_update(cfg, shape);
     json_decref(shape);
     return add_rope(k, cfg, (int)(head > 1 << 20 ? 0 : head), e);
@@ -169,18 +206,30 @@ static int add_shape(const struct keys *k, json_t *cfg, const struct family *f, 
 json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e)
 {
     const char *arch = json_string_value(json_object_get(ck->meta, "general.architecture"));
-    if (!arch) { err_set(e, NT_EXIT_DATA, "GGUF key general.architecture is missing"); return NULL; }
+    if (!arch) {
+        err_set(e, NT_EXIT_DATA, "GGUF key general.architecture is missing");
+        return NULL;
+    }
     const struct family *f = family_by_gguf_arch(arch);
-    if (!f) { err_set(e, NT_EXIT_DATA, "GGUF architecture %.64s is not supported", arch); return NULL; }
+    if (!f) {
+        err_set(e, NT_EXIT_DATA, "GGUF architecture %.64s is not supported", arch);
+        return NULL;
+    }
     struct keys k = {ck, arch};
     json_t *cfg = json_object();
     json_object_set_new(cfg, "architectures", json_pack("[s]", f->hf_class));
     json_object_set_new(cfg, "model_type", json_string(f->model_type));
     json_object_set_new(cfg, "hidden_act", json_string("silu"));
-    json_object_set_new(cfg, "rms_norm_eps", shortest(number(get(&k, "attention.layer_norm_rms_epsilon"), f->defaults.eps)));
-    if (check_refused(&k, e) || add_shape(&k, cfg, f, e)) { json_decref(cfg); return NULL; }
-    if (!f->attn_bias) json_object_set_new(cfg, "attention_bias", json_boolean(has(ck, f->gguf_role[ROLE_Q], ".bias")));
-    if (!f->attn_bias) json_object_set_new(cfg, "mlp_bias", json_boolean(has(ck, f->gguf_role[ROLE_GATE], ".bias")));
+    json_object_set_new(cfg, "rms_norm_eps",
+                        shortest(number(get(&k, "attention.layer_norm_rms_epsilon"), f->defaults.eps)));
+    if (check_refused(&k, e) || add_shape(&k, cfg, f, e)) {
+        json_decref(cfg);
+        return NULL;
+    }
+    if (!f->attn_bias)
+        json_object_set_new(cfg, "attention_bias", json_boolean(has(ck, f->gguf_role[ROLE_Q], ".bias")));
+    if (!f->attn_bias)
+        json_object_set_new(cfg, "mlp_bias", json_boolean(has(ck, f->gguf_role[ROLE_GATE], ".bias")));
     json_object_set_new(cfg, "tie_word_embeddings", json_boolean(!has(ck, f->gguf_head, ".weight")));
     add_token(cfg, ck, "bos_token_id", "tokenizer.ggml.bos_token_id");
     add_token(cfg, ck, "eos_token_id", "tokenizer.ggml.eos_token_id");

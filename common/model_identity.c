@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Which model is this? A hash over what the configuration makes it compute and one over a fixed sample of its values, both
- * free of file format, name and place, so that a GGUF file and the directory it was dequantized to agree. */
+ * Which model is this? A hash over what the configuration makes it compute and one over a fixed sample of its
+ * values, both free of file format, name and place, so that a GGUF file and the directory it was dequantized
+ * to agree. */
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,17 +9,18 @@
 #include "common/mem.h"
 #include "common/model.h"
 
-/* Everything that enters the numbers; not the longest position, token ids of BOS and EOS, or the tie (the head's sampled
- * values say it). Rotary scaling enters by the frequencies it gives, rounded: GGUF files may store those alone. */
+/* Everything that enters the numbers; not the longest position, token ids of BOS and EOS, or the tie (the
+ * head's sampled values say it). Rotary scaling enters by the frequencies it gives, rounded: GGUF files may
+ * store those alone. */
 static void config_hash(const struct model_config *c, char hex[65])
 {
     const struct block_shape *s = &c->block;
     unsigned char md[EVP_MAX_MD_SIZE];
     unsigned n = 0;
     float *freq = MEM_NEW(float, s->rot / 2);
-    char *text = mem_printf("%s L%d V%d D%d H%d G%d E%d F%d rot%d rms%d eps%.6e scale%.6e window%d bias%d%d", c->arch, c->n_layers,
-                            c->vocab, s->D, s->H, s->G, s->E, s->F, s->rot, s->rms, (double)s->eps, (double)s->scale, s->window,
-                            c->attn_bias, c->mlp_bias);
+    char *text = mem_printf("%s L%d V%d D%d H%d G%d E%d F%d rot%d rms%d eps%.6e scale%.6e window%d bias%d%d",
+                            c->arch, c->n_layers, c->vocab, s->D, s->H, s->G, s->E, s->F, s->rot, s->rms,
+                            (double)s->eps, (double)s->scale, s->window, c->attn_bias, c->mlp_bias);
     model_rope_frequencies(c, freq);
     for (int i = 0; i < s->rot / 2; i++) {
         char *longer = mem_printf("%s %.3e", text, (double)freq[i]);
@@ -31,7 +33,8 @@ static void config_hash(const struct model_config *c, char hex[65])
 }
 
 /* All norms, and the first, middle and last row of every matrix, as single-precision values in HF order. */
-static void add_rows(struct model *m, XXH3_state_t *h, const struct checkpoint_tensor *t, int head_dim, float *buf)
+static void add_rows(struct model *m, XXH3_state_t *h, const struct checkpoint_tensor *t, int head_dim,
+                     float *buf)
 {
     struct err ignored = {0}; /* non-finite values are reported where the tensor is used */
     if (!t) return;
@@ -62,7 +65,8 @@ static void sample_hash(struct model *m, char hex[17])
             add_rows(m, h, t->w[r], model_permuted_head(m, r), buf);
             add_rows(m, h, t->b[r], model_permuted_head(m, r), buf);
         }
-        for (int n = 0; n < NORM_COUNT; n++) add_rows(m, h, t->gain[n], 0, buf), add_rows(m, h, t->norm_bias[n], 0, buf);
+        for (int n = 0; n < NORM_COUNT; n++)
+            add_rows(m, h, t->gain[n], 0, buf), add_rows(m, h, t->norm_bias[n], 0, buf);
     }
     add_rows(m, h, m->final_gain, 0, buf), add_rows(m, h, m->final_bias, 0, buf);
     add_rows(m, h, m->head, 0, buf);
@@ -76,8 +80,8 @@ json_t *model_identity(struct model *m)
     char config[65] = "", sample[17] = "";
     config_hash(&m->c, config);
     sample_hash(m, sample);
-    json_t *id = json_pack("{s:s,s:i,s:i,s:i,s:s,s:s}", "arch", m->c.arch, "layers", m->c.n_layers, "hidden", m->c.block.D,
-                           "vocab", m->c.vocab, "config_sha256", config, "sample_xxh3", sample);
+    json_t *id = json_pack("{s:s,s:i,s:i,s:i,s:s,s:s}", "arch", m->c.arch, "layers", m->c.n_layers, "hidden",
+                           m->c.block.D, "vocab", m->c.vocab, "config_sha256", config, "sample_xxh3", sample);
     const char *name = json_string_value(json_object_get(m->ck->meta, "general.name"));
     if (!name) name = json_string_value(json_object_get(m->hf_config, "_name_or_path"));
     if (name && *name) json_object_set_new(id, "name", json_string(name));
@@ -100,11 +104,13 @@ int model_check_identity(struct model *m, const json_t *header, const char *stre
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !rc; i++) {
         const json_t *a = json_object_get(theirs, keys[i]), *b = json_object_get(ours, keys[i]);
         if (a && json_equal(a, b)) continue;
-        rc = err_set(e, NT_EXIT_DATA, "%s was made from another model (%s, %lld layers, hidden %lld, values %s) than %s (%s, %d "
-                     "layers, hidden %d, values %s): %s differs", stream, text(theirs, "arch"),
-                     (long long)json_integer_value(json_object_get(theirs, "layers")),
-                     (long long)json_integer_value(json_object_get(theirs, "hidden")), text(theirs, "sample_xxh3"), m->ck->path,
-                     m->c.arch, m->c.n_layers, m->c.block.D, text(ours, "sample_xxh3"), keys[i]);
+        rc = err_set(
+            e, NT_EXIT_DATA,
+            "%s was made from another model (%s, %lld layers, hidden %lld, values %s) than %s (%s, %d "
+            "layers, hidden %d, values %s): %s differs",
+            stream, text(theirs, "arch"), (long long)json_integer_value(json_object_get(theirs, "layers")),
+            (long long)json_integer_value(json_object_get(theirs, "hidden")), text(theirs, "sample_xxh3"),
+            m->ck->path, m->c.arch, m->c.n_layers, m->c.block.D, text(ours, "sample_xxh3"), keys[i]);
     }
     json_decref(ours);
     return rc;

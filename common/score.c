@@ -44,7 +44,8 @@ void score_clear(struct score_set *s)
 {
     for (int i = 0; i < s->n; i++) {
         struct score_batch *b = &s->batch[i];
-        mem_free(b->ids), mem_free(b->targets), mem_free(b->nll), mem_free(b->kl), mem_free(b->best), mem_free(b->best_ref);
+        mem_free(b->ids), mem_free(b->targets), mem_free(b->nll), mem_free(b->kl), mem_free(b->best),
+            mem_free(b->best_ref);
     }
     mem_free(s->batch);
     memset(s, 0, sizeof *s);
@@ -60,14 +61,16 @@ uint64_t score_tokens(const struct score_set *s)
 static int longest(const struct score_set *s)
 {
     int T = 1;
-    for (int i = 0; i < s->n; i++) if (s->batch[i].T > T) T = s->batch[i].T;
+    for (int i = 0; i < s->n; i++)
+        if (s->batch[i].T > T) T = s->batch[i].T;
     return T;
 }
 
 static int most_rows(const struct score_set *s)
 {
     int R = 1;
-    for (int i = 0; i < s->n; i++) if (s->batch[i].B * s->batch[i].T > R) R = s->batch[i].B * s->batch[i].T;
+    for (int i = 0; i < s->n; i++)
+        if (s->batch[i].B * s->batch[i].T > R) R = s->batch[i].B * s->batch[i].T;
     return R;
 }
 
@@ -96,8 +99,8 @@ struct lane {
     struct score_source *s;
     struct block *blk;
     struct block_work *work;
-    dev *x;    /* per batch [B * T, D] */
-    dev spare; /* the next output; changes places with x */
+    dev *x;          /* per batch [B * T, D] */
+    dev spare;       /* the next output; changes places with x */
     double *moments; /* [2, D] of one batch, then [2, D] merged: mean and sum of squared deviations */
     double rows;
 };
@@ -193,7 +196,7 @@ struct run {
     int lanes;
     struct score_set *set;
     struct score_drift *drift;
-    dev acc; /* f64 [2, D] */
+    dev acc;            /* f64 [2, D] */
     double done, total; /* row-layers; the head counts as its share of a block's work */
     double head_cost;
 };
@@ -231,7 +234,9 @@ static int check_scores(const struct score_batch *b, int i, struct err *e)
 {
     for (int t = 0; t < b->B * b->T; t++)
         if (!isfinite(b->nll[t]) || (b->kl && !isfinite(b->kl[t])))
-            return err_set(e, NT_EXIT_DATA, "the model's output is not finite (batch %d, sequence %d, token %d)", i, t / b->T, t % b->T);
+            return err_set(e, NT_EXIT_DATA,
+                           "the model's output is not finite (batch %d, sequence %d, token %d)", i, t / b->T,
+                           t % b->T);
     return 0;
 }
 
@@ -258,8 +263,10 @@ static int run_head(struct run *r, struct err *e)
         b->nll = MEM_NEW(double, R), b->best = MEM_NEW(int32_t, R);
         if (r->lanes == 2) {
             b->kl = MEM_NEW(double, R), b->best_ref = MEM_NEW(int32_t, R);
-            head_compare(h[1], r->lane[1].x[i], h[0], r->lane[0].x[i], b->targets, R, b->nll, b->kl, b->best_ref, b->best);
-            for (int t = 0; t < R; t++) if (b->targets[t] < 0) b->kl[t] = 0;
+            head_compare(h[1], r->lane[1].x[i], h[0], r->lane[0].x[i], b->targets, R, b->nll, b->kl,
+                         b->best_ref, b->best);
+            for (int t = 0; t < R; t++)
+                if (b->targets[t] < 0) b->kl[t] = 0;
         } else {
             head_nll(h[0], r->lane[0].x[i], b->targets, R, b->nll, b->best);
         }
@@ -271,14 +278,17 @@ static int run_head(struct run *r, struct err *e)
     return rc;
 }
 
-int score_run(struct score_source *s, struct model *ref, struct score_set *set, struct score_drift *drift, struct err *e)
+int score_run(struct score_source *s, struct model *ref, struct score_set *set, struct score_drift *drift,
+              struct err *e)
 {
     const struct model_config *c = &s->m->c;
     struct score_source other = {.m = ref};
     struct run r = {.lanes = ref ? 2 : 1, .set = set, .drift = ref ? drift : NULL};
     if (ref && (ref->c.vocab != c->vocab || ref->c.n_layers != c->n_layers || ref->c.block.D != c->block.D))
-        return err_set(e, NT_EXIT_DATA, "%s (%d layers, hidden %d, vocabulary %d) cannot be compared with %s (%d, %d, %d)", s->m->ck->path,
-                       c->n_layers, c->block.D, c->vocab, ref->ck->path, ref->c.n_layers, ref->c.block.D, ref->c.vocab);
+        return err_set(e, NT_EXIT_DATA,
+                       "%s (%d layers, hidden %d, vocabulary %d) cannot be compared with %s (%d, %d, %d)",
+                       s->m->ck->path, c->n_layers, c->block.D, c->vocab, ref->ck->path, ref->c.n_layers,
+                       ref->c.block.D, ref->c.vocab);
     r.head_cost = (double)c->vocab / ((double)block_bytes(c) / 4 / c->block.D);
     r.total = (double)score_tokens(set) * (c->n_layers + r.head_cost);
     lane_open(&r.lane[0], s, set);
@@ -299,7 +309,8 @@ uint64_t score_bytes(const struct model_config *c, const struct score_set *set, 
 {
     uint64_t D = (uint64_t)c->block.D, lanes = ref ? 2 : 1, R = (uint64_t)most_rows(set);
     uint64_t held = lanes * (uint64_t)set->n * R * D * 4 + score_tokens(set) * (ref ? 32 : 20);
-    uint64_t blocks = lanes * (block_bytes(c) + block_work_bytes(&c->block, (int)R, false) + R * D * 4 + (uint64_t)longest(set) * c->block.rot * 8);
+    uint64_t blocks = lanes * (block_bytes(c) + block_work_bytes(&c->block, (int)R, false) + R * D * 4 +
+                               (uint64_t)longest(set) * c->block.rot * 8);
     uint64_t head = lanes * head_bytes(c);
     return held + (blocks > head ? blocks : head);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * MODEL or qweights -> table: perplexity by named protocol, KL and agreement with a float model, LAMBADA, drift per layer; or raw
- * numbers as safetensors. */
+ * MODEL or qweights -> table: perplexity by named protocol, KL and agreement with a float model, LAMBADA,
+ * drift per layer; or raw numbers as safetensors. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,8 @@ static struct {
 } o = {.norms = "verdict", .protocol = "gptq-2048", .items = 0};
 
 static const struct opt opts[] = {
-    {0, "qweights", OPT_STR, &o.qweights, "FILE", "evaluate this stream's linears and norms in the model's place"},
+    {0, "qweights", OPT_STR, &o.qweights, "FILE",
+     "evaluate this stream's linears and norms in the model's place"},
     {0, "norms", OPT_CHOICE, &o.norms, "verdict|old|new", "which norms of the stream count"},
     {0, "ppl", OPT_STR, &o.ppl, "TEXT", "perplexity of a text file"},
     {0, "protocol", OPT_CHOICE, &o.protocol, EVAL_PROTOCOLS, "how a text becomes windows"},
@@ -35,7 +36,10 @@ static const struct opt opts[] = {
 };
 
 static struct err e;
-#define MUST(call) do { if (call) die(&e); } while (0)
+#define MUST(call)                                                                                           \
+    do {                                                                                                     \
+        if (call) die(&e);                                                                                   \
+    } while (0)
 
 static void parse_windows(int64_t range[2])
 {
@@ -64,7 +68,8 @@ static const char *model_label(void)
     return o.label ? o.label : name;
 }
 
-static void measure(struct score_source *s, struct model *ref, struct score_set *set, struct score_drift *drift, const char *what)
+static void measure(struct score_source *s, struct model *ref, struct score_set *set,
+                    struct score_drift *drift, const char *what)
 {
     if (!set->n) die_usage("nothing to measure");
     note("%s: %llu tokens; %s", what, (unsigned long long)score_tokens(set), t.precision);
@@ -73,15 +78,18 @@ static void measure(struct score_source *s, struct model *ref, struct score_set 
 }
 
 /* Perplexity of a text or of a tokens stream, with everything --ref adds. */
-static void windows(struct score_source *s, struct model *ref, const struct tokenizer *tok, struct eval_table *table)
+static void windows(struct score_source *s, struct model *ref, const struct tokenizer *tok,
+                    struct eval_table *table)
 {
     struct score_set set = {0};
     struct eval_protocol p;
     char rule[160] = "ids as they are";
     int64_t range[2];
     parse_windows(range);
-    if (o.tokens) MUST(eval_token_windows(&set, &p, o.tokens, s->m->c.vocab, &e));
-    else p = *eval_protocol_find(o.protocol);
+    if (o.tokens)
+        MUST(eval_token_windows(&set, &p, o.tokens, s->m->c.vocab, &e));
+    else
+        p = *eval_protocol_find(o.protocol);
     if (!o.tokens) MUST(eval_windows(&set, &p, tok, o.ppl, range, rule, &e));
     struct score_drift *drift = ref && !o.no_drift ? MEM_NEW(struct score_drift, s->m->c.n_layers) : NULL;
     note("protocol %s: windows of %d, %s, %.3f bits per weight", p.name, p.T, rule, table->bits);
@@ -110,7 +118,8 @@ static void check_usage(void)
     if (!o.dump != !o.ids) die_usage("--ids and --dump go together");
     if (o.dump && (o.ppl || o.tokens || o.lambada)) die_usage("--dump measures nothing: give it alone");
     if (o.ppl && o.tokens) die_usage("--ppl and --tokens are alternatives");
-    if (!o.dump && !o.ppl && !o.tokens && !o.lambada) die_usage("nothing to measure: --ppl, --tokens, --lambada or --dump");
+    if (!o.dump && !o.ppl && !o.tokens && !o.lambada)
+        die_usage("nothing to measure: --ppl, --tokens, --lambada or --dump");
 }
 
 int main(int argc, char **argv)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The block against a plain double-precision block: forward, every gradient by central differences of that reference, and the
- * one-token step against whole sequences. Odd head counts, grouped keys, biases, a partial rotation, a window. */
+ * The block against a plain double-precision block: forward, every gradient by central differences of that
+ * reference, and the one-token step against whole sequences. Odd head counts, grouped keys, biases, a partial
+ * rotation, a window. */
 #include <stdlib.h>
 #include <string.h>
 #include "common/block.h"
@@ -78,8 +79,10 @@ static void ref_attention(const struct ref *f, const double *q, const double *k,
 static void ref_block(const struct ref *f, const double *x, double *y)
 {
     int R = f->B * f->T, D = f->s.D, F = f->s.F, qd = f->s.H * f->s.E, kd = f->s.G * f->s.E;
-    double *n = MEM_NEW(double, R * D), *q = MEM_NEW(double, R * qd), *k = MEM_NEW(double, R * kd), *v = MEM_NEW(double, R * kd);
-    double *o = MEM_NEW(double, R * qd), *g = MEM_NEW(double, R * F), *u = MEM_NEW(double, R * F), *a = MEM_NEW(double, R * D);
+    double *n = MEM_NEW(double, R *D), *q = MEM_NEW(double, R *qd), *k = MEM_NEW(double, R *kd),
+           *v = MEM_NEW(double, R *kd);
+    double *o = MEM_NEW(double, R *qd), *g = MEM_NEW(double, R *F), *u = MEM_NEW(double, R *F),
+           *a = MEM_NEW(double, R *D);
     ref_norm(f, NORM_ATTN, x, n, R);
     ref_linear(f, ROLE_Q, n, q, R), ref_linear(f, ROLE_K, n, k, R), ref_linear(f, ROLE_V, n, v, R);
     ref_rope(f, q, f->s.H, R), ref_rope(f, k, f->s.G, R);
@@ -101,7 +104,7 @@ struct test {
     struct ref f;
     struct block blk;
     struct block_grads g;
-    double *x, *dy;  /* dy = weights of the scalar loss sum(dy * y) */
+    double *x, *dy; /* dy = weights of the scalar loss sum(dy * y) */
     dev dx_x, dx_dy, y, dx;
 };
 
@@ -141,7 +144,8 @@ static void set_up(struct test *c, struct block_shape s, int B, int T, int pos0,
     }
     for (int n = 0; n < NORM_COUNT; n++) {
         c->f.gain[n] = draw((size_t)s.D, 1, 0.5, 30 + (uint64_t)n);
-        c->blk.gain[n] = upload(c->f.gain[n], (size_t)s.D), c->g.gain[n] = be->alloc((size_t)s.D * sizeof(float));
+        c->blk.gain[n] = upload(c->f.gain[n], (size_t)s.D),
+        c->g.gain[n] = be->alloc((size_t)s.D * sizeof(float));
     }
     c->f.cossin = draw((size_t)((T + pos0) * s.rot), 0, 1, 40);
     for (int p = 0; p < T + pos0; p++)
@@ -164,7 +168,8 @@ static void tear_down(struct test *c)
     for (int n = 0; n < NORM_COUNT; n++)
         mem_free(c->f.gain[n]), be->release(c->blk.gain[n]), be->release(c->g.gain[n]);
     mem_free(c->f.cossin), mem_free(c->x), mem_free(c->dy);
-    be->release(c->blk.cossin), be->release(c->dx_x), be->release(c->dx_dy), be->release(c->y), be->release(c->dx);
+    be->release(c->blk.cossin), be->release(c->dx_x), be->release(c->dx_dy), be->release(c->y),
+        be->release(c->dx);
 }
 
 /* ---- gradients ---- */
@@ -225,12 +230,14 @@ static void check_backward(struct test *c)
     block_forward(be, &c->blk, lean, c->f.B, c->f.T, c->f.pos0, c->dx_x, c->y, count_tap, c);
     be->get(got, c->y, n * sizeof(float));
     d = check_rel(got, want, n);
-    CHECK(d < 2e-6 && taps == (1 << SITE_COUNT) - 1, "%s: forward differs by %.1e, every input tapped", c->name, d);
+    CHECK(d < 2e-6 && taps == (1 << SITE_COUNT) - 1, "%s: forward differs by %.1e, every input tapped",
+          c->name, d);
     block_forward(be, &c->blk, w, c->f.B, c->f.T, c->f.pos0, c->dx_x, c->y, NULL, NULL);
     be->get(got, c->y, n * sizeof(float));
     d = check_rel(got, want, n);
     CHECK(d < 2e-6, "%s: forward that saves differs by %.1e", c->name, d);
-    block_backward(be, &c->blk, w, c->f.B, c->f.T, c->f.pos0, c->dx_x, c->dx_dy, c->dx, &c->g, count_grad_tap, NULL);
+    block_backward(be, &c->blk, w, c->f.B, c->f.T, c->f.pos0, c->dx_x, c->dx_dy, c->dx, &c->g, count_grad_tap,
+                   NULL);
     CHECK(grad_taps == (1 << ROLE_COUNT) - 1, "%s: every linear's gradient tapped", c->name);
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
@@ -238,7 +245,8 @@ static void check_backward(struct test *c)
         check_grad(c, role_name(r), c->f.w[r], c->g.w[r], (size_t)out * (size_t)in);
         if (c->f.b[r]) check_grad(c, "a bias", c->f.b[r], c->g.b[r], (size_t)out);
     }
-    for (int i = 0; i < NORM_COUNT; i++) check_grad(c, norm_name(i), c->f.gain[i], c->g.gain[i], (size_t)s->D);
+    for (int i = 0; i < NORM_COUNT; i++)
+        check_grad(c, norm_name(i), c->f.gain[i], c->g.gain[i], (size_t)s->D);
     check_grad(c, "x", c->x, c->dx, n);
     block_work_free(w), block_work_free(lean);
     mem_free(want), mem_free(got);
@@ -257,7 +265,8 @@ static void check_gains_only(struct test *c)
         be->get(full, c->g.gain[n], (size_t)s->D * sizeof(float));
         struct block_grads one = {.gain = {n == 0 ? g.gain[0] : DEV_NONE, n == 1 ? g.gain[1] : DEV_NONE}};
         block_forward(be, &c->blk, w, c->f.B, c->f.T, c->f.pos0, c->dx_x, c->y, NULL, NULL);
-        block_backward(be, &c->blk, w, c->f.B, c->f.T, c->f.pos0, c->dx_x, c->dx_dy, DEV_NONE, &one, NULL, NULL);
+        block_backward(be, &c->blk, w, c->f.B, c->f.T, c->f.pos0, c->dx_x, c->dx_dy, DEV_NONE, &one, NULL,
+                       NULL);
         be->get(part, c->g.gain[n], (size_t)s->D * sizeof(float));
         for (int i = 0; i < s->D; i++) twice[i] = 2.0 * (double)full[i];
         double d = check_rel(part, twice, (size_t)s->D);
@@ -272,9 +281,11 @@ static void check_step(struct test *c)
 {
     const struct block_shape *s = &c->f.s;
     int B = c->f.B, T = c->f.T, D = s->D, cap = T + 2;
-    size_t n = (size_t)B * (size_t)T * (size_t)D, cache = (size_t)B * (size_t)cap * (size_t)s->G * (size_t)s->E * sizeof(float);
-    float *whole = MEM_NEW(float, n), *row = MEM_NEW(float, B * D), *x = MEM_NEW(float, B * D);
-    dev kc = be->alloc(cache), vc = be->alloc(cache), dx = be->alloc((size_t)(B * D) * 4), dy = be->alloc((size_t)(B * D) * 4);
+    size_t n = (size_t)B * (size_t)T * (size_t)D,
+           cache = (size_t)B * (size_t)cap * (size_t)s->G * (size_t)s->E * sizeof(float);
+    float *whole = MEM_NEW(float, n), *row = MEM_NEW(float, B *D), *x = MEM_NEW(float, B *D);
+    dev kc = be->alloc(cache), vc = be->alloc(cache), dx = be->alloc((size_t)(B * D) * 4),
+        dy = be->alloc((size_t)(B * D) * 4);
     struct block_work *w = block_work_alloc(be, s, B * T, false);
     double worst = 0;
     block_forward(be, &c->blk, w, B, T, 0, c->dx_x, c->y, NULL, NULL);
@@ -310,9 +321,13 @@ int main(int argc, char **argv)
     (void)argc;
     backend_early(argv);
     be = backend_open("cpu", 0, false);
-    run("grouped keys, biases", (struct block_shape){.D = 24, .H = 6, .G = 2, .E = 6, .F = 20, .rot = 6}, 2, 7, 0, true);
-    run("odd heads, wide heads", (struct block_shape){.D = 15, .H = 3, .G = 1, .E = 10, .F = 9, .rot = 10}, 1, 11, 3, false);
-    run("partial rotation, window", (struct block_shape){.D = 16, .H = 2, .G = 2, .E = 8, .F = 40, .rot = 4, .window = 4}, 2, 9, 0, false);
+    run("grouped keys, biases", (struct block_shape){.D = 24, .H = 6, .G = 2, .E = 6, .F = 20, .rot = 6}, 2,
+        7, 0, true);
+    run("odd heads, wide heads", (struct block_shape){.D = 15, .H = 3, .G = 1, .E = 10, .F = 9, .rot = 10}, 1,
+        11, 3, false);
+    run("partial rotation, window",
+        (struct block_shape){.D = 16, .H = 2, .G = 2, .E = 8, .F = 40, .rot = 4, .window = 4}, 2, 9, 0,
+        false);
     backend_close(be);
     return check_done();
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The llama family against PyTorch in float64 (tests/data/model/make.py): hidden states, logits, nll and norm gradients, from
- * safetensors and from GGUF; configuration keys, identity and bad files. */
+ * The llama family against PyTorch in float64 (tests/data/model/make.py): hidden states, logits, nll and norm
+ * gradients, from safetensors and from GGUF; configuration keys, identity and bad files. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -80,7 +80,7 @@ static void check_head(struct run *r)
 {
     struct err e = {0};
     int V = r->m->c.vocab;
-    float *z = MEM_NEW(float, (size_t)r->R * (size_t)V), sums[16] = {0};
+    float *z = MEM_NEW(float, (size_t)r->R *(size_t)V), sums[16] = {0};
     double *nll = MEM_NEW(double, r->R), *kl = MEM_NEW(double, r->R);
     int32_t *target = MEM_NEW(int32_t, r->R), *best = MEM_NEW(int32_t, r->R), *best2 = MEM_NEW(int32_t, r->R);
     int wrong = 0;
@@ -93,7 +93,8 @@ static void check_head(struct run *r)
     head_nll(r->head, r->x[r->m->c.n_layers], target, r->R, nll, best);
     for (int i = 0; i < r->R; i++) {
         int top = 0;
-        for (int v = 1; v < V; v++) if (z[(size_t)i * (size_t)V + (size_t)v] > z[(size_t)i * (size_t)V + (size_t)top]) top = v;
+        for (int v = 1; v < V; v++)
+            if (z[(size_t)i * (size_t)V + (size_t)v] > z[(size_t)i * (size_t)V + (size_t)top]) top = v;
         wrong += top != best[i];
         sums[i / r->T] += (float)nll[i];
     }
@@ -115,7 +116,8 @@ static void check_kl(struct run *r)
     struct err e = {0};
     int D = r->m->c.block.D, V = r->m->c.vocab, R = r->R;
     size_t n = (size_t)R * (size_t)V;
-    float *gain = MEM_NEW(float, D), *zp = MEM_NEW(float, n), *zq = MEM_NEW(float, n), *kl_f = MEM_NEW(float, R);
+    float *gain = MEM_NEW(float, D), *zp = MEM_NEW(float, n), *zq = MEM_NEW(float, n),
+          *kl_f = MEM_NEW(float, R);
     double *kl = MEM_NEW(double, R), *want = MEM_NEW(double, R), *nll = MEM_NEW(double, R), d;
     int32_t *bt = MEM_NEW(int32_t, R), *bs = MEM_NEW(int32_t, R);
     dev x = r->x[r->m->c.n_layers];
@@ -128,7 +130,8 @@ static void check_kl(struct run *r)
         double sp = 0, sq = 0, dot = 0;
         for (int v = 0; v < V; v++) sp += exp(zp[i * V + v]), sq += exp(zq[i * V + v]);
         for (int v = 0; v < V; v++)
-            dot += exp(zp[i * V + v]) / sp * ((double)zp[i * V + v] - log(sp) - (double)zq[i * V + v] + log(sq));
+            dot +=
+                exp(zp[i * V + v]) / sp * ((double)zp[i * V + v] - log(sp) - (double)zq[i * V + v] + log(sq));
         want[i] = dot, kl_f[i] = (float)kl[i], nll[i] -= log(sq) - zq[i * V + r->ids[i]];
     }
     d = check_rel(kl_f, want, (size_t)R);
@@ -212,19 +215,24 @@ static void test_identity(void)
     CHECK(a && c && !json_equal(a, c), "two models differ");
     struct err e = {0}, e2 = {0}, e3 = {0};
     struct model *m = model_open(DATA "bias", NULL, &e);
-    json_t *ours = json_pack("{s:O}", "model", a), *theirs = json_pack("{s:O}", "model", c), *none = json_object();
+    json_t *ours = json_pack("{s:O}", "model", a), *theirs = json_pack("{s:O}", "model", c),
+           *none = json_object();
     CHECK(!model_check_identity(m, ours, "s.nts", &e), "a stream of this model is accepted");
-    CHECK(model_check_identity(m, theirs, "s.nts", &e2) && e2.code == NT_EXIT_DATA && strstr(e2.text, "s.nts") &&
-          strstr(e2.text, "bias"), "a stream of another model is refused: %s", e2.text);
-    CHECK(model_check_identity(m, none, "s.nts", &e3) && e3.code == NT_EXIT_DATA, "a header without a model is refused");
+    CHECK(model_check_identity(m, theirs, "s.nts", &e2) && e2.code == NT_EXIT_DATA &&
+              strstr(e2.text, "s.nts") && strstr(e2.text, "bias"),
+          "a stream of another model is refused: %s", e2.text);
+    CHECK(model_check_identity(m, none, "s.nts", &e3) && e3.code == NT_EXIT_DATA,
+          "a header without a model is refused");
     model_close(m);
-    json_decref(a), json_decref(b), json_decref(c), json_decref(d), json_decref(ours), json_decref(theirs), json_decref(none);
+    json_decref(a), json_decref(b), json_decref(c), json_decref(d), json_decref(ours), json_decref(theirs),
+        json_decref(none);
 }
 
 /* ---- configuration ---- */
 
-#define BASE "\"model_type\":\"llama\",\"hidden_size\":64,\"num_attention_heads\":4,\"num_hidden_layers\":2," \
-             "\"intermediate_size\":96,\"vocab_size\":100"
+#define BASE                                                                                                 \
+    "\"model_type\":\"llama\",\"hidden_size\":64,\"num_attention_heads\":4,\"num_hidden_layers\":2,"         \
+    "\"intermediate_size\":96,\"vocab_size\":100"
 
 static int read_config(const char *extra, struct model_config *c, struct err *e)
 {
@@ -241,23 +249,33 @@ static void accepted(void)
     struct model_config a, b;
     struct err e = {0};
     CHECK(!read_config("", &a, &e), "defaults are accepted %s", e.text);
-    CHECK(a.block.G == 4 && a.block.E == 16 && a.block.eps == 1e-6f && a.rope_theta == 10000 && !a.tied && a.max_pos == 2048 &&
-          a.bos == -1, "missing keys mean the class defaults");
-    CHECK(!read_config(",\"rope_theta\":5e5,\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,"
-                       "\"high_freq_factor\":4,\"original_max_position_embeddings\":32}", &a, &e) &&
-          !read_config(",\"rope_parameters\":{\"rope_type\":\"llama3\",\"rope_theta\":500000.0,\"factor\":8.0,\"low_freq_factor\":"
-                       "1.0,\"high_freq_factor\":4.0,\"original_max_position_embeddings\":32}", &b, &e), "both spellings %s", e.text);
-    CHECK(a.rope == b.rope && a.rope_theta == b.rope_theta && a.rope_factor == b.rope_factor && a.rope_orig == b.rope_orig,
+    CHECK(a.block.G == 4 && a.block.E == 16 && a.block.eps == 1e-6f && a.rope_theta == 10000 && !a.tied &&
+              a.max_pos == 2048 && a.bos == -1,
+          "missing keys mean the class defaults");
+    CHECK(!read_config(
+              ",\"rope_theta\":5e5,\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,"
+              "\"high_freq_factor\":4,\"original_max_position_embeddings\":32}",
+              &a, &e) &&
+              !read_config(",\"rope_parameters\":{\"rope_type\":\"llama3\",\"rope_theta\":500000.0,"
+                           "\"factor\":8.0,\"low_freq_factor\":"
+                           "1.0,\"high_freq_factor\":4.0,\"original_max_position_embeddings\":32}",
+                           &b, &e),
+          "both spellings %s", e.text);
+    CHECK(a.rope == b.rope && a.rope_theta == b.rope_theta && a.rope_factor == b.rope_factor &&
+              a.rope_orig == b.rope_orig,
           "and they mean the same");
-    CHECK(!read_config(",\"rope_scaling\":null,\"eos_token_id\":[7,8],\"head_dim\":20,\"pretraining_tp\":1", &a, &e) &&
-          a.eos == 7 && a.block.E == 20 && a.block.rot == 20, "null scaling, a list of EOS, an explicit head_dim");
+    CHECK(!read_config(",\"rope_scaling\":null,\"eos_token_id\":[7,8],\"head_dim\":20,\"pretraining_tp\":1",
+                       &a, &e) &&
+              a.eos == 7 && a.block.E == 20 && a.block.rot == 20,
+          "null scaling, a list of EOS, an explicit head_dim");
 }
 
 static void refused(const char *extra, const char *key)
 {
     struct model_config c;
     struct err e = {0};
-    CHECK(read_config(extra, &c, &e) && e.code == NT_EXIT_DATA && strstr(e.text, key), "%s is refused by name: %s", key, e.text);
+    CHECK(read_config(extra, &c, &e) && e.code == NT_EXIT_DATA && strstr(e.text, key),
+          "%s is refused by name: %s", key, e.text);
 }
 
 static void test_config(void)
@@ -290,7 +308,8 @@ static void copy_file(const char *from, const char *to, const char *find, const 
     fclose(f), fclose(g);
 }
 
-static void broken(const char *config_from, const char *config_to, const char *find, const char *replace, const char *says)
+static void broken(const char *config_from, const char *config_to, const char *find, const char *replace,
+                   const char *says)
 {
     char dir[] = "/tmp/nt-test-XXXXXX", a[64], b[64];
     struct err e = {0};
@@ -309,7 +328,8 @@ static void test_bad_files(void)
     broken("\"llama\"", "\"lemma\"", "?", "?", "model_type");
     broken("\"vocab_size\": 67", "\"vocab_size\": 68", "?", "?", "model.embed_tokens.weight");
     broken("\"intermediate_size\": 44", "\"intermediate_size\": 40", "?", "?", "mlp.gate_proj.weight");
-    broken("?", "?", "layers.1.mlp.up_proj.weight", "layers.1.mlp.XX_proj.weight", "layers.1.mlp.up_proj.weight");
+    broken("?", "?", "layers.1.mlp.up_proj.weight", "layers.1.mlp.XX_proj.weight",
+           "layers.1.mlp.up_proj.weight");
     broken("\"mlp_bias\": true", "\"mlp_bias\":false", "?", "?", "is no part of a llama model");
 }
 
@@ -329,7 +349,8 @@ static void test_nonfinite(void)
     fclose(f);
     struct block *blk = block_alloc(m, 8);
     CHECK(!block_load(m, blk, 0, &e), "the other layer loads");
-    CHECK(block_load(m, blk, 1, &e) && e.code == NT_EXIT_DATA && strstr(e.text, "layers.1.mlp.up_proj.weight"),
+    CHECK(block_load(m, blk, 1, &e) && e.code == NT_EXIT_DATA &&
+              strstr(e.text, "layers.1.mlp.up_proj.weight"),
           "a NaN weight is refused by name: %s", e.text);
     block_free(m, blk);
     model_close(m);
