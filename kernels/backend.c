@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Which backends are built in, and the step before any BLAS call: OpenBLAS chooses its kernels when it is loaded, and
- * under some hypervisors takes a CPU with AVX-512 for a Haswell or Zen. Only its environment can tell it better, so the
- * program is executed again with that set. */
+ * Which backends are built in, and the step before any BLAS call: OpenBLAS chooses its kernels when it is
+ * loaded, and under some hypervisors takes a CPU with AVX-512 for a Haswell or Zen. Only its environment can
+ * tell it better, so the program is executed again with that set. */
 #include "kernels/cpu.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,19 +35,21 @@ const char *backend_better_core(const char *core)
     return NULL;
 }
 
-/* Threads that wait for the others spin, by default for milliseconds: in a pipe, at the cost of the stages beside this
- * one, which share its cores. 1000 rounds, some ten microseconds, is what
- * libgomp itself takes when there are more threads than cores. */
+/* Threads that wait for the others spin, by default for milliseconds: in a pipe, at the cost of the stages
+ * beside this one, which share its cores. 1000 rounds, some ten microseconds, is what libgomp itself takes
+ * when there are more threads than cores. */
 #define SPIN_COUNT "1000"
 
 void backend_early(char **argv)
 {
     bool again = false;
     /* what is set is the user's choice, or ours in the first life of this program */
-    if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT")) again = !setenv("GOMP_SPINCOUNT", SPIN_COUNT, 1);
+    if (!getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT"))
+        again = !setenv("GOMP_SPINCOUNT", SPIN_COUNT, 1);
     if (!getenv("OPENBLAS_CORETYPE")) {
         const char *better = backend_better_core(cpu_blas_core());
-        if (better && !setenv("OPENBLAS_CORETYPE", better, 1) && !setenv("OPENBLAS_NUM_THREADS", "1", 1)) again = true;
+        if (better && !setenv("OPENBLAS_CORETYPE", better, 1) && !setenv("OPENBLAS_NUM_THREADS", "1", 1))
+            again = true;
     }
     if (again) execv("/proc/self/exe", argv); /* no /proc: go on with the slower kernels */
 }

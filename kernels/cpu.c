@@ -34,7 +34,8 @@ void *cpu_bytes(size_t n)
     if (padded < n) cpu_die("out of memory: %zu bytes", n);
     p = aligned_alloc(align, padded ? padded : align);
     if (!p) cpu_die("out of memory: %zu bytes", n);
-    if (align == HUGE_PAGE) madvise(p, padded, MADV_HUGEPAGE); /* fewer misses of the address cache; may fail */
+    if (align == HUGE_PAGE)
+        madvise(p, padded, MADV_HUGEPAGE); /* fewer misses of the address cache; may fail */
     return p;
 }
 
@@ -63,26 +64,40 @@ static dev alloc_zeroed(size_t bytes)
     return p;
 }
 
-static void release(dev p) { free((void *)p.at); }
+static void release(dev p)
+{
+    free((void *)p.at);
+}
 
 /* memmove in parts that all threads share; src and dst may only overlap when the part is the whole. */
 static void move(void *dst, const void *src, size_t bytes)
 {
-    size_t part = bytes < COPY_PART || ((char *)dst < (char *)src + bytes && (char *)src < (char *)dst + bytes)
-                      ? bytes : COPY_PART;
-    #pragma omp parallel for schedule(static) if (bytes > part)
+    size_t part =
+        bytes < COPY_PART || ((char *)dst < (char *)src + bytes && (char *)src < (char *)dst + bytes)
+            ? bytes
+            : COPY_PART;
+#pragma omp parallel for schedule(static) if (bytes > part)
     for (size_t i = 0; i < bytes; i += part)
         memmove((char *)dst + i, (const char *)src + i, bytes - i < part ? bytes - i : part);
 }
 
-static void put(dev dst, const void *src, size_t bytes) { move((void *)dst.at, src, bytes); }
-static void get(void *dst, dev src, size_t bytes) { move(dst, (const void *)src.at, bytes); }
-static void copy(dev dst, dev src, size_t bytes) { move((void *)dst.at, (const void *)src.at, bytes); }
+static void put(dev dst, const void *src, size_t bytes)
+{
+    move((void *)dst.at, src, bytes);
+}
+static void get(void *dst, dev src, size_t bytes)
+{
+    move(dst, (const void *)src.at, bytes);
+}
+static void copy(dev dst, dev src, size_t bytes)
+{
+    move((void *)dst.at, (const void *)src.at, bytes);
+}
 
 static void fill(dev dst, float value, size_t n)
 {
     float *p = cpu_f(dst);
-    #pragma omp parallel for schedule(static) if (n > COPY_PART)
+#pragma omp parallel for schedule(static) if (n > COPY_PART)
     for (size_t i = 0; i < n; i++) p[i] = value;
 }
 
@@ -93,14 +108,17 @@ static void close_cpu(struct backend *be)
 }
 
 char *openblas_get_corename(void);
-const char *cpu_blas_core(void) { return openblas_get_corename(); }
+const char *cpu_blas_core(void)
+{
+    return openblas_get_corename();
+}
 
 const struct vec_ops *vec_choose(void)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
         return &vec_avx512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &vec_avx2;
 #endif
@@ -110,14 +128,42 @@ const struct vec_ops *vec_choose(void)
 struct backend *cpu_open(int threads)
 {
     static const struct backend table = {
-        "cpu", "", 0, false,
-        alloc_zeroed, release, put, get, copy, fill,
-        cpu_gemm, cpu_gram,
-        cpu_add, cpu_axpy, cpu_add_bias, cpu_sum_rows, cpu_swiglu, cpu_swiglu_back,
-        cpu_norm, cpu_norm_back,
-        cpu_rope, cpu_attention, cpu_attention_back, cpu_attention_step,
-        cpu_embed, cpu_embed_back, cpu_head_init, cpu_head_fold, cpu_kl_init, cpu_kl_fold, cpu_ce_back, cpu_kl_back,
-        cpu_channel_stats, cpu_channel_moments, cpu_channel_affine, cpu_channel_diff,
+        "cpu",
+        "",
+        0,
+        false,
+        alloc_zeroed,
+        release,
+        put,
+        get,
+        copy,
+        fill,
+        cpu_gemm,
+        cpu_gram,
+        cpu_add,
+        cpu_axpy,
+        cpu_add_bias,
+        cpu_sum_rows,
+        cpu_swiglu,
+        cpu_swiglu_back,
+        cpu_norm,
+        cpu_norm_back,
+        cpu_rope,
+        cpu_attention,
+        cpu_attention_back,
+        cpu_attention_step,
+        cpu_embed,
+        cpu_embed_back,
+        cpu_head_init,
+        cpu_head_fold,
+        cpu_kl_init,
+        cpu_kl_fold,
+        cpu_ce_back,
+        cpu_kl_back,
+        cpu_channel_stats,
+        cpu_channel_moments,
+        cpu_channel_affine,
+        cpu_channel_diff,
         cpu_adam,
         close_cpu,
     };
@@ -127,7 +173,8 @@ struct backend *cpu_open(int threads)
     be->core = cpu_blas_core();
     be->threads = threads;
     vec = vec_choose();
-    openblas_set_num_threads(1); /* threads are ours: OpenBLAS's own would make results depend on their number */
+    openblas_set_num_threads(
+        1); /* threads are ours: OpenBLAS's own would make results depend on their number */
     omp_set_dynamic(0);
     omp_set_num_threads(threads);
     return be;

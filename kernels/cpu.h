@@ -7,14 +7,24 @@
 
 #define CPU_ALIGN 64
 
-static inline float *cpu_f(dev p) { return (float *)p.at; }
-static inline double *cpu_d(dev p) { return (double *)p.at; }
-static inline const int32_t *cpu_i(dev p) { return (const int32_t *)p.at; }
+static inline float *cpu_f(dev p)
+{
+    return (float *)p.at;
+}
+static inline double *cpu_d(dev p)
+{
+    return (double *)p.at;
+}
+static inline const int32_t *cpu_i(dev p)
+{
+    return (const int32_t *)p.at;
+}
 
 /* Prints "program: text" and exits with 71. */
 _Noreturn void cpu_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void *cpu_bytes(size_t n); /* aligned, uninitialised, dies when there is none */
-/* Work space shared by the operations, grown on demand; valid until the next call. Operations are not reentrant. */
+/* Work space shared by the operations, grown on demand; valid until the next call. Operations are not
+ * reentrant. */
 float *cpu_scratch(size_t floats);
 void cpu_scratch_free(void);
 
@@ -22,9 +32,10 @@ void cpu_scratch_free(void);
 struct vec_ops {
     const char *name;
     int panel, cols; /* of panel_product: rows of a panel, columns of a block */
-    void (*panel_product)(float *c, size_t ldc, float alpha, float beta, int m, const float *xt, const float *w, size_t wj,
-                          size_t wk, int K, int cols, bool ahead);
-    void (*copy_strip)(float *to, const float *w, size_t wk, int K); /* `cols` neighbouring numbers of each of K rows */
+    void (*panel_product)(float *c, size_t ldc, float alpha, float beta, int m, const float *xt,
+                          const float *w, size_t wj, size_t wk, int K, int cols, bool ahead);
+    void (*copy_strip)(float *to, const float *w, size_t wk,
+                       int K); /* `cols` neighbouring numbers of each of K rows */
     void (*pack_panel)(float *xt, const float *x, size_t ldx, bool transposed, int m, int K);
     void (*scores)(float *s, const float *q, const float *k, size_t ldk, int n, int E, float scale);
     void (*mix)(float *o, const float *p, const float *v, size_t ldv, int n, int E);
@@ -34,28 +45,31 @@ struct vec_ops {
     void (*scale)(float *y, float s, const float *x, size_t n);
     void (*exp)(float *y, const float *x, size_t n);
     float (*max)(const float *x, size_t n);
-    float (*exp_sum)(float *y, const float *x, float scale, float sub, size_t n); /* y = exp(scale x - sub), y may be x */
+    float (*exp_sum)(float *y, const float *x, float scale, float sub,
+                     size_t n); /* y = exp(scale x - sub), y may be x */
     void (*swiglu)(float *h, const float *gate, const float *up, size_t n);
-    void (*swiglu_back)(float *dgate, float *dup, const float *dh, const float *gate, const float *up, size_t n);
-    void (*norm_row)(bool rms, float *y, float *stat, const float *x, const float *gain, const float *bias, int D,
-                     float eps);
+    void (*swiglu_back)(float *dgate, float *dup, const float *dh, const float *gate, const float *up,
+                        size_t n);
+    void (*norm_row)(bool rms, float *y, float *stat, const float *x, const float *gain, const float *bias,
+                     int D, float eps);
     /* dgain, dbias: this chunk's sums, may be NULL; dx may be NULL */
     void (*norm_back_row)(bool rms, float *dx, float *dgain, float *dbias, const float *dy, const float *x,
                           const float *stat, const float *gain, int D);
     void (*rope_row)(float *x, int heads, int E, int rot, const float *cossin, float sign);
-    float (*sum_exp)(const float *z, float sub, size_t n);                              /* sum exp(z - sub) */
-    float (*sum_exp_diff)(const float *p, const float *q, float sub, float *dot, size_t n); /* dot = sum exp(p-sub)(p-q) */
-    void (*ce_row)(float *z, float lse, float scale, size_t n);                         /* z = scale exp(z - lse) */
+    float (*sum_exp)(const float *z, float sub, size_t n); /* sum exp(z - sub) */
+    float (*sum_exp_diff)(const float *p, const float *q, float sub, float *dot,
+                          size_t n);                            /* dot = sum exp(p-sub)(p-q) */
+    void (*ce_row)(float *z, float lse, float scale, size_t n); /* z = scale exp(z - lse) */
     void (*kl_row)(float *zq, const float *zp, float lse_q, float lse_p, float scale, size_t n);
     /* S = probabilities, dP in ds: ds = S * (ds - delta) * scale */
     void (*softmax_back)(float *ds, const float *p, float delta, float scale, size_t n);
     void (*stats_cols)(double *acc, size_t ld, const float *x, size_t ldx, int R, int n);
     void (*moments_cols)(double *mean, double *var, const float *x, size_t ldx, int R, int n);
     void (*affine_row)(float *dy, const float *y, const float *a, const float *b, int D);
-    void (*diff_cols)(double *err, float *dq, const float *q, const float *f, const float *w, int p, size_t ld, int R,
-                      int n);
-    void (*adam)(float *p, const float *g, float *m, float *v, size_t n, float step, float b1, float b2, float root_bc2,
-                 float eps, float decay);
+    void (*diff_cols)(double *err, float *dq, const float *q, const float *f, const float *w, int p,
+                      size_t ld, int R, int n);
+    void (*adam)(float *p, const float *g, float *m, float *v, size_t n, float step, float b1, float b2,
+                 float root_bc2, float eps, float decay);
 };
 extern const struct vec_ops vec_base, vec_avx2, vec_avx512;
 extern const struct vec_ops *vec; /* the best one for this machine; set by backend_open */
@@ -66,7 +80,8 @@ const char *cpu_blas_core(void);
 /* The core type that OpenBLAS should use here instead of `core`, or NULL when that is good. */
 const char *backend_better_core(const char *core);
 
-void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda, dev B, int ldb, float beta, dev C, int ldc);
+void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda, dev B, int ldb, float beta,
+              dev C, int ldc);
 void cpu_gram(int R, int D, dev X, dev H);
 void cpu_add(dev y, dev a, dev b, size_t n);
 void cpu_axpy(dev y, float s, dev x, size_t n);
@@ -77,11 +92,12 @@ void cpu_swiglu_back(dev dgate, dev dup, dev dh, dev gate, dev up, size_t n);
 void cpu_norm(bool rms, dev y, dev stat, dev x, dev gain, dev bias, int R, int D, float eps);
 void cpu_norm_back(bool rms, dev dx, dev dgain, dev dbias, dev dy, dev x, dev stat, dev gain, int R, int D);
 void cpu_rope(dev x, int R, int T, int heads, int E, int rot, dev cossin, int pos0, float sign);
-void cpu_attention(dev out, dev lse, dev q, dev k, dev v, int B, int T, int H, int G, int E, float scale, int window);
-void cpu_attention_back(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev q, dev k, dev v, int B, int T, int H,
-                        int G, int E, float scale, int window);
-void cpu_attention_step(dev out, dev q, dev kc, dev vc, int B, int n, int cap, int H, int G, int E, float scale,
-                        int window);
+void cpu_attention(dev out, dev lse, dev q, dev k, dev v, int B, int T, int H, int G, int E, float scale,
+                   int window);
+void cpu_attention_back(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev q, dev k, dev v, int B, int T,
+                        int H, int G, int E, float scale, int window);
+void cpu_attention_step(dev out, dev q, dev kc, dev vc, int B, int n, int cap, int H, int G, int E,
+                        float scale, int window);
 void cpu_embed(dev x, dev table, dev ids, int R, int D);
 void cpu_embed_back(dev dtable, dev dx, dev ids, int R, int D);
 void cpu_head_init(dev st, dev best, int R);

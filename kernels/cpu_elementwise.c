@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Element-wise operations, rotary embedding, embedding look-up: the loops are in vec_ops.h, here is who does which part. */
+ * Element-wise operations, rotary embedding, embedding look-up: the loops are in vec_ops.h, here is who does
+ * which part. */
 #include "kernels/cpu.h"
 #include <string.h>
 
 enum { CHUNK = 16384, COLUMNS = 64 }; /* elements, columns per task */
 
-#define FOR_CHUNKS(n) \
-    _Pragma("omp parallel for schedule(static)") \
-    for (size_t i = 0; i < (n); i += CHUNK)
-#define LEN(n) ((n) - i < CHUNK ? (n) - i : CHUNK)
+#define FOR_CHUNKS(n) _Pragma("omp parallel for schedule(static)") for (size_t i = 0; i < (n); i += CHUNK)
+#define LEN(n) ((n)-i < CHUNK ? (n)-i : CHUNK)
 
 void cpu_add(dev y, dev a, dev b, size_t n)
 {
@@ -28,7 +27,7 @@ void cpu_add_bias(dev y, dev bias, int R, int D)
 {
     float *py = cpu_f(y);
     const float *pb = cpu_f(bias);
-    #pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static)
     for (int r = 0; r < R; r++) vec->add(py + (size_t)r * D, py + (size_t)r * D, pb, (size_t)D);
 }
 
@@ -36,7 +35,7 @@ void cpu_sum_rows(dev dbias, dev dy, int R, int D)
 {
     float *out = cpu_f(dbias);
     const float *in = cpu_f(dy);
-    #pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static)
     for (int c = 0; c < D; c += COLUMNS) {
         int n = D - c < COLUMNS ? D - c : COLUMNS;
         for (int r = 0; r < R; r++) vec->add(out + c, out + c, in + (size_t)r * D + c, (size_t)n);
@@ -61,7 +60,7 @@ void cpu_rope(dev x, int R, int T, int heads, int E, int rot, dev cossin, int po
 {
     float *px = cpu_f(x);
     const float *table = cpu_f(cossin);
-    #pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static)
     for (int r = 0; r < R; r++)
         vec->rope_row(px + (size_t)r * heads * E, heads, E, rot, table + (size_t)(pos0 + r % T) * rot, sign);
 }
@@ -71,8 +70,9 @@ void cpu_embed(dev x, dev table, dev ids, int R, int D)
     float *px = cpu_f(x);
     const float *rows = cpu_f(table);
     const int32_t *id = cpu_i(ids);
-    #pragma omp parallel for schedule(static)
-    for (int r = 0; r < R; r++) memcpy(px + (size_t)r * D, rows + (size_t)id[r] * D, (size_t)D * sizeof(float));
+#pragma omp parallel for schedule(static)
+    for (int r = 0; r < R; r++)
+        memcpy(px + (size_t)r * D, rows + (size_t)id[r] * D, (size_t)D * sizeof(float));
 }
 
 void cpu_embed_back(dev dtable, dev dx, dev ids, int R, int D)
@@ -80,7 +80,7 @@ void cpu_embed_back(dev dtable, dev dx, dev ids, int R, int D)
     float *rows = cpu_f(dtable);
     const float *px = cpu_f(dx);
     const int32_t *id = cpu_i(ids);
-    #pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static)
     for (int c = 0; c < D; c += COLUMNS) {
         int n = D - c < COLUMNS ? D - c : COLUMNS;
         for (int r = 0; r < R; r++) {

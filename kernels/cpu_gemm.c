@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Matrix products on fixed tiles of the result, so that it does not depend on who computes which. Two ways:
- * - one single-threaded BLAS call per tile, tiles large enough for BLAS to run near its peak and many enough to share out;
- * - our own (vec_gemm.h), which packs A alone: for few rows (decoding), where BLAS would spend its time on packing B, and
- *   with AVX-512, where it is the faster at every size that we use. */
+ * - one single-threaded BLAS call per tile, tiles large enough for BLAS to run near its peak and many enough
+ * to share out;
+ * - our own (vec_gemm.h), which packs A alone: for few rows (decoding), where BLAS would spend its time on
+ * packing B, and with AVX-512, where it is the faster at every size that we use. */
 #include "kernels/cpu.h"
 #include <cblas.h>
 #include <omp.h>
@@ -17,7 +18,9 @@ enum {
     BLOCK_BYTES = 640 << 10, /* or more packed A than stays in a core's second cache */
 };
 
-struct tiles { int m, n; }; /* size of a tile of C */
+struct tiles {
+    int m, n;
+}; /* size of a tile of C */
 
 /* Rounds x / parts up to a multiple of `unit`. */
 static int part_size(int x, int parts, int unit)
@@ -26,7 +29,8 @@ static int part_size(int x, int parts, int unit)
     return (p + unit - 1) / unit * unit;
 }
 
-/* A function of the shape alone: near 256 x 640, M and N each in equal parts; at least four tiles to share out. */
+/* A function of the shape alone: near 256 x 640, M and N each in equal parts; at least four tiles to share
+ * out. */
 static struct tiles choose_tiles(int M, int N)
 {
     struct tiles t;
@@ -45,25 +49,28 @@ struct product {
     float *c;
 };
 
-/* Measured on Zen 4. Reading columns of B at strides of a multiple of 4 KiB fights for a few lines of the first cache. */
+/* Measured on Zen 4. Reading columns of B at strides of a multiple of 4 KiB fights for a few lines of the
+ * first cache. */
 static bool own_is_better(const struct product *p)
 {
     if (p->M <= FEW_ROWS) return true;
-    return vec == &vec_avx512 && p->N >= 128 && p->K >= 64 && p->K <= 8192 && (p->tb ? p->ldb % 1024 != 0 : p->N <= 8192);
+    return vec == &vec_avx512 && p->N >= 128 && p->K >= 64 && p->K <= 8192 &&
+           (p->tb ? p->ldb % 1024 != 0 : p->N <= 8192);
 }
 
 /* Packs columns k..k+n-1 of the rows of panel p. */
 static void pack_panel(const struct product *g, float *xt, int p, int k, int n)
 {
     int r = p * vec->panel, m = g->M - r < vec->panel ? g->M - r : vec->panel;
-    vec->pack_panel(xt + (size_t)k * vec->panel, g->ta ? g->a + (size_t)k * g->lda + r : g->a + (size_t)r * g->lda + k,
-                    (size_t)g->lda, g->ta, m, n);
+    vec->pack_panel(xt + (size_t)k * vec->panel,
+                    g->ta ? g->a + (size_t)k * g->lda + r : g->a + (size_t)r * g->lda + k, (size_t)g->lda,
+                    g->ta, m, n);
 }
 
-/* Columns n0..n1-1 of panels p0..p1-1, which lie packed at xt and stay in the cache while B passes by: B itself, or its
- * packed strips. lower: only blocks that begin at or left of the diagonal. */
-static void own_block(const struct product *g, const float *xt, int p0, int p1, int n0, int n1, const float *strips,
-                      bool lower)
+/* Columns n0..n1-1 of panels p0..p1-1, which lie packed at xt and stay in the cache while B passes by: B
+ * itself, or its packed strips. lower: only blocks that begin at or left of the diagonal. */
+static void own_block(const struct product *g, const float *xt, int p0, int p1, int n0, int n1,
+                      const float *strips, bool lower)
 {
     int cols = vec->cols;
     for (int j = n0; j < n1; j += cols) {
@@ -75,7 +82,8 @@ static void own_block(const struct product *g, const float *xt, int p0, int p1, 
         for (int p = first; p < p1; p++) {
             int r = p * vec->panel, m = g->M - r < vec->panel ? g->M - r : vec->panel;
             vec->panel_product(g->c + (size_t)r * g->ldc + j, (size_t)g->ldc, g->alpha, g->beta, m,
-                               xt + (size_t)(p - p0) * g->K * vec->panel, w, wj, wk, g->K, n, (g->tb || strips) && p == first);
+                               xt + (size_t)(p - p0) * g->K * vec->panel, w, wj, wk, g->K, n,
+                               (g->tb || strips) && p == first);
         }
     }
 }
@@ -86,15 +94,16 @@ static void own_gemm_few(const struct product *g, int panels)
     size_t size = (size_t)g->K * vec->panel;
     int parts = (g->K + PACK - 1) / PACK, step = vec->cols;
     float *xt = cpu_scratch(size * panels);
-    #pragma omp parallel
+#pragma omp parallel
     {
-        #pragma omp for schedule(static)
+#pragma omp for schedule(static)
         for (int i = 0; i < panels * parts; i++) {
             int k = i % parts * PACK;
             pack_panel(g, xt + i / parts * size, i / parts, k, g->K - k < PACK ? g->K - k : PACK);
         }
-        #pragma omp for schedule(static)
-        for (int n = 0; n < g->N; n += step) own_block(g, xt, 0, panels, n, n + step < g->N ? n + step : g->N, NULL, false);
+#pragma omp for schedule(static)
+        for (int n = 0; n < g->N; n += step)
+            own_block(g, xt, 0, panels, n, n + step < g->N ? n + step : g->N, NULL, false);
     }
 }
 
@@ -102,15 +111,15 @@ static void own_gemm_few(const struct product *g, int panels)
 static void pack_strips(const struct product *g, float *strips)
 {
     int cols = vec->cols;
-    #pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static)
     for (int k = 0; k < g->K; k += PACK)
         for (int j = 0; j + cols <= g->N; j += cols)
-            vec->copy_strip(strips + (size_t)j * g->K + (size_t)k * cols, g->b + (size_t)k * g->ldb + j, (size_t)g->ldb,
-                            g->K - k < PACK ? g->K - k : PACK);
+            vec->copy_strip(strips + (size_t)j * g->K + (size_t)k * cols, g->b + (size_t)k * g->ldb + j,
+                            (size_t)g->ldb, g->K - k < PACK ? g->K - k : PACK);
 }
 
-/* Each task packs a block of panels of its own and passes B by it: all of it, or (lower) only the columns that begin at
- * or left of the diagonal. */
+/* Each task packs a block of panels of its own and passes B by it: all of it, or (lower) only the columns
+ * that begin at or left of the diagonal. */
 static void own_blocks(const struct product *g, bool lower)
 {
     int panel = vec->panel, panels = (g->M + panel - 1) / panel, block = panels / TASKS, blocks;
@@ -124,7 +133,7 @@ static void own_blocks(const struct product *g, bool lower)
     work = cpu_scratch(each * omp_get_max_threads() + (g->tb ? 0 : (size_t)g->K * g->N));
     strips = g->tb ? NULL : work + each * omp_get_max_threads();
     if (strips) pack_strips(g, strips);
-    #pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic)
     for (int i = blocks - 1; i >= 0; i--) { /* those with most columns first */
         float *xt = work + each * omp_get_thread_num();
         int p = i * block, end = p + block < panels ? p + block : panels, n = g->N;
@@ -137,11 +146,14 @@ static void own_blocks(const struct product *g, bool lower)
 static void own_gemm(const struct product *g)
 {
     int panels = (g->M + vec->panel - 1) / vec->panel;
-    if (panels <= FEW_PANELS) own_gemm_few(g, panels);
-    else own_blocks(g, false);
+    if (panels <= FEW_PANELS)
+        own_gemm_few(g, panels);
+    else
+        own_blocks(g, false);
 }
 
-void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda, dev B, int ldb, float beta, dev C, int ldc)
+void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda, dev B, int ldb, float beta,
+              dev C, int ldc)
 {
     const float *a = cpu_f(A), *b = cpu_f(B);
     float *c = cpu_f(C);
@@ -155,12 +167,12 @@ void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda
     }
     nm = (M + t.m - 1) / t.m;
     nn = (N + t.n - 1) / t.n;
-    #pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < nm * nn; i++) {
         int r = i / nn * t.m, s = i % nn * t.n;
         int m = M - r < t.m ? M - r : t.m, n = N - s < t.n ? N - s : t.n;
-        cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, K, alpha,
-                    ta ? a + r : a + (size_t)r * lda, lda, tb ? b + (size_t)s * ldb : b + s, ldb, beta,
+        cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, K,
+                    alpha, ta ? a + r : a + (size_t)r * lda, lda, tb ? b + (size_t)s * ldb : b + s, ldb, beta,
                     c + (size_t)r * ldc + s, ldc);
     }
 }
@@ -169,24 +181,25 @@ static void blas_gram(int R, int D, const float *x, float *h)
 {
     int size = part_size(D, D <= 384 ? 2 : (D + 383) / 384, 16);
     int n = (D + size - 1) / size;
-    #pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < n * (n + 1) / 2; i++) {
         int row = 0, col = i, r, s;
         while (col > row) col -= ++row;
         r = row * size;
         s = col * size;
         if (row == col)
-            cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, D - r < size ? D - r : size, R, 1.0f, x + r, D, 1.0f,
-                        h + (size_t)r * D + s, D);
+            cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, D - r < size ? D - r : size, R, 1.0f, x + r, D,
+                        1.0f, h + (size_t)r * D + s, D);
         else
-            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, D - r < size ? D - r : size, size, R, 1.0f, x + r, D,
-                        x + s, D, 1.0f, h + (size_t)r * D + s, D);
+            cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, D - r < size ? D - r : size, size, R, 1.0f,
+                        x + r, D, x + s, D, 1.0f, h + (size_t)r * D + s, D);
     }
 }
 
 void cpu_gram(int R, int D, dev X, dev H)
 {
-    struct product g = {.ta = true, .M = D, .N = D, .lda = D, .ldb = D, .ldc = D, .alpha = 1, .beta = 1, .c = cpu_f(H)};
+    struct product g = {
+        .ta = true, .M = D, .N = D, .lda = D, .ldb = D, .ldc = D, .alpha = 1, .beta = 1, .c = cpu_f(H)};
     if (vec != &vec_avx512 || D < 128 || D > 8192) {
         blas_gram(R, D, cpu_f(X), cpu_f(H));
         return;

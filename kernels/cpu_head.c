@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The output head: running softmax statistics over tiles of the vocabulary, and the gradients of cross-entropy and KL. */
+ * The output head: running softmax statistics over tiles of the vocabulary, and the gradients of
+ * cross-entropy and KL. */
 #include "kernels/cpu.h"
 #include <math.h>
 
@@ -30,7 +31,7 @@ static float raise(float *max, float *sum, float m)
 
 void cpu_head_fold(dev st, dev best, dev z, dev targets, int R, int n, int v0)
 {
-    #pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static)
     for (int r = 0; r < R; r++) {
         const float *row = cpu_f(z) + (size_t)r * n;
         float *s = cpu_f(st) + (size_t)r * ST, *b = cpu_f(best) + 2 * (size_t)r, m = vec->max(row, (size_t)n);
@@ -42,8 +43,11 @@ void cpu_head_fold(dev st, dev best, dev z, dev targets, int R, int n, int v0)
             b[1] = m;
         }
         raise(&s[0], &s[1], m);
-        if (s[0] != -INFINITY) s[1] += vec->sum_exp(row, s[0], (size_t)n);
-        else for (int i = 0; i < n; i++) if (row[i] != row[i]) s[1] = NAN; /* no number but NaN so far */
+        if (s[0] != -INFINITY)
+            s[1] += vec->sum_exp(row, s[0], (size_t)n);
+        else
+            for (int i = 0; i < n; i++)
+                if (row[i] != row[i]) s[1] = NAN; /* no number but NaN so far */
         if (t >= v0 && t < v0 + n) s[2] = row[t - v0];
     }
 }
@@ -59,7 +63,7 @@ void cpu_kl_init(dev st, int R)
 
 void cpu_kl_fold(dev st, dev zp, dev zq, int R, int n)
 {
-    #pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static)
     for (int r = 0; r < R; r++) {
         const float *p = cpu_f(zp) + (size_t)r * n, *q = cpu_f(zq) + (size_t)r * n;
         float *s = cpu_f(st) + (size_t)r * KL, dot;
@@ -73,7 +77,7 @@ void cpu_kl_fold(dev st, dev zp, dev zq, int R, int n)
 
 void cpu_ce_back(dev z, dev lse, dev targets, int R, int n, int v0, float scale)
 {
-    #pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static)
     for (int r = 0; r < R; r++) {
         float *row = cpu_f(z) + (size_t)r * n;
         int32_t t = cpu_i(targets)[r];
@@ -88,8 +92,8 @@ void cpu_ce_back(dev z, dev lse, dev targets, int R, int n, int v0, float scale)
 
 void cpu_kl_back(dev zq, dev zp, dev lse_q, dev lse_p, int R, int n, float scale)
 {
-    #pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static)
     for (int r = 0; r < R; r++)
-        vec->kl_row(cpu_f(zq) + (size_t)r * n, cpu_f(zp) + (size_t)r * n, cpu_f(lse_q)[r], cpu_f(lse_p)[r], scale,
-                    (size_t)n);
+        vec->kl_row(cpu_f(zq) + (size_t)r * n, cpu_f(zp) + (size_t)r * n, cpu_f(lse_q)[r], cpu_f(lse_p)[r],
+                    scale, (size_t)n);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * RMSNorm and LayerNorm. Gradients of gain and bias are summed per chunk of rows, then the chunks in order. */
+ * RMSNorm and LayerNorm. Gradients of gain and bias are summed per chunk of rows, then the chunks in order.
+ */
 #include "kernels/cpu.h"
 #include <string.h>
 
@@ -9,7 +10,7 @@ void cpu_norm(bool rms, dev y, dev stat, dev x, dev gain, dev bias, int R, int D
 {
     float *py = cpu_f(y), *ps = cpu_f(stat);
     const float *px = cpu_f(x), *pg = cpu_f(gain), *pb = dev_ok(bias) ? cpu_f(bias) : NULL;
-    #pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static)
     for (int r = 0; r < R; r++)
         vec->norm_row(rms, py + (size_t)r * D, ps + 2 * (size_t)r, px + (size_t)r * D, pg, pb, D, eps);
 }
@@ -21,7 +22,7 @@ void cpu_norm_back(bool rms, dev dx, dev dgain, dev dbias, dev dy, dev x, dev st
     int chunks = (R + ROWS - 1) / ROWS;
     bool want_gain = dev_ok(dgain), want_bias = dev_ok(dbias);
     float *parts = cpu_scratch(2 * (size_t)chunks * D); /* [chunks, 2, D]: gain, bias */
-    #pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static)
     for (int k = 0; k < chunks; k++) {
         float *dg = parts + 2 * (size_t)k * D, *db = dg + D;
         int end = (k + 1) * ROWS < R ? (k + 1) * ROWS : R;
@@ -29,8 +30,8 @@ void cpu_norm_back(bool rms, dev dx, dev dgain, dev dbias, dev dy, dev x, dev st
         if (want_bias) memset(db, 0, (size_t)D * sizeof(float));
         for (int r = k * ROWS; r < end; r++) {
             size_t at = (size_t)r * D;
-            vec->norm_back_row(rms, pdx ? pdx + at : NULL, want_gain ? dg : NULL, want_bias ? db : NULL, pdy + at,
-                               px + at, ps + 2 * (size_t)r, pg, D);
+            vec->norm_back_row(rms, pdx ? pdx + at : NULL, want_gain ? dg : NULL, want_bias ? db : NULL,
+                               pdy + at, px + at, ps + 2 * (size_t)r, pg, D);
         }
     }
     for (int k = 0; k < chunks; k++) {

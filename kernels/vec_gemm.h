@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Part of vec_ops.h: the inner product of our own gemm. Rows of A lie transposed in panels [K, PANEL]; B is read where it
- * lies, one number spread over a vector at a time, so only A is ever packed. */
+ * Part of vec_ops.h: the inner product of our own gemm. Rows of A lie transposed in panels [K, PANEL]; B is
+ * read where it lies, one number spread over a vector at a time, so only A is ever packed. */
 enum { LANES = VEC_BYTES / 4, PANEL = 2 * LANES };
 typedef float vf __attribute__((vector_size(VEC_BYTES)));
-typedef float vf_loose __attribute__((vector_size(VEC_BYTES), aligned(4), may_alias)); /* anywhere in an array */
+typedef float vf_loose
+    __attribute__((vector_size(VEC_BYTES), aligned(4), may_alias)); /* anywhere in an array */
 typedef int32_t vi __attribute__((vector_size(VEC_BYTES)));
 #define LOAD(p) (*(const vf_loose *)(p))
 #define STORE(p, v) (*(vf_loose *)(p) = (v))
@@ -15,33 +16,34 @@ INLINE void transpose(vf *r)
 {
     vi low;
     for (int i = 0; i < LANES; i++) low[i] = i / 2 + i % 2 * LANES;
-    #pragma GCC unroll 4
+#pragma GCC unroll 4
     for (int step = 1; step < LANES; step *= 2) {
         vf n[LANES];
-        #pragma GCC unroll 8
+#pragma GCC unroll 8
         for (int i = 0; i < LANES / 2; i++) {
             n[2 * i] = __builtin_shuffle(r[i], r[i + LANES / 2], low);
             n[2 * i + 1] = __builtin_shuffle(r[i], r[i + LANES / 2], low + LANES / 2);
         }
-        #pragma GCC unroll 16
+#pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) r[i] = n[i];
     }
 }
 
 enum ahead { NOTHING, BY_ROWS, BY_STRIPS };
 
-/* acc[j] = sum_k xt[k] w[j wj + k wk] for `cols` columns, PANEL rows each. cols is constant where this is inlined, so that
- * the sums stay in registers. `ahead`: the next columns are asked for, rows of B (wk 1) or the next packed strip. */
+/* acc[j] = sum_k xt[k] w[j wj + k wk] for `cols` columns, PANEL rows each. cols is constant where this is
+ * inlined, so that the sums stay in registers. `ahead`: the next columns are asked for, rows of B (wk 1) or
+ * the next packed strip. */
 INLINE void panel_sums(vf acc[][2], const float *xt, const float *w, size_t wj, size_t wk, int K, int cols,
                        enum ahead ahead)
 {
-    #pragma GCC unroll 12
+#pragma GCC unroll 12
     for (int j = 0; j < cols; j++) acc[j][0] = acc[j][1] = SPREAD(0.0f);
     for (int k = 0; k < K; k++, xt += PANEL) {
         vf x0 = LOAD(xt), x1 = LOAD(xt + LANES);
         if (ahead == BY_ROWS && k % 16 < cols) __builtin_prefetch(w + (cols + k % 16) * wj + k);
         if (ahead == BY_STRIPS) __builtin_prefetch(w + (K + k) * wk);
-        #pragma GCC unroll 12
+#pragma GCC unroll 12
         for (int j = 0; j < cols; j++) {
             vf b = SPREAD(w[j * wj + k * wk]);
             acc[j][0] = VEC_VFMA(x0, b, acc[j][0]);
@@ -53,13 +55,13 @@ INLINE void panel_sums(vf acc[][2], const float *xt, const float *w, size_t wj, 
 /* Rows of a whole block of columns, VEC_COLS <= LANES: c = alpha acc^T + beta c. */
 INLINE void store_block(float *c, size_t ldc, float alpha, float beta, vf acc[][2], int m)
 {
-    #pragma GCC unroll 2
+#pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
         vf r[LANES], old = SPREAD(0.0f);
-        #pragma GCC unroll 16
+#pragma GCC unroll 16
         for (int j = 0; j < LANES; j++) r[j] = j < VEC_COLS ? acc[j < VEC_COLS ? j : 0][half] : SPREAD(0.0f);
         transpose(r);
-        #pragma GCC unroll 16
+#pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) {
             float *to = c + (size_t)(half * LANES + i) * ldc;
             vf v = r[i] * alpha;
@@ -74,14 +76,17 @@ INLINE void store_block(float *c, size_t ldc, float alpha, float beta, vf acc[][
 }
 
 /* c[m, cols] = alpha X W^T + beta c for one panel; cols <= VEC_COLS. */
-static void vec_panel_product(float *c, size_t ldc, float alpha, float beta, int m, const float *xt, const float *w,
-                              size_t wj, size_t wk, int K, int cols, bool ahead)
+static void vec_panel_product(float *c, size_t ldc, float alpha, float beta, int m, const float *xt,
+                              const float *w, size_t wj, size_t wk, int K, int cols, bool ahead)
 {
     vf acc[VEC_COLS][2];
     if (cols == VEC_COLS) {
-        if (ahead && wk == 1) panel_sums(acc, xt, w, wj, 1, K, VEC_COLS, BY_ROWS);
-        else if (ahead) panel_sums(acc, xt, w, 1, wk, K, VEC_COLS, BY_STRIPS);
-        else panel_sums(acc, xt, w, wj, wk, K, VEC_COLS, NOTHING);
+        if (ahead && wk == 1)
+            panel_sums(acc, xt, w, wj, 1, K, VEC_COLS, BY_ROWS);
+        else if (ahead)
+            panel_sums(acc, xt, w, 1, wk, K, VEC_COLS, BY_STRIPS);
+        else
+            panel_sums(acc, xt, w, wj, wk, K, VEC_COLS, NOTHING);
         store_block(c, ldc, alpha, beta, acc, m);
         return;
     }
@@ -99,7 +104,8 @@ static void vec_panel_product(float *c, size_t ldc, float alpha, float beta, int
 
 static void vec_copy_strip(float *to, const float *w, size_t wk, int K)
 {
-    for (int k = 0; k < K; k++) memcpy(to + (size_t)k * VEC_COLS, w + (size_t)k * wk, VEC_COLS * sizeof(float));
+    for (int k = 0; k < K; k++)
+        memcpy(to + (size_t)k * VEC_COLS, w + (size_t)k * wk, VEC_COLS * sizeof(float));
 }
 
 /* xt[k][i] = row i of the panel, i < m, else 0; x is [m, K], or [K, m] when transposed */
@@ -109,11 +115,12 @@ static void vec_pack_panel(float *xt, const float *x, size_t ldx, bool transpose
     for (; !transposed && k + LANES <= K; k += LANES)
         for (int half = 0; half < 2; half++) {
             vf r[LANES];
-            #pragma GCC unroll 16
+#pragma GCC unroll 16
             for (int i = 0; i < LANES; i++)
-                r[i] = half * LANES + i < m ? (vf)LOAD(x + (size_t)(half * LANES + i) * ldx + k) : SPREAD(0.0f);
+                r[i] =
+                    half * LANES + i < m ? (vf)LOAD(x + (size_t)(half * LANES + i) * ldx + k) : SPREAD(0.0f);
             transpose(r);
-            #pragma GCC unroll 16
+#pragma GCC unroll 16
             for (int i = 0; i < LANES; i++) STORE(xt + (size_t)(k + i) * PANEL + half * LANES, r[i]);
         }
     for (; transposed && m == PANEL && k < K; k++) {
@@ -122,5 +129,7 @@ static void vec_pack_panel(float *xt, const float *x, size_t ldx, bool transpose
     }
     for (; k < K; k++)
         for (int i = 0; i < PANEL; i++)
-            xt[(size_t)k * PANEL + i] = i >= m ? 0 : transposed ? x[(size_t)k * ldx + i] : x[(size_t)i * ldx + k];
+            xt[(size_t)k * PANEL + i] = i >= m       ? 0
+                                        : transposed ? x[(size_t)k * ldx + i]
+                                                     : x[(size_t)i * ldx + k];
 }

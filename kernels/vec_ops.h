@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The vector loops, included by vec_base.c, vec_avx2.c and vec_avx512.c, which set the instruction set: plain C that the
- * compiler vectorises. Reductions are declared to it one by one, so that everything else keeps IEEE semantics.
- * VEC_FMA is a * b + c in the cheapest accurate way of the instruction set, VEC_VFMA the same of whole vectors;
- * VEC_BYTES is a vector's size, VEC_COLS the columns of a block of panel_product. */
+ * The vector loops, included by vec_base.c, vec_avx2.c and vec_avx512.c, which set the instruction set: plain
+ * C that the compiler vectorises. Reductions are declared to it one by one, so that everything else keeps
+ * IEEE semantics. VEC_FMA is a * b + c in the cheapest accurate way of the instruction set, VEC_VFMA the same
+ * of whole vectors; VEC_BYTES is a vector's size, VEC_COLS the columns of a block of panel_product. */
 #include "kernels/cpu.h"
 #include <math.h>
 #include <string.h>
 
-/* exp(x) within 2 ulp: x = n ln 2 + r, a polynomial on r, two steps of scaling so that the largest results do not
- * overflow early. Below -86.5 the result is 0 (no subnormals); NaN stays NaN. Branch-free. */
+/* exp(x) within 2 ulp: x = n ln 2 + r, a polynomial on r, two steps of scaling so that the largest results do
+ * not overflow early. Below -86.5 the result is 0 (no subnormals); NaN stays NaN. Branch-free. */
 static inline float vexp(float x)
 {
     const float log2e = 1.44269504088896341f, ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     float c = x > 88.8f ? 88.8f : x < -86.5f ? -86.5f : x;
-    union { float f; uint32_t u; } t = {VEC_FMA(c, log2e, magic)}, s; /* n is in the low bits of t */
+    union {
+        float f;
+        uint32_t u;
+    } t = {VEC_FMA(c, log2e, magic)}, s; /* n is in the low bits of t */
     float n = t.f - magic;
     float r = VEC_FMA(n, -ln2_lo, VEC_FMA(n, -ln2_hi, c));
     float p = 1.9875691500e-4f;
@@ -32,40 +35,40 @@ static inline float vexp(float x)
 
 static void vec_add(float *y, const float *a, const float *b, size_t n)
 {
-    #pragma omp simd
+#pragma omp simd
     for (size_t i = 0; i < n; i++) y[i] = a[i] + b[i];
 }
 
 static void vec_axpy(float *y, float s, const float *x, size_t n)
 {
-    #pragma omp simd
+#pragma omp simd
     for (size_t i = 0; i < n; i++) y[i] = VEC_FMA(s, x[i], y[i]);
 }
 
 static float vec_dot(const float *a, const float *b, size_t n)
 {
     float s = 0;
-    #pragma omp simd reduction(+ : s)
+#pragma omp simd reduction(+ : s)
     for (size_t i = 0; i < n; i++) s += a[i] * b[i];
     return s;
 }
 
 static void vec_scale(float *y, float s, const float *x, size_t n)
 {
-    #pragma omp simd
+#pragma omp simd
     for (size_t i = 0; i < n; i++) y[i] = s * x[i];
 }
 
 static void vec_exp(float *y, const float *x, size_t n)
 {
-    #pragma omp simd
+#pragma omp simd
     for (size_t i = 0; i < n; i++) y[i] = vexp(x[i]);
 }
 
 static float vec_max(const float *x, size_t n)
 {
     float m = -INFINITY;
-    #pragma omp simd reduction(max : m)
+#pragma omp simd reduction(max : m)
     for (size_t i = 0; i < n; i++) m = x[i] > m ? x[i] : m;
     return m;
 }
@@ -73,7 +76,7 @@ static float vec_max(const float *x, size_t n)
 static float vec_exp_sum(float *y, const float *x, float scale, float sub, size_t n)
 {
     float s = 0;
-    #pragma omp simd reduction(+ : s)
+#pragma omp simd reduction(+ : s)
     for (size_t i = 0; i < n; i++) {
         float e = vexp(VEC_FMA(scale, x[i], -sub));
         y[i] = e;
@@ -84,13 +87,14 @@ static float vec_exp_sum(float *y, const float *x, float scale, float sub, size_
 
 static void vec_swiglu(float *h, const float *gate, const float *up, size_t n)
 {
-    #pragma omp simd
+#pragma omp simd
     for (size_t i = 0; i < n; i++) h[i] = gate[i] / (1.0f + vexp(-gate[i])) * up[i];
 }
 
-static void vec_swiglu_back(float *dgate, float *dup, const float *dh, const float *gate, const float *up, size_t n)
+static void vec_swiglu_back(float *dgate, float *dup, const float *dh, const float *gate, const float *up,
+                            size_t n)
 {
-    #pragma omp simd
+#pragma omp simd
     for (size_t i = 0; i < n; i++) {
         float g = gate[i], u = up[i], d = dh[i];
         float sig = 1.0f / (1.0f + vexp(-g));
@@ -99,43 +103,43 @@ static void vec_swiglu_back(float *dgate, float *dup, const float *dh, const flo
     }
 }
 
-static void vec_norm_row(bool rms, float *y, float *stat, const float *x, const float *gain, const float *bias, int D,
-                         float eps)
+static void vec_norm_row(bool rms, float *y, float *stat, const float *x, const float *gain,
+                         const float *bias, int D, float eps)
 {
     float mean = 0, var = 0, rstd;
     if (!rms) {
-        #pragma omp simd reduction(+ : mean)
+#pragma omp simd reduction(+ : mean)
         for (int c = 0; c < D; c++) mean += x[c];
         mean /= (float)D;
     }
-    #pragma omp simd reduction(+ : var)
+#pragma omp simd reduction(+ : var)
     for (int c = 0; c < D; c++) var += (x[c] - mean) * (x[c] - mean);
     rstd = 1.0f / sqrtf(var / (float)D + eps);
     stat[0] = mean;
     stat[1] = rstd;
     if (bias) {
-        #pragma omp simd
+#pragma omp simd
         for (int c = 0; c < D; c++) y[c] = VEC_FMA((x[c] - mean) * rstd, gain[c], bias[c]);
     } else {
-        #pragma omp simd
+#pragma omp simd
         for (int c = 0; c < D; c++) y[c] = (x[c] - mean) * rstd * gain[c];
     }
 }
 
-static void vec_norm_back_row(bool rms, float *dx, float *dgain, float *dbias, const float *dy, const float *x,
-                              const float *stat, const float *gain, int D)
+static void vec_norm_back_row(bool rms, float *dx, float *dgain, float *dbias, const float *dy,
+                              const float *x, const float *stat, const float *gain, int D)
 {
     float mean = stat[0], rstd = stat[1], sum_g = 0, sum_gx = 0;
     if (dgain) {
-        #pragma omp simd
+#pragma omp simd
         for (int c = 0; c < D; c++) dgain[c] = VEC_FMA(dy[c], (x[c] - mean) * rstd, dgain[c]);
     }
     if (dbias) {
-        #pragma omp simd
+#pragma omp simd
         for (int c = 0; c < D; c++) dbias[c] += dy[c];
     }
     if (!dx) return;
-    #pragma omp simd reduction(+ : sum_g, sum_gx)
+#pragma omp simd reduction(+ : sum_g, sum_gx)
     for (int c = 0; c < D; c++) {
         float g = dy[c] * gain[c];
         sum_g += g;
@@ -143,7 +147,7 @@ static void vec_norm_back_row(bool rms, float *dx, float *dgain, float *dbias, c
     }
     sum_g = rms ? 0.0f : sum_g / (float)D;
     sum_gx /= (float)D;
-    #pragma omp simd
+#pragma omp simd
     for (int c = 0; c < D; c++) dx[c] = rstd * (dy[c] * gain[c] - sum_g - (x[c] - mean) * rstd * sum_gx);
 }
 
@@ -153,7 +157,7 @@ static void vec_rope_row(float *x, int heads, int E, int rot, const float *cossi
     const float *co = cossin, *si = cossin + half;
     for (int h = 0; h < heads; h++, x += E) {
         float *a = x, *b = x + half;
-        #pragma omp simd
+#pragma omp simd
         for (int i = 0; i < half; i++) {
             float p = a[i], q = b[i], s = sign * si[i];
             a[i] = p * co[i] - q * s;
@@ -165,7 +169,7 @@ static void vec_rope_row(float *x, int heads, int E, int rot, const float *cossi
 static float vec_sum_exp(const float *z, float sub, size_t n)
 {
     float s = 0;
-    #pragma omp simd reduction(+ : s)
+#pragma omp simd reduction(+ : s)
     for (size_t i = 0; i < n; i++) s += vexp(z[i] - sub);
     return s;
 }
@@ -173,7 +177,7 @@ static float vec_sum_exp(const float *z, float sub, size_t n)
 static float vec_sum_exp_diff(const float *p, const float *q, float sub, float *dot, size_t n)
 {
     float s = 0, d = 0;
-    #pragma omp simd reduction(+ : s, d)
+#pragma omp simd reduction(+ : s, d)
     for (size_t i = 0; i < n; i++) {
         float e = vexp(p[i] - sub);
         s += e;
@@ -185,27 +189,28 @@ static float vec_sum_exp_diff(const float *p, const float *q, float sub, float *
 
 static void vec_ce_row(float *z, float lse, float scale, size_t n)
 {
-    #pragma omp simd
+#pragma omp simd
     for (size_t i = 0; i < n; i++) z[i] = scale * vexp(z[i] - lse);
 }
 
 static void vec_kl_row(float *zq, const float *zp, float lse_q, float lse_p, float scale, size_t n)
 {
-    #pragma omp simd
+#pragma omp simd
     for (size_t i = 0; i < n; i++) zq[i] = scale * (vexp(zq[i] - lse_q) - vexp(zp[i] - lse_p));
 }
 
 static void vec_softmax_back(float *ds, const float *p, float delta, float scale, size_t n)
 {
-    #pragma omp simd
+#pragma omp simd
     for (size_t i = 0; i < n; i++) ds[i] = p[i] * (ds[i] - delta) * scale;
 }
 
 static void vec_stats_cols(double *acc, size_t ld, const float *x, size_t ldx, int R, int n)
 {
-    double *s1 = acc, *sa = acc + ld, *s2 = acc + 2 * ld, *s3 = acc + 3 * ld, *s4 = acc + 4 * ld, *mx = acc + 5 * ld;
+    double *s1 = acc, *sa = acc + ld, *s2 = acc + 2 * ld, *s3 = acc + 3 * ld, *s4 = acc + 4 * ld,
+           *mx = acc + 5 * ld;
     for (int r = 0; r < R; r++, x += ldx) {
-        #pragma omp simd
+#pragma omp simd
         for (int c = 0; c < n; c++) {
             double v = x[c], a = fabs(v), v2 = v * v;
             s1[c] += v;
@@ -223,13 +228,13 @@ static void vec_moments_cols(double *mean, double *var, const float *x, size_t l
     for (int c = 0; c < n; c++) mean[c] = var[c] = 0;
     for (int r = 0; r < R; r++) {
         const float *row = x + r * ldx;
-        #pragma omp simd
+#pragma omp simd
         for (int c = 0; c < n; c++) mean[c] += row[c];
     }
     for (int c = 0; c < n; c++) mean[c] /= R;
     for (int r = 0; r < R; r++) {
         const float *row = x + r * ldx;
-        #pragma omp simd
+#pragma omp simd
         for (int c = 0; c < n; c++) {
             double d = row[c] - mean[c];
             var[c] += d * d;
@@ -240,22 +245,22 @@ static void vec_moments_cols(double *mean, double *var, const float *x, size_t l
 
 static void vec_affine_row(float *dy, const float *y, const float *a, const float *b, int D)
 {
-    #pragma omp simd
+#pragma omp simd
     for (int c = 0; c < D; c++) dy[c] = VEC_FMA(b[c], y[c], a[c]);
 }
 
-static void vec_diff_cols(double *err, float *dq, const float *q, const float *f, const float *w, int p, size_t ld, int R,
-                          int n)
+static void vec_diff_cols(double *err, float *dq, const float *q, const float *f, const float *w, int p,
+                          size_t ld, int R, int n)
 {
     for (int c = 0; c < n; c++) err[c] = 0;
     for (int r = 0; r < R; r++) {
         const float *qr = q + r * ld, *fr = f + r * ld;
         float *dr = dq ? dq + r * ld : NULL;
         if (p == 1) {
-            #pragma omp simd
+#pragma omp simd
             for (int c = 0; c < n; c++) err[c] += fabs((double)qr[c] - fr[c]);
         } else {
-            #pragma omp simd
+#pragma omp simd
             for (int c = 0; c < n; c++) {
                 double d = (double)qr[c] - fr[c];
                 err[c] += d * d;
@@ -263,13 +268,13 @@ static void vec_diff_cols(double *err, float *dq, const float *q, const float *f
         }
         if (!dr) continue;
         if (p == 1) {
-            #pragma omp simd
+#pragma omp simd
             for (int c = 0; c < n; c++) {
                 float d = qr[c] - fr[c];
                 dr[c] = d > 0 ? w[c] : d < 0 ? -w[c] : d; /* 0 at 0, NaN for NaN */
             }
         } else {
-            #pragma omp simd
+#pragma omp simd
             for (int c = 0; c < n; c++) dr[c] = 2.0f * w[c] * (qr[c] - fr[c]);
         }
     }
@@ -278,7 +283,7 @@ static void vec_diff_cols(double *err, float *dq, const float *q, const float *f
 static void vec_adam(float *p, const float *g, float *m, float *v, size_t n, float step, float b1, float b2,
                      float root_bc2, float eps, float decay)
 {
-    #pragma omp simd
+#pragma omp simd
     for (size_t i = 0; i < n; i++) {
         float mi = b1 * m[i] + (1.0f - b1) * g[i];
         float vi = b2 * v[i] + (1.0f - b2) * g[i] * g[i];
@@ -307,12 +312,12 @@ static void vec_scores(float *s, const float *q, const float *k, size_t ldk, int
         for (int j = 0; j < LANES; j++) part[j] = SPREAD(0.0f);
         for (int e = 0; e < whole; e += LANES) {
             vf x = LOAD(q + e);
-            #pragma GCC unroll 16
+#pragma GCC unroll 16
             for (int j = 0; j < LANES; j++) part[j] = VEC_VFMA(x, LOAD(k + j * ldk + e), part[j]);
         }
-        #pragma GCC unroll 4
+#pragma GCC unroll 4
         for (int half = LANES / 2; half > 0; half /= 2)
-            #pragma GCC unroll 8
+#pragma GCC unroll 8
             for (int j = 0; j < half; j++) part[j] = pair_sums(part[2 * j], part[2 * j + 1]);
         sum = part[0];
         for (int e = whole; e < E; e++)
@@ -327,7 +332,8 @@ static void vec_mix(float *o, const float *p, const float *v, size_t ldv, int n,
 {
     int e = 0;
     for (; e + 4 * LANES <= E; e += 4 * LANES) {
-        vf a0 = LOAD(o + e), a1 = LOAD(o + e + LANES), a2 = LOAD(o + e + 2 * LANES), a3 = LOAD(o + e + 3 * LANES);
+        vf a0 = LOAD(o + e), a1 = LOAD(o + e + LANES), a2 = LOAD(o + e + 2 * LANES),
+           a3 = LOAD(o + e + 3 * LANES);
         const float *row = v + e;
         for (int i = 0; i < n; i++, row += ldv) {
             vf w = SPREAD(p[i]);
@@ -346,7 +352,9 @@ static void vec_mix(float *o, const float *p, const float *v, size_t ldv, int n,
 }
 
 const struct vec_ops VEC_TABLE = {
-    VEC_NAME, PANEL, VEC_COLS, vec_panel_product, vec_copy_strip, vec_pack_panel, vec_scores, vec_mix, vec_add, vec_axpy, vec_dot, vec_scale, vec_exp, vec_max, vec_exp_sum, vec_swiglu, vec_swiglu_back,
-    vec_norm_row, vec_norm_back_row, vec_rope_row, vec_sum_exp, vec_sum_exp_diff, vec_ce_row, vec_kl_row,
-    vec_softmax_back, vec_stats_cols, vec_moments_cols, vec_affine_row, vec_diff_cols, vec_adam,
+    VEC_NAME,          PANEL,          VEC_COLS,         vec_panel_product, vec_copy_strip,  vec_pack_panel,
+    vec_scores,        vec_mix,        vec_add,          vec_axpy,          vec_dot,         vec_scale,
+    vec_exp,           vec_max,        vec_exp_sum,      vec_swiglu,        vec_swiglu_back, vec_norm_row,
+    vec_norm_back_row, vec_rope_row,   vec_sum_exp,      vec_sum_exp_diff,  vec_ce_row,      vec_kl_row,
+    vec_softmax_back,  vec_stats_cols, vec_moments_cols, vec_affine_row,    vec_diff_cols,   vec_adam,
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Times the operations of kernels/backend.h and a whole block at SmolLM2-135M's shapes, each beside the sgemm ceiling of the same run: one
- * large single-threaded BLAS call per core, all cores at once. Prints rows of build/bench.tsv.
- *   ops [-j THREADS] [-c] [-r REPEATS] [PATTERN]     -c: CPU seconds instead of wall time (for a busy machine, -j 1)
- * A round times the ceiling and every case once; a case's figure is its best round. */
+ * Times the operations of kernels/backend.h and a whole block at SmolLM2-135M's shapes, each beside the sgemm
+ * ceiling of the same run: one large single-threaded BLAS call per core, all cores at once. Prints rows of
+ * build/bench.tsv. ops [-j THREADS] [-c] [-r REPEATS] [PATTERN]     -c: CPU seconds instead of wall time (for
+ * a busy machine, -j 1) A round times the ceiling and every case once; a case's figure is its best round. */
 #include "common/block.h"
 #include <cblas.h>
 #include <omp.h>
@@ -56,7 +56,7 @@ static double ceiling_once(void)
         for (int j = 0; j < n * n; j++) m[i][j] = (float)(j % 13) - 6;
     }
     t = now();
-    #pragma omp parallel
+#pragma omp parallel
     {
         float *c = malloc(sizeof(float) * n * n);
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, n, 1, m[0], n, m[1], n, 0, c, n);
@@ -67,8 +67,8 @@ static double ceiling_once(void)
 
 struct op {
     const char *name;
-    int R;                       /* rows, tokens */
-    int a, b;                    /* out and in of a gemm; T of attention */
+    int R;                             /* rows, tokens */
+    int a, b;                          /* out and in of a gemm; T of attention */
     double (*run)(const struct op *o); /* returns GFLOP */
     double best;
 };
@@ -103,13 +103,15 @@ static double attention_back(const struct op *o)
 {
     int B = o->R / o->a, T = o->a;
     dev v = dev_at(big, (size_t)o->R * KV);
-    be->attention_back(wide, dev_at(v, (size_t)o->R * KV), dev_at(v, 2 * (size_t)o->R * KV), x, y, stat, x, big, v, B, T, H,
-                       G, E, 0.125f, 0);
-    return 4e-9 * B * H * E * T * (T + 1); /* twice the forward: what must be computed, without recomputation */
+    be->attention_back(wide, dev_at(v, (size_t)o->R * KV), dev_at(v, 2 * (size_t)o->R * KV), x, y, stat, x,
+                       big, v, B, T, H, G, E, 0.125f, 0);
+    return 4e-9 * B * H * E * T *
+           (T + 1); /* twice the forward: what must be computed, without recomputation */
 }
 static double step(const struct op *o)
 {
-    be->attention_step(y, x, big, dev_at(big, (size_t)o->R * o->a * KV), o->R, o->a, o->a, H, G, E, 0.125f, 0);
+    be->attention_step(y, x, big, dev_at(big, (size_t)o->R * o->a * KV), o->R, o->a, o->a, H, G, E, 0.125f,
+                       0);
     return 4e-9 * o->R * H * E * o->a;
 }
 static double norm(const struct op *o)
@@ -153,8 +155,8 @@ static double stats(const struct op *o)
     return 10e-9 * o->R * o->a;
 }
 
-
-/* A block with random weights; its forward and backward (inputs and norms only) as nt-collect and nt-tweak run them. */
+/* A block with random weights; its forward and backward (inputs and norms only) as nt-collect and nt-tweak
+ * run them. */
 static struct block blk;
 static struct block_work *work;
 
@@ -187,24 +189,42 @@ static double backward(const struct op *o)
 }
 
 static struct op ops[] = {
-    {"gemm-q-o", 2048, D, D, linear, 0},         {"gemm-k-v", 2048, KV, D, linear, 0},
-    {"gemm-gate-up", 2048, F, D, linear, 0},     {"gemm-down", 2048, D, F, linear, 0},
-    {"gemm-512-q-o", 512, D, D, linear, 0},      {"gemm-512-gate-up", 512, F, D, linear, 0},
-    {"gemm-head-tile", 2048, 2048, D, linear, 0}, {"gemm-dx-gate-up", 2048, F, D, linear_dx, 0},
-    {"gemm-dx-down", 2048, D, F, linear_dx, 0},  {"gemm-dw-gate-up", 2048, F, D, linear_dw, 0},
-    {"gemm-32-q-o", 32, D, D, linear, 0},        {"gemm-32-gate-up", 32, F, D, linear, 0},
-    {"gemm-32-down", 32, D, F, linear, 0},       {"gemm-32-head", 32, V, D, linear, 0},
-    {"gram-576", 2048, D, 0, gram, 0},           {"gram-1536", 2048, F, 0, gram, 0},
-    {"attention-2048", 2048, 2048, 0, attention, 0}, {"attention-512", 2048, 512, 0, attention, 0},
-    {"attention-back-2048", 2048, 2048, 0, attention_back, 0}, {"attention-back-512", 2048, 512, 0, attention_back, 0},
-    {"attention-step-512", 32, 512, 0, step, 0}, {"norm", 2048, 0, 0, norm, 0},
-    {"norm-back", 2048, 0, 0, norm_back, 0},     {"swiglu", 2048, 0, 0, swiglu, 0},
-    {"swiglu-back", 2048, 0, 0, swiglu_back, 0}, {"add", 2048, 0, 0, add, 0},
-    {"rope", 2048, 0, 0, rope, 0},               {"head-fold", 2048, 2048, 0, fold, 0},
-    {"block-forward-2048", 2048, 2048, 0, forward, 0}, {"block-backward-2048", 2048, 2048, 0, backward, 0},
-    {"block-forward-512", 2048, 512, 0, forward, 0}, {"block-backward-512", 2048, 512, 0, backward, 0},
-    {"block-forward-1x512", 512, 512, 0, forward, 0}, {"block-backward-1x512", 512, 512, 0, backward, 0},
-    {"stats-576", 2048, D, 0, stats, 0},         {"stats-1536", 2048, F, 0, stats, 0},
+    {"gemm-q-o", 2048, D, D, linear, 0},
+    {"gemm-k-v", 2048, KV, D, linear, 0},
+    {"gemm-gate-up", 2048, F, D, linear, 0},
+    {"gemm-down", 2048, D, F, linear, 0},
+    {"gemm-512-q-o", 512, D, D, linear, 0},
+    {"gemm-512-gate-up", 512, F, D, linear, 0},
+    {"gemm-head-tile", 2048, 2048, D, linear, 0},
+    {"gemm-dx-gate-up", 2048, F, D, linear_dx, 0},
+    {"gemm-dx-down", 2048, D, F, linear_dx, 0},
+    {"gemm-dw-gate-up", 2048, F, D, linear_dw, 0},
+    {"gemm-32-q-o", 32, D, D, linear, 0},
+    {"gemm-32-gate-up", 32, F, D, linear, 0},
+    {"gemm-32-down", 32, D, F, linear, 0},
+    {"gemm-32-head", 32, V, D, linear, 0},
+    {"gram-576", 2048, D, 0, gram, 0},
+    {"gram-1536", 2048, F, 0, gram, 0},
+    {"attention-2048", 2048, 2048, 0, attention, 0},
+    {"attention-512", 2048, 512, 0, attention, 0},
+    {"attention-back-2048", 2048, 2048, 0, attention_back, 0},
+    {"attention-back-512", 2048, 512, 0, attention_back, 0},
+    {"attention-step-512", 32, 512, 0, step, 0},
+    {"norm", 2048, 0, 0, norm, 0},
+    {"norm-back", 2048, 0, 0, norm_back, 0},
+    {"swiglu", 2048, 0, 0, swiglu, 0},
+    {"swiglu-back", 2048, 0, 0, swiglu_back, 0},
+    {"add", 2048, 0, 0, add, 0},
+    {"rope", 2048, 0, 0, rope, 0},
+    {"head-fold", 2048, 2048, 0, fold, 0},
+    {"block-forward-2048", 2048, 2048, 0, forward, 0},
+    {"block-backward-2048", 2048, 2048, 0, backward, 0},
+    {"block-forward-512", 2048, 512, 0, forward, 0},
+    {"block-backward-512", 2048, 512, 0, backward, 0},
+    {"block-forward-1x512", 512, 512, 0, forward, 0},
+    {"block-backward-1x512", 512, 512, 0, backward, 0},
+    {"stats-576", 2048, D, 0, stats, 0},
+    {"stats-1536", 2048, F, 0, stats, 0},
 };
 enum { N_OPS = sizeof ops / sizeof *ops };
 
@@ -215,13 +235,18 @@ int main(int argc, char **argv)
     double ceiling = 0;
     backend_early(argv);
     for (int i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "-j") && i + 1 < argc) threads = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "-r") && i + 1 < argc) rounds = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "-c")) cpu_time = true;
-        else pattern = argv[i];
+        if (!strcmp(argv[i], "-j") && i + 1 < argc)
+            threads = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "-r") && i + 1 < argc)
+            rounds = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "-c"))
+            cpu_time = true;
+        else
+            pattern = argv[i];
     }
     be = backend_open("cpu", threads, false);
-    x = random_array((size_t)MAX_T * F), y = random_array((size_t)MAX_T * F), wide = random_array((size_t)MAX_T * F);
+    x = random_array((size_t)MAX_T * F), y = random_array((size_t)MAX_T * F),
+    wide = random_array((size_t)MAX_T * F);
     big = random_array((size_t)32 * 512 * KV * 2 + (size_t)MAX_T * MAX_T), w = random_array((size_t)V * D);
     stat = random_array((size_t)MAX_T * H), gain = random_array(D), cs = random_array((size_t)MAX_T * E);
     ids = be->alloc(MAX_T * 4), st = be->alloc(MAX_T * 16), best = be->alloc(MAX_T * 8);
@@ -238,14 +263,14 @@ int main(int argc, char **argv)
             if (g / t > ops[i].best) ops[i].best = g / t;
         }
     }
-    printf("op-ceiling\t\tf32\t%d\t%.5f\t%.4f\t1.000\t\t%.0f\n", be->threads, 2e-9 * CEILING * CEILING * CEILING / ceiling,
-           2e-9 * CEILING * CEILING * CEILING, rss_mib());
+    printf("op-ceiling\t\tf32\t%d\t%.5f\t%.4f\t1.000\t\t%.0f\n", be->threads,
+           2e-9 * CEILING * CEILING * CEILING / ceiling, 2e-9 * CEILING * CEILING * CEILING, rss_mib());
     for (int i = 0; i < N_OPS; i++) {
         double g;
         if (!strstr(ops[i].name, pattern)) continue;
         g = ops[i].run(&ops[i]);
-        printf("op-%s\t\tf32\t%d\t%.5f\t%.4f\t%.3f\t%.0f\t%.0f\n", ops[i].name, be->threads, g / ops[i].best, g,
-               ops[i].best / ceiling, ops[i].R * ops[i].best / g, rss_mib());
+        printf("op-%s\t\tf32\t%d\t%.5f\t%.4f\t%.3f\t%.0f\t%.0f\n", ops[i].name, be->threads, g / ops[i].best,
+               g, ops[i].best / ceiling, ops[i].R * ops[i].best / g, rss_mib());
     }
     fprintf(stderr, "ceiling %.1f GFLOP/s with %d threads, core %s\n", ceiling, be->threads, be->core);
     block_work_free(work);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * timed COMMAND..: runs it, then writes "seconds rss_mib" (wall time, largest resident set) to the file TIMED names. */
+ * timed COMMAND..: runs it, then writes "seconds rss_mib" (wall time, largest resident set) to the file TIMED
+ * names. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>

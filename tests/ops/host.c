@@ -25,7 +25,8 @@ static double uniform(void) /* SplitMix64 */
 
 static struct arr new_array(size_t n)
 {
-    struct arr a = {n, calloc(n + 1, sizeof(float)), calloc(n + 1, sizeof(double)), be->alloc(n * sizeof(float))};
+    struct arr a = {n, calloc(n + 1, sizeof(float)), calloc(n + 1, sizeof(double)),
+                    be->alloc(n * sizeof(float))};
     if (n_all == MAX_ARRAYS) abort();
     return all[n_all++] = a;
 }
@@ -42,7 +43,10 @@ struct arr arr_random(size_t n, double scale)
     return a;
 }
 
-struct arr arr_zero(size_t n) { return new_array(n); }
+struct arr arr_zero(size_t n)
+{
+    return new_array(n);
+}
 
 struct arr arr_ids(size_t n, int below)
 {
@@ -52,7 +56,10 @@ struct arr arr_ids(size_t n, int below)
     return a;
 }
 
-void arr_fetch(struct arr *a) { be->get(a->f, a->p, a->n * sizeof(float)); }
+void arr_fetch(struct arr *a)
+{
+    be->get(a->f, a->p, a->n * sizeof(float));
+}
 
 double arr_err(struct arr *a)
 {

@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-void ref_gemm(bool ta, bool tb, int M, int N, int K, double alpha, const double *A, int lda, const double *B, int ldb,
-              double beta, double *C, int ldc)
+void ref_gemm(bool ta, bool tb, int M, int N, int K, double alpha, const double *A, int lda, const double *B,
+              int ldb, double beta, double *C, int ldc)
 {
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
@@ -27,7 +27,8 @@ static void moments(bool rms, const double *x, int D, double eps, double *mean, 
     *rstd = 1 / sqrt(v / D + eps);
 }
 
-void ref_norm(bool rms, double *y, const double *x, const double *gain, const double *bias, int R, int D, double eps)
+void ref_norm(bool rms, double *y, const double *x, const double *gain, const double *bias, int R, int D,
+              double eps)
 {
     for (int r = 0; r < R; r++) {
         double m, s;
@@ -60,7 +61,10 @@ void ref_norm_back(bool rms, double *dx, double *dgain, double *dbias, const dou
     }
 }
 
-double ref_silu(double x) { return x / (1 + exp(-x)); }
+double ref_silu(double x)
+{
+    return x / (1 + exp(-x));
+}
 double ref_silu_slope(double x)
 {
     double s = 1 / (1 + exp(-x));
@@ -79,7 +83,10 @@ void ref_rope(double *x, int R, int T, int heads, int E, int rot, const double *
             }
 }
 
-static bool sees(const struct ref_attn *s, int t, int u) { return u <= t && (s->window <= 0 || t - u < s->window); }
+static bool sees(const struct ref_attn *s, int t, int u)
+{
+    return u <= t && (s->window <= 0 || t - u < s->window);
+}
 
 static double score(const struct ref_attn *s, const double *q, const double *k, int b, int t, int u, int h)
 {
@@ -99,7 +106,8 @@ double ref_lse(const double *z, int n)
 }
 
 /* Probabilities of row t, head h over keys 0..t (0 where unseen); returns lse. */
-static double row_probs(const struct ref_attn *s, double *p, const double *q, const double *k, int b, int t, int h)
+static double row_probs(const struct ref_attn *s, double *p, const double *q, const double *k, int b, int t,
+                        int h)
 {
     double lse;
     for (int u = 0; u <= t; u++) p[u] = sees(s, t, u) ? score(s, q, k, b, t, u, h) : -INFINITY;
@@ -108,7 +116,8 @@ static double row_probs(const struct ref_attn *s, double *p, const double *q, co
     return lse;
 }
 
-void ref_attention(const struct ref_attn *s, double *out, double *lse, const double *q, const double *k, const double *v)
+void ref_attention(const struct ref_attn *s, double *out, double *lse, const double *q, const double *k,
+                   const double *v)
 {
     double *p = malloc(sizeof(double) * s->T);
     for (int b = 0; b < s->B; b++)

@@ -6,17 +6,23 @@
 #include <stdint.h>
 #include <stddef.h>
 
-void ref_gemm(bool ta, bool tb, int M, int N, int K, double alpha, const double *A, int lda, const double *B, int ldb,
-              double beta, double *C, int ldc);
-void ref_norm(bool rms, double *y, const double *x, const double *gain, const double *bias, int R, int D, double eps);
+void ref_gemm(bool ta, bool tb, int M, int N, int K, double alpha, const double *A, int lda, const double *B,
+              int ldb, double beta, double *C, int ldc);
+void ref_norm(bool rms, double *y, const double *x, const double *gain, const double *bias, int R, int D,
+              double eps);
 /* dgain, dbias are added to */
 void ref_norm_back(bool rms, double *dx, double *dgain, double *dbias, const double *dy, const double *x,
                    const double *gain, int R, int D, double eps);
 double ref_silu(double x);
 double ref_silu_slope(double x);
-struct ref_attn { int B, T, H, G, E, window; double scale; };
-void ref_rope(double *x, int R, int T, int heads, int E, int rot, const double *cossin, int pos0, double sign);
-void ref_attention(const struct ref_attn *s, double *out, double *lse, const double *q, const double *k, const double *v);
+struct ref_attn {
+    int B, T, H, G, E, window;
+    double scale;
+};
+void ref_rope(double *x, int R, int T, int heads, int E, int rot, const double *cossin, int pos0,
+              double sign);
+void ref_attention(const struct ref_attn *s, double *out, double *lse, const double *q, const double *k,
+                   const double *v);
 void ref_attention_back(const struct ref_attn *s, double *dq, double *dk, double *dv, const double *dout,
                         const double *q, const double *k, const double *v);
 double ref_lse(const double *z, int n);

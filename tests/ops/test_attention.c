@@ -8,9 +8,11 @@ static struct backend *be;
 
 static void test_rope(void)
 {
-    static const int cases[][5] = {{1, 1, 8, 8, 0}, {14, 7, 64, 64, 3}, {130, 130, 80, 32, 0}, {6, 3, 64, 10, 1}};
+    static const int cases[][5] = {
+        {1, 1, 8, 8, 0}, {14, 7, 64, 64, 3}, {130, 130, 80, 32, 0}, {6, 3, 64, 10, 1}};
     for (int i = 0; i < 4; i++) {
-        int R = cases[i][0], T = cases[i][1], E = cases[i][2], rot = cases[i][3], pos0 = cases[i][4], heads = 3;
+        int R = cases[i][0], T = cases[i][1], E = cases[i][2], rot = cases[i][3], pos0 = cases[i][4],
+            heads = 3;
         struct arr x, cs;
         double fwd;
         arr_use(be);
@@ -26,7 +28,8 @@ static void test_rope(void)
         fwd = arr_err(&x);
         be->rope(x.p, R, T, heads, E, rot, cs.p, pos0, -1);
         ref_rope(x.d, R, T, heads, E, rot, cs.d, pos0, -1);
-        CHECK(fwd < 3e-7 && arr_err(&x) < 3e-7, "rope R=%d T=%d E=%d rot=%d pos0=%d, and its transpose", R, T, E, rot, pos0);
+        CHECK(fwd < 3e-7 && arr_err(&x) < 3e-7, "rope R=%d T=%d E=%d rot=%d pos0=%d, and its transpose", R, T,
+              E, rot, pos0);
         arr_free_all();
     }
 }
@@ -39,7 +42,8 @@ static void attention_case(int B, int T, int H, int G, int E, int window, double
     double e[5], tol = 4e-6 + 2e-7 * size * size * sqrt(E); /* float rounds a score by its own size */
     arr_use(be);
     q = arr_random(nq, size), k = arr_random(nk, size), v = arr_random(nk, 1), o = arr_zero(nq);
-    l = arr_zero((size_t)B * T * H), d = arr_random(nq, 1), dq = arr_zero(nq), dk = arr_zero(nk), dv = arr_zero(nk);
+    l = arr_zero((size_t)B * T * H), d = arr_random(nq, 1), dq = arr_zero(nq), dk = arr_zero(nk),
+    dv = arr_zero(nk);
     be->attention(o.p, l.p, q.p, k.p, v.p, B, T, H, G, E, (float)s.scale, window);
     ref_attention(&s, o.d, l.d, q.d, k.d, v.d);
     e[0] = arr_err(&o), e[1] = arr_err(&l);
@@ -48,8 +52,8 @@ static void attention_case(int B, int T, int H, int G, int E, int window, double
     ref_attention_back(&s, dq.d, dk.d, dv.d, d.d, q.d, k.d, v.d);
     e[2] = arr_err(&dq), e[3] = arr_err(&dk), e[4] = arr_err(&dv);
     CHECK(e[0] < tol && e[1] < 2e-6 && e[2] < 2 * tol && e[3] < 2 * tol && e[4] < 2 * tol,
-          "attention B=%d T=%d H=%d G=%d E=%d window=%d: out %.0e lse %.0e dq %.0e dk %.0e dv %.0e", B, T, H, G, E, window,
-          e[0], e[1], e[2], e[3], e[4]);
+          "attention B=%d T=%d H=%d G=%d E=%d window=%d: out %.0e lse %.0e dq %.0e dk %.0e dv %.0e", B, T, H,
+          G, E, window, e[0], e[1], e[2], e[3], e[4]);
     arr_free_all();
 }
 
@@ -72,7 +76,8 @@ static void step_case(int B, int n, int cap, int H, int G, int E, int window)
         memcpy(o1.d + (size_t)b * H * E, o.d + last, (size_t)H * E * sizeof(double));
     }
     be->attention_step(o1.p, q1.p, kc.p, vc.p, B, n, cap, H, G, E, (float)s.scale, window);
-    CHECK(arr_err(&o1) < 5e-6, "attention_step B=%d n=%d cap=%d H=%d G=%d E=%d window=%d", B, n, cap, H, G, E, window);
+    CHECK(arr_err(&o1) < 5e-6, "attention_step B=%d n=%d cap=%d H=%d G=%d E=%d window=%d", B, n, cap, H, G, E,
+          window);
     arr_free_all();
 }
 

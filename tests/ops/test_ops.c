@@ -27,9 +27,9 @@ static void test_memory(void)
 
 static void test_gemm(void)
 {
-    static const int shapes[][3] = {{1, 1, 1}, {7, 5, 3}, {1, 130, 64}, {33, 517, 65}, {130, 70, 300}, {300, 290, 17},
-                                    {16, 1030, 96}, {520, 640, 8}, {64, 64, 64},
-                                    {300, 401, 70}, {529, 640, 129}, {290, 500, 1021}};
+    static const int shapes[][3] = {{1, 1, 1},      {7, 5, 3},      {1, 130, 64},    {33, 517, 65},
+                                    {130, 70, 300}, {300, 290, 17}, {16, 1030, 96},  {520, 640, 8},
+                                    {64, 64, 64},   {300, 401, 70}, {529, 640, 129}, {290, 500, 1021}};
     for (int i = 0; i < (int)(sizeof shapes / sizeof *shapes); i++) {
         double worst = 0;
         for (int mode = 0; mode < 4; mode++) {
@@ -47,8 +47,8 @@ static void test_gemm(void)
             worst = fmax(worst, arr_err(&c)); /* the padding too: it must be untouched */
             arr_free_all();
         }
-        CHECK(worst < 1e-5, "gemm %dx%dx%d, four transposes, alpha, beta, odd strides: %.1e", shapes[i][0], shapes[i][1],
-              shapes[i][2], worst);
+        CHECK(worst < 1e-5, "gemm %dx%dx%d, four transposes, alpha, beta, odd strides: %.1e", shapes[i][0],
+              shapes[i][1], shapes[i][2], worst);
     }
 }
 
@@ -93,7 +93,8 @@ static void test_elementwise(void)
         size_t n = sizes[i];
         struct arr a, b, c, g, u, h, dg, du;
         arr_use(be);
-        a = arr_random(n, 2), b = arr_random(n, 2), c = arr_zero(n), g = arr_random(n, 30), u = arr_random(n, 2);
+        a = arr_random(n, 2), b = arr_random(n, 2), c = arr_zero(n), g = arr_random(n, 30),
+        u = arr_random(n, 2);
         h = arr_zero(n), dg = arr_zero(n), du = arr_zero(n);
         be->add(c.p, a.p, b.p, n);
         for (size_t j = 0; j < n; j++) c.d[j] = a.d[j] + b.d[j];
@@ -162,7 +163,8 @@ static void test_norm(void)
         struct arr x, g, b, y, st, dy, dx, dg, db;
         double *dgain2, err[5];
         arr_use(be);
-        x = arr_random((size_t)R * D, 3), g = arr_random(D, 1), b = arr_random(D, 1), y = arr_zero((size_t)R * D);
+        x = arr_random((size_t)R * D, 3), g = arr_random(D, 1), b = arr_random(D, 1),
+        y = arr_zero((size_t)R * D);
         st = arr_zero(2 * (size_t)R), dy = arr_random((size_t)R * D, 1), dx = arr_zero((size_t)R * D);
         dg = arr_random(D, 1), db = arr_random(D, 1);
         be->norm(rms, y.p, st.p, x.p, g.p, bias ? b.p : DEV_NONE, R, D, 1e-5f);
@@ -178,8 +180,8 @@ static void test_norm(void)
         arr_fetch(&dy);
         err[4] = check_rel(dy.f, dx.d, dx.n);
         CHECK(err[0] < 1e-6 && err[1] < 3e-6 && err[2] < 3e-6 && err[3] < 3e-6 && err[4] < 3e-6,
-              "norm and back %dx%d %s%s: %.0e %.0e %.0e %.0e", R, D, rms ? "rms" : "layer", bias ? " bias" : "", err[0],
-              err[1], err[2], err[3]);
+              "norm and back %dx%d %s%s: %.0e %.0e %.0e %.0e", R, D, rms ? "rms" : "layer",
+              bias ? " bias" : "", err[0], err[1], err[2], err[3]);
         arr_free_all();
     }
 }
@@ -195,7 +197,10 @@ static void test_norm_differences(void)
         x = arr_random(R * D, 2), g = arr_random(D, 1), b = arr_random(D, 1), dy = arr_random(R * D, 1);
         ref_norm_back(rms, dx, dg, db, dy.d, x.d, g.d, R, D, 1e-5);
         for (int i = 0; i < R * D + 2 * D; i++) {
-            double *at = i < R * D ? &x.d[i] : i < R * D + D ? &g.d[i - R * D] : &b.d[i - R * D - D], old = *at, num = 0;
+            double *at = i < R * D       ? &x.d[i]
+                         : i < R * D + D ? &g.d[i - R * D]
+                                         : &b.d[i - R * D - D],
+                   old = *at, num = 0;
             double want = i < R * D ? dx[i] : i < R * D + D ? dg[i - R * D] : db[i - R * D - D];
             for (int s = 0; s < 2; s++) {
                 *at = old + (s ? 1e-5 : -1e-5);
@@ -205,7 +210,8 @@ static void test_norm_differences(void)
             for (int j = 0; j < R * D; j++) num += dy.d[j] * (y[1][j] - y[0][j]) / 2e-5;
             worst = fmax(worst, fabs(num - want));
         }
-        CHECK(worst < 1e-7, "reference norm_back (%s) agrees with differences: %.0e", rms ? "rms" : "layer", worst);
+        CHECK(worst < 1e-7, "reference norm_back (%s) agrees with differences: %.0e", rms ? "rms" : "layer",
+              worst);
         arr_free_all();
     }
 }
@@ -273,7 +279,8 @@ static void head_case(int R, int V, int step)
             kl += exp(zr[i] - lp) * ((zr[i] - lp) - (qr[i] - lq));
         }
         worst_ce = fmax(worst_ce, fabs(s[0] + log(s[1]) - lp) / fabs(lp));
-        wrong += ((int32_t *)best.f)[2 * r] != arg || best.f[2 * r + 1] != (float)zr[arg] || (t >= 0 && s[2] != (float)zr[t]);
+        wrong += ((int32_t *)best.f)[2 * r] != arg || best.f[2 * r + 1] != (float)zr[arg] ||
+                 (t >= 0 && s[2] != (float)zr[t]);
         got = k[4] / k[1] - ((k[0] + log(k[1])) - (k[2] + log(k[3])));
         worst_kl = fmax(worst_kl, fabs(got - kl) / (1 + kl));
         lse.f[r] = (float)lp, lseq.f[r] = (float)lq;
@@ -283,19 +290,23 @@ static void head_case(int R, int V, int step)
         int n = V - v0 < step ? V - v0 : step;
         for (int kl = 0; kl < 2; kl++) {
             dev a = tile(&z, R, V, v0, n, buf), b = tile(&q, R, V, v0, n, buf);
-            if (kl) be->kl_back(b, a, lseq.p, lse.p, R, n, 0.5f);
-            else be->ce_back(a, lse.p, id.p, R, n, v0, 0.5f);
+            if (kl)
+                be->kl_back(b, a, lseq.p, lse.p, R, n, 0.5f);
+            else
+                be->ce_back(a, lse.p, id.p, R, n, v0, 0.5f);
             be->get(buf, kl ? b : a, (size_t)R * n * 4);
             for (int i = 0; i < R * n; i++) {
                 int r = i / n, c = v0 + i % n, t = (int)id.d[r];
-                double p = exp(z.d[(size_t)r * V + c] - lse.f[r]), s = exp(q.d[(size_t)r * V + c] - lseq.f[r]);
+                double p = exp(z.d[(size_t)r * V + c] - lse.f[r]),
+                       s = exp(q.d[(size_t)r * V + c] - lseq.f[r]);
                 double want = kl ? 0.5 * (s - p) : t < 0 ? 0 : 0.5 * (p - (c == t));
                 worst_back = fmax(worst_back, fabs(buf[i] - want));
             }
             be->release(a), be->release(b);
         }
     }
-    CHECK(worst_ce < 1e-6 && !wrong, "head_fold %dx%d in tiles of %d: lse %.0e, argmax, target", R, V, step, worst_ce);
+    CHECK(worst_ce < 1e-6 && !wrong, "head_fold %dx%d in tiles of %d: lse %.0e, argmax, target", R, V, step,
+          worst_ce);
     CHECK(worst_kl < 3e-6, "kl_fold: %.0e", worst_kl);
     CHECK(worst_back < 1e-6, "ce_back, kl_back: %.0e", worst_back);
     free(buf);
@@ -333,7 +344,8 @@ static void test_stats(void)
             for (int r = 0; r < R; r++) v += pow(x.d[(size_t)r * D + c] - m, 2) / R;
             mom = fmax(mom, fabs(got[c] - m) + fabs(got[D + c] - v));
         }
-        CHECK(worst < 1e-12 && mom < 1e-12, "channel_stats, channel_moments %dx%d: %.0e %.0e", R, D, worst, mom);
+        CHECK(worst < 1e-12 && mom < 1e-12, "channel_stats, channel_moments %dx%d: %.0e %.0e", R, D, worst,
+              mom);
         be->channel_affine(y.p, x.p, w.p, b.p, R, D);
         for (int j = 0; j < R * D; j++) y.d[j] = w.d[j % D] + b.d[j % D] * x.d[j];
         CHECK(arr_err(&y) < 2e-7, "channel_affine");
@@ -372,7 +384,8 @@ static void test_adam(void)
             for (size_t j = 0; j < n; j++) {
                 m.d[j] = b1 * m.d[j] + (1 - b1) * g.d[j];
                 v.d[j] = b2 * v.d[j] + (1 - b2) * g.d[j] * g.d[j];
-                p.d[j] -= lr * (m.d[j] / (1 - pow(b1, t)) / (sqrt(v.d[j] / (1 - pow(b2, t))) + eps) + wd * p.d[j]);
+                p.d[j] -=
+                    lr * (m.d[j] / (1 - pow(b1, t)) / (sqrt(v.d[j] / (1 - pow(b2, t))) + eps) + wd * p.d[j]);
             }
         }
         CHECK(arr_err(&p) < 1e-6 && arr_err(&m) < 1e-6 && arr_err(&v) < 2e-5, "adam n=%zu, 5 steps", n);
@@ -385,7 +398,8 @@ static void test_nan(void)
     enum { R = 5, D = 70 };
     struct arr x, y, g, st, best, id, hst;
     arr_use(be);
-    x = arr_zero(R * D), y = arr_zero(R * D), g = arr_random(D, 1), st = arr_zero(2 * R), best = arr_zero(2 * R);
+    x = arr_zero(R * D), y = arr_zero(R * D), g = arr_random(D, 1), st = arr_zero(2 * R),
+    best = arr_zero(2 * R);
     id = arr_ids(R, D), hst = arr_zero(4 * R);
     be->fill(x.p, NAN, x.n);
     be->norm(true, y.p, st.p, x.p, g.p, DEV_NONE, R, D, 1e-5f);

@@ -22,13 +22,16 @@ static void same(int i, const char *name, struct arr *a, int threads)
 
 static void attention_ops(int n)
 {
-    struct arr q = arr_random((size_t)R * H * E, 2), k = arr_random((size_t)R * G * E, 2), v = arr_random((size_t)R * G * E, 1);
+    struct arr q = arr_random((size_t)R * H * E, 2), k = arr_random((size_t)R * G * E, 2),
+               v = arr_random((size_t)R * G * E, 1);
     struct arr o = arr_zero(q.n), l = arr_zero(R * H), d = arr_random(q.n, 1), dq = arr_zero(q.n);
-    struct arr dk = arr_zero(k.n), dv = arr_zero(k.n), o1 = arr_zero(H * E), cs = arr_random((size_t)R * E, 1);
+    struct arr dk = arr_zero(k.n), dv = arr_zero(k.n), o1 = arr_zero(H * E),
+               cs = arr_random((size_t)R * E, 1);
     be->attention(o.p, l.p, q.p, k.p, v.p, 1, T, H, G, E, 0.125f, 0);
     same(0, "attention", &o, n), same(1, "attention lse", &l, n);
     be->attention_back(dq.p, dk.p, dv.p, d.p, o.p, l.p, q.p, k.p, v.p, 1, T, H, G, E, 0.125f, 0);
-    same(2, "attention_back dq", &dq, n), same(3, "attention_back dk", &dk, n), same(4, "attention_back dv", &dv, n);
+    same(2, "attention_back dq", &dq, n), same(3, "attention_back dk", &dk, n),
+        same(4, "attention_back dv", &dv, n);
     be->attention_step(o1.p, q.p, k.p, v.p, 1, T, T, H, G, E, 0.125f, 0);
     same(5, "attention_step", &o1, n);
     be->rope(q.p, R, T, H, E, E, cs.p, 0, 1);
@@ -37,7 +40,8 @@ static void attention_ops(int n)
 
 static void matrix_ops(int n)
 {
-    struct arr a = arr_random((size_t)R * D, 1), b = arr_random((size_t)V * D, 1), c = arr_zero((size_t)R * V);
+    struct arr a = arr_random((size_t)R * D, 1), b = arr_random((size_t)V * D, 1),
+               c = arr_zero((size_t)R * V);
     struct arr w = arr_zero((size_t)V * D), h = arr_zero((size_t)D * D), s = arr_zero((size_t)32 * V);
     be->gemm(false, true, R, V, D, 1, a.p, D, b.p, D, 0, c.p, V);
     same(7, "gemm", &c, n);
@@ -51,12 +55,15 @@ static void matrix_ops(int n)
 
 static void row_ops(int n)
 {
-    struct arr x = arr_random((size_t)R * D, 1), y = arr_zero(x.n), st = arr_zero(2 * R), g = arr_random(D, 1);
-    struct arr dx = arr_zero(x.n), dg = arr_zero(D), db = arr_zero(D), dy = arr_random(x.n, 1), u = arr_random(x.n, 1);
+    struct arr x = arr_random((size_t)R * D, 1), y = arr_zero(x.n), st = arr_zero(2 * R),
+               g = arr_random(D, 1);
+    struct arr dx = arr_zero(x.n), dg = arr_zero(D), db = arr_zero(D), dy = arr_random(x.n, 1),
+               u = arr_random(x.n, 1);
     be->norm(false, y.p, st.p, x.p, g.p, g.p, R, D, 1e-5f);
     same(11, "norm", &y, n);
     be->norm_back(false, dx.p, dg.p, db.p, dy.p, x.p, st.p, g.p, R, D);
-    same(12, "norm_back dx", &dx, n), same(13, "norm_back dgain", &dg, n), same(14, "norm_back dbias", &db, n);
+    same(12, "norm_back dx", &dx, n), same(13, "norm_back dgain", &dg, n),
+        same(14, "norm_back dbias", &db, n);
     be->sum_rows(db.p, dy.p, R, D);
     same(15, "sum_rows", &db, n);
     be->swiglu(y.p, x.p, u.p, x.n);
@@ -73,8 +80,10 @@ static void row_ops(int n)
 
 static void head_ops(int n)
 {
-    struct arr z = arr_random((size_t)R * V, 9), q = arr_random((size_t)R * V, 9), id = arr_ids(R, V), st = arr_zero(4 * R);
-    struct arr best = arr_zero(2 * R), kst = arr_zero(6 * R), lse = arr_random(R, 9), t = arr_random((size_t)V * D, 1);
+    struct arr z = arr_random((size_t)R * V, 9), q = arr_random((size_t)R * V, 9), id = arr_ids(R, V),
+               st = arr_zero(4 * R);
+    struct arr best = arr_zero(2 * R), kst = arr_zero(6 * R), lse = arr_random(R, 9),
+               t = arr_random((size_t)V * D, 1);
     struct arr x = arr_zero((size_t)R * D);
     be->head_init(st.p, best.p, R), be->kl_init(kst.p, R);
     be->head_fold(st.p, best.p, z.p, id.p, R, V, 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The vector loops of every instruction set this machine has: exp within 2 ulp over its whole range, the same results
- * (but for rounding) from all; and the choice of BLAS kernels and devices. */
+ * The vector loops of every instruction set this machine has: exp within 2 ulp over its whole range, the same
+ * results (but for rounding) from all; and the choice of BLAS kernels and devices. */
 #include "kernels/cpu.h"
 #include "tests/check.h"
 #include <sys/wait.h>
@@ -19,7 +19,8 @@ static int n_sets(void)
 static void test_exp(const struct vec_ops *v)
 {
     enum { N = 1 << 16 };
-    float *x = malloc(N * sizeof(float)), *y = malloc(N * sizeof(float)), special[] = {-INFINITY, -88, 0, 88.7f, 89, INFINITY, NAN};
+    float *x = malloc(N * sizeof(float)), *y = malloc(N * sizeof(float)),
+          special[] = {-INFINITY, -88, 0, 88.7f, 89, INFINITY, NAN};
     double worst = 0;
     for (int round = 0; round < 8; round++) {
         for (int i = 0; i < N; i++) x[i] = -86.5f + (175.2f * ((float)i + 0.125f * (float)round)) / N;
@@ -32,7 +33,8 @@ static void test_exp(const struct vec_ops *v)
     }
     CHECK(worst <= 2, "%s: exp within 2 ulp on [-86.5, 88.7]: %.2f", v->name, worst);
     v->exp(y, special, 7);
-    CHECK(y[0] == 0 && y[1] == 0 && y[2] == 1 && isfinite(y[3]) && y[4] == INFINITY && y[5] == INFINITY && isnan(y[6]),
+    CHECK(y[0] == 0 && y[1] == 0 && y[2] == 1 && isfinite(y[3]) && y[4] == INFINITY && y[5] == INFINITY &&
+              isnan(y[6]),
           "%s: exp of infinities, NaN, 0, and beyond the range", v->name);
     free(x), free(y);
 }
@@ -103,8 +105,11 @@ int main(void)
     CHECK(refused("tpu", false, "tpu") == 71, "an unknown device: exit 71 and its name");
     CHECK(refused("cuda", false, "not built in") == 71, "a device that is not built in: exit 71");
     CHECK(refused("cpu", true, "bf16") == 71, "a precision that is not built in: exit 71");
-    CHECK(backend_better_core("SkylakeX") == NULL && backend_better_core("Cooperlake") == NULL, "AVX-512 kernels are kept");
-    CHECK(!backend_better_core("Prescott") == (vec_choose() == &vec_base), "SSE kernels are replaced where the CPU has more");
-    CHECK(!backend_better_core("Haswell") == (vec_choose() != &vec_avx512), "AVX2 kernels are replaced where it has AVX-512");
+    CHECK(backend_better_core("SkylakeX") == NULL && backend_better_core("Cooperlake") == NULL,
+          "AVX-512 kernels are kept");
+    CHECK(!backend_better_core("Prescott") == (vec_choose() == &vec_base),
+          "SSE kernels are replaced where the CPU has more");
+    CHECK(!backend_better_core("Haswell") == (vec_choose() != &vec_avx512),
+          "AVX2 kernels are replaced where it has AVX-512");
     return check_done();
 }
