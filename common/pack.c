@@ -390,6 +390,18 @@ uint64_t pack_memory(const struct pack *p)
     return most * (4 + 4 + 4 + 2); /* values, converted, read back; codes */
 }
 
+uint64_t pack_disk(const struct pack *p, enum pack_size what)
+{
+    uint64_t bytes = what == PACK_CODES ? p->spooled : 0, size = p->dtype == DT_F16 || p->dtype == DT_BF16 ? 2 : 4;
+    for (size_t i = 0; i < p->n_items; i++) {
+        const struct pack_item *it = &p->items[i];
+        uint64_t n = it->rank == 2 ? it->shape[0] * it->shape[1] : it->shape[0];
+        if (what == PACK_FLOATS || it->norm) bytes += n * (it->norm ? 4 : size);
+        else if (what == PACK_CODES && it->q < 0) bytes += p->m->gguf ? it->t->t.nbytes : n * 2;
+    }
+    return bytes;
+}
+
 int pack_round(void *dst, enum dtype t, const float *x, size_t n, const char *name, struct err *e)
 {
     float back[256];

@@ -56,10 +56,13 @@ struct pack {
     size_t n_items, items_cap;
 };
 
+enum pack_size { PACK_NORMS, PACK_CODES, PACK_FLOATS };
+
 struct packer {
     const char *name;
     const char *summary;     /* one line for --format list */
     bool directory;          /* writes a directory: no pipe */
+    enum pack_size size;     /* what fills the output, for the prediction */
     int (*write)(struct pack *p, struct err *e); /* writes p->out whole, re-reads and compares */
 };
 const struct packer *packer_find(const char *name); /* NULL: unknown */
@@ -78,6 +81,8 @@ void pack_clear(struct pack *p);
 int pack_bind(struct pack *p, struct err *e) NT_MUST_CHECK;
 /* Memory that the largest tensor needs while it is written, in bytes. */
 uint64_t pack_memory(const struct pack *p);
+/* About how large the output will be. */
+uint64_t pack_disk(const struct pack *p, enum pack_size what);
 /* Calls sink with the values of an item, HF row order, in pieces of whole rows (vectors: one piece). */
 typedef int pack_sink(void *ctx, const float *x, size_t n, struct err *e);
 int pack_values(struct pack *p, const struct pack_item *it, pack_sink *sink, void *ctx,

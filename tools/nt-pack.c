@@ -115,7 +115,7 @@ int main(int argc, char **argv)
     p.norm_dtype = parse_dtype(arg.norm_dtype);
     p.m = model_open(t.model, NULL, &e);
     if (!p.m || pack_read(&p, stream, which, t.layers[0], t.layers[1], &e) || pack_bind(&p, &e)) die(&e);
-    tool_predict(pack_memory(&p), 0, NULL);
+    tool_predict(pack_memory(&p), pack_disk(&p, packer->size), strcmp(t.out, "-") ? t.out : NULL);
     if (packer->write(&p, &e)) {
         if (tool_stopping()) tool_exit_signal();
         die(&e);

@@ -295,5 +295,9 @@ static int write_gguf(struct pack *p, struct err *e)
     return rc;
 }
 
-const struct packer pack_gguf = {"gguf", "GGUF after a template (--like), low-bit where that loses nothing",
-                                 false, write_gguf};
+const struct packer pack_gguf = {
+    .name = "gguf",
+    .summary = "GGUF after a template (--like), low-bit where that loses nothing",
+    .size = PACK_CODES,
+    .write = write_gguf,
+};

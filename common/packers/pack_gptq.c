@@ -278,4 +278,10 @@ static int write_gptq(struct pack *p, struct err *e)
     return rc;
 }
 
-const struct packer pack_gptq = {"gptq", "GPTQ directory, version 1: 2, 3, 4 or 8 bits", true, write_gptq};
+const struct packer pack_gptq = {
+    .name = "gptq",
+    .summary = "GPTQ directory, version 1: 2, 3, 4 or 8 bits",
+    .directory = true,
+    .size = PACK_CODES,
+    .write = write_gptq,
+};

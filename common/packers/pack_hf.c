@@ -73,5 +73,10 @@ static int write_hf(struct pack *p, struct err *e)
     return -1;
 }
 
-const struct packer pack_hf = {"hf", "Hugging Face directory, float values (--dtype) in safetensors", true,
-                               write_hf};
+const struct packer pack_hf = {
+    .name = "hf",
+    .summary = "Hugging Face directory, float values (--dtype) in safetensors",
+    .directory = true,
+    .size = PACK_FLOATS,
+    .write = write_hf,
+};

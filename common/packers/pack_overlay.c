@@ -62,5 +62,9 @@ static int write_overlay(struct pack *p, struct err *e)
     return -1;
 }
 
-const struct packer pack_overlay = {"overlay", "the norms alone, one small safetensors file for --apply",
-                                    false, write_overlay};
+const struct packer pack_overlay = {
+    .name = "overlay",
+    .summary = "the norms alone, one small safetensors file for --apply",
+    .size = PACK_NORMS,
+    .write = write_overlay,
+};
