@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics of the linears' inputs of a GGUF model by transformers, for tests/interop/statistics.sh:
-statistics.py MODEL.gguf IDS.json OUT.npz LAYER... (X'X and maxima are taken in float64 from float32 activations)."""
+torch_stats.py MODEL.gguf IDS.json OUT.npz LAYER... (X'X and maxima are taken in float64 from float32 activations)."""
 import json
 import os
 import sys
