@@ -392,7 +392,8 @@ uint64_t pack_memory(const struct pack *p)
 
 uint64_t pack_disk(const struct pack *p, enum pack_size what)
 {
-    uint64_t bytes = what == PACK_CODES ? p->spooled : 0, size = p->dtype == DT_F16 || p->dtype == DT_BF16 ? 2 : 4;
+    uint64_t bytes = what == PACK_CODES ? p->spooled : 0;
+    uint64_t size = p->dtype == DT_F16 || p->dtype == DT_BF16 ? 2 : 4;
     for (size_t i = 0; i < p->n_items; i++) {
         const struct pack_item *it = &p->items[i];
         uint64_t n = it->rank == 2 ? it->shape[0] * it->shape[1] : it->shape[0];
