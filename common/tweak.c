@@ -30,7 +30,8 @@ uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, cons
                     3 * boundary_bytes(tk->n_holdout, tk->T, D);
     uint64_t square = (uint64_t)D * D * sizeof(float);
     uint64_t work = 2 * block_bytes(c) + boundary_pass_bytes(c, tk->T, needs_backward(o)) +
-                    2 * boundary_bytes(1, tk->T, D) + ((uint64_t)n_train + 2 * TWEAK_EVAL_SEQUENCES) * 2 * D * sizeof(double);
+                    2 * boundary_bytes(1, tk->T, D) +
+                    ((uint64_t)n_train + 2 * TWEAK_EVAL_SEQUENCES) * 2 * D * sizeof(double);
     /* one linear at a time as floats on the host, all of the layer as codes */
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
@@ -107,7 +108,8 @@ bool tweak_norm_at(const struct tweak *t, int layer, int i, char name[256])
 
 double tweak_work(const struct tweak *t, const int64_t layers[2])
 {
-    double first = (double)layers[0], last = layers[1] < t->m->c.n_layers ? (double)layers[1] : t->m->c.n_layers;
+    double first = (double)layers[0],
+           last = layers[1] < t->m->c.n_layers ? (double)layers[1] : t->m->c.n_layers;
     double each = t->train.n + t->train_f.n + 3 * t->n_hold, tuned = t->o->closed_form ? 1 : t->o->iters;
     return each * t->m->c.n_layers + (last > first ? last - first : 0) * tuned * t->train.n;
 }
@@ -140,13 +142,15 @@ static int advance(struct tweak *t, const struct block *blk, struct boundary *b,
     return b->n ? boundary_run(&t->pass, blk, b, b, NULL, count_sequence, t, e) : 0;
 }
 
-/* Mean loss over the first sequences of b; target: a boundary of rows to aim at, or NULL; slot: of the first one. */
+/* Mean loss over the first sequences of b; target: a boundary of rows to aim at, or NULL; slot: of the first
+ * one. */
 static double mean_loss(struct tweak *t, const struct boundary *b, const struct boundary *target, int slot)
 {
     int n = b->n < TWEAK_EVAL_SEQUENCES ? b->n : TWEAK_EVAL_SEQUENCES;
     double sum = 0;
     for (int i = 0; i < n; i++)
-        sum += tweak_block_loss(&t->tb, boundary_view(b, i), target ? boundary_view(target, i) : NULL, slot + i, false);
+        sum += tweak_block_loss(&t->tb, boundary_view(b, i), target ? boundary_view(target, i) : NULL,
+                                slot + i, false);
     return n ? sum / n : NAN;
 }
 
@@ -164,9 +168,10 @@ static int train_adam(struct tweak *t, struct tweak_report *rep, struct err *e)
             double loss;
             if (tool_stopping()) return err_set(e, NT_EXIT_TERM, "stopped by a signal in layer %d", t->layer);
             if (tweak_block_step(&t->tb, boundary_view(&t->train, i),
-                                 t->o->target_float ? boundary_view(&t->train_f, i) : NULL, i, rep->lr, &loss)) {
-                snprintf(rep->why, sizeof rep->why, "loss or gradient is not finite at training sequence %d, pass %d",
-                         i, it + 1);
+                                 t->o->target_float ? boundary_view(&t->train_f, i) : NULL, i, rep->lr,
+                                 &loss)) {
+                snprintf(rep->why, sizeof rep->why,
+                         "loss or gradient is not finite at training sequence %d, pass %d", i, it + 1);
                 return 0;
             }
             progress_at(++t->done, "layer %d loss %.5g", t->layer, loss);
@@ -191,14 +196,16 @@ static int train_closed(struct tweak *t, struct tweak_report *rep, struct err *e
 }
 
 /* How far the gains went, against max(|gain|, mean |gain|): a gain near zero may move without harm. */
-static void measure_change(const struct tweak *t, const float *old_v, const float *new_v, struct tweak_report *rep)
+static void measure_change(const struct tweak *t, const float *old_v, const float *new_v,
+                           struct tweak_report *rep)
 {
     int n = NORM_COUNT * t->tb.D;
     double mean = 0;
     for (int i = 0; i < n; i++) mean += fabs(old_v[i]) / n;
     rep->moved = 0;
     for (int i = 0; i < n; i++) {
-        double base = fmax(fabs(old_v[i]), mean), d = fabs((double)new_v[i] - old_v[i]) / (base > 0 ? base : 1);
+        double base = fmax(fabs(old_v[i]), mean),
+               d = fabs((double)new_v[i] - old_v[i]) / (base > 0 ? base : 1);
         if (d > rep->moved) rep->moved = d;
     }
     rep->changed = memcmp(old_v, new_v, (size_t)t->tb.n_values * sizeof *old_v) != 0;
@@ -262,7 +269,8 @@ int tweak_layer(struct tweak *t, const struct tweak_input *in, bool tune, float 
                 struct tweak_report *rep, struct err *e)
 {
     double start = now_seconds();
-    *rep = (struct tweak_report){.layer = t->layer, .tuned = tune, .train = {NAN, NAN}, .holdout = {NAN, NAN}};
+    *rep =
+        (struct tweak_report){.layer = t->layer, .tuned = tune, .train = {NAN, NAN}, .holdout = {NAN, NAN}};
     rep->lr = t->o->closed_form ? 0 : t->o->lr * (1 + t->o->lr_scale * t->layer / t->m->c.n_layers);
     if (block_load(t->m, t->f, t->layer, e) || block_load(t->m, t->q, t->layer, e)) return -1;
     build_quantized(t, in->q);
@@ -282,10 +290,10 @@ struct judged {
     double kl, top1;
 };
 
-/* Sums over one sequence of the student against the float model, at the T - 1 positions that have a next token: what
- * nt-eval counts. */
-static struct judged judge_sequence(struct tweak *t, struct head *const h[2], const struct boundary *student, int i,
-                                    double *kl, int32_t *best)
+/* Sums over one sequence of the student against the float model, at the T - 1 positions that have a next
+ * token: what nt-eval counts. */
+static struct judged judge_sequence(struct tweak *t, struct head *const h[2], const struct boundary *student,
+                                    int i, double *kl, int32_t *best)
 {
     const struct backend *be = t->m->be;
     int R = student->T - 1;

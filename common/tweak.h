@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Norm tweaking, layer by layer: loads the float block, builds the quantized one, tunes its norms, advances the
- * boundaries, and gives the verdict on held-out sequences at the end. Sees no stream and no file but the model.
- * Boundaries held: the training sequences on the quantized stream (and on the float stream with target_float), and the
- * held-out ones three times: float; same codes with old norms; same codes with new norms. */
+ * Norm tweaking, layer by layer: loads the float block, builds the quantized one, tunes its norms, advances
+ * the boundaries, and gives the verdict on held-out sequences at the end. Sees no stream and no file but the
+ * model. Boundaries held: the training sequences on the quantized stream (and on the float stream with
+ * target_float), and the held-out ones three times: float; same codes with old norms; same codes with new
+ * norms. */
 #ifndef NT_TWEAK_H
 #define NT_TWEAK_H
 #include "common/qtensor.h"
@@ -22,21 +23,21 @@ struct tweak_report {
 };
 
 struct tweak_verdict {
-    const char *verdict;         /* "positive", "negative", "none" (no held-out data) */
-    const char *norms;           /* which norms are valid: "new", "old" */
-    bool changed;                /* some element of some layer */
-    long n;                      /* held-out tokens compared */
-    double kl_old, kl_new;       /* mean KL(float || quantized) in nats */
-    double kl_gain_err;          /* standard error of kl_old - kl_new over sequences; NaN with one sequence */
-    double top1_old, top1_new;   /* share of tokens with the float model's argmax */
+    const char *verdict;       /* "positive", "negative", "none" (no held-out data) */
+    const char *norms;         /* which norms are valid: "new", "old" */
+    bool changed;              /* some element of some layer */
+    long n;                    /* held-out tokens compared */
+    double kl_old, kl_new;     /* mean KL(float || quantized) in nats */
+    double kl_gain_err;        /* standard error of kl_old - kl_new over sequences; NaN with one sequence */
+    double top1_old, top1_new; /* share of tokens with the float model's argmax */
 };
 
 struct tweak;
 /* Memory that tweak_open and the layers will take. */
 uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, const struct tweak_opts *o);
 /* m->be open; m, tk and o are borrowed. */
-struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct tweak_opts *o, struct err *e)
-    NT_MUST_CHECK;
+struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct tweak_opts *o,
+                         struct err *e) NT_MUST_CHECK;
 void tweak_close(struct tweak *t);
 
 /* Sequences that all layers will run through a block, for progress. */
@@ -44,14 +45,14 @@ double tweak_work(const struct tweak *t, const int64_t layers[2]);
 
 /* What the quantizer made of a layer. */
 struct tweak_input {
-    struct qtensor q[ROLE_COUNT];  /* out 0: the linear stays float */
-    bool has_norm[TWEAK_PARAMS];   /* norms that belong to these codes, where they are not the float model's */
-    float *norms;                  /* [TWEAK_PARAMS, D] in the order of tweak_norm_at; NULL when there are none */
+    struct qtensor q[ROLE_COUNT]; /* out 0: the linear stays float */
+    bool has_norm[TWEAK_PARAMS];  /* norms that belong to these codes, where they are not the float model's */
+    float *norms; /* [TWEAK_PARAMS, D] in the order of tweak_norm_at; NULL when there are none */
 };
 void tweak_input_clear(struct tweak_input *in);
 
-/* The next layer (0, 1, ...). tune false: norms kept, boundaries advanced. old_v, new_v [tweak_norm_values()]: norms
- * before and after, in the order of tweak_norm_at. */
+/* The next layer (0, 1, ...). tune false: norms kept, boundaries advanced. old_v, new_v
+ * [tweak_norm_values()]: norms before and after, in the order of tweak_norm_at. */
 int tweak_layer(struct tweak *t, const struct tweak_input *in, bool tune, float *old_v, float *new_v,
                 struct tweak_report *rep, struct err *e) NT_MUST_CHECK;
 int tweak_norm_values(const struct tweak *t);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One block: target forward, forward, loss, backward down to the first norm, Adam. Batch 1, as the authors have it. */
+ * One block: target forward, forward, loss, backward down to the first norm, Adam. Batch 1, as the authors
+ * have it. */
 #include "common/tweak_block.h"
 #include <math.h>
 #include "common/mem.h"
@@ -22,8 +23,8 @@ static void add_param(struct tweak_block *t, dev p, dev *grad)
     t->n_values += t->D;
 }
 
-void tweak_block_init(struct tweak_block *t, const struct backend *be, const struct tweak_opts *o, struct block *f,
-                      struct block *q, struct boundary_pass *pass, int T, int n)
+void tweak_block_init(struct tweak_block *t, const struct backend *be, const struct tweak_opts *o,
+                      struct block *f, struct block *q, struct boundary_pass *pass, int T, int n)
 {
     *t = (struct tweak_block){.be = be, .o = o, .f = f, .q = q, .pass = pass, .T = T, .D = q->s.D, .n = n};
     size_t all = (size_t)TWEAK_PARAMS * t->D;
@@ -62,12 +63,14 @@ void tweak_block_reset(struct tweak_block *t)
 
 void tweak_block_get(const struct tweak_block *t, float *values)
 {
-    for (int i = 0; i < t->n_params; i++) t->be->get(values + (size_t)i * t->D, t->param[i].p, row_bytes(t, 1));
+    for (int i = 0; i < t->n_params; i++)
+        t->be->get(values + (size_t)i * t->D, t->param[i].p, row_bytes(t, 1));
 }
 
 void tweak_block_put(const struct tweak_block *t, const float *values)
 {
-    for (int i = 0; i < t->n_params; i++) t->be->put(t->param[i].p, values + (size_t)i * t->D, row_bytes(t, 1));
+    for (int i = 0; i < t->n_params; i++)
+        t->be->put(t->param[i].p, values + (size_t)i * t->D, row_bytes(t, 1));
 }
 
 /* The target's moments; for point-wise losses t->target then holds the target itself. x is on the device. */
@@ -93,8 +96,9 @@ double tweak_block_loss(struct tweak_block *t, const float *x, const float *targ
     be->put(dx, x, row_bytes(t, t->T));
     const double *mom = find_target(t, target, slot);
     block_forward(be, t->q, t->pass->work, 1, t->T, 0, dx, dy, NULL, NULL);
-    double value = loss_eval(t->loss, mom, t->o->loss->power ? dev_at(t->target, skip) : DEV_NONE, dev_at(dy, skip),
-                             t->T - t->o->skip_first, grad ? dev_at(t->dy, skip) : DEV_NONE);
+    double value =
+        loss_eval(t->loss, mom, t->o->loss->power ? dev_at(t->target, skip) : DEV_NONE, dev_at(dy, skip),
+                  t->T - t->o->skip_first, grad ? dev_at(t->dy, skip) : DEV_NONE);
     if (!grad) return value;
     if (skip) be->fill(t->dy, 0, skip);
     be->fill(t->g, 0, (size_t)t->n_values);
@@ -102,15 +106,17 @@ double tweak_block_loss(struct tweak_block *t, const float *x, const float *targ
     return value;
 }
 
-int tweak_block_step(struct tweak_block *t, const float *x, const float *target, int slot, double lr, double *loss)
+int tweak_block_step(struct tweak_block *t, const float *x, const float *target, int slot, double lr,
+                     double *loss)
 {
     *loss = tweak_block_loss(t, x, target, slot, true);
     t->be->get(t->host, t->g, (size_t)t->n_values * sizeof(float));
-    if (!isfinite(*loss) || f32_first_nonfinite(t->host, (size_t)t->n_values) < (size_t)t->n_values) return -1;
+    if (!isfinite(*loss) || f32_first_nonfinite(t->host, (size_t)t->n_values) < (size_t)t->n_values)
+        return -1;
     t->step++;
     for (int i = 0; i < t->n_params; i++)
-        t->be->adam(t->param[i].p, t->param[i].g, t->param[i].m, t->param[i].v, (size_t)t->D, (float)lr, 0.9f, 0.999f,
-                    1e-8f, 0, t->step);
+        t->be->adam(t->param[i].p, t->param[i].g, t->param[i].m, t->param[i].v, (size_t)t->D, (float)lr, 0.9f,
+                    0.999f, 1e-8f, 0, t->step);
     return 0;
 }
 
@@ -147,7 +153,8 @@ static int solve_norm(struct tweak_block *t, int n, dev H, double *ridge, struct
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         role_dims(&t->q->s, r, &out, &in);
-        if (role_site(r) == norm_site(n)) closed_add_linear(be, t->f->w[r], t->q->w[r], out, in, scratch, QQ, EQ);
+        if (role_site(r) == norm_site(n))
+            closed_add_linear(be, t->f->w[r], t->q->w[r], out, in, scratch, QQ, EQ);
     }
     float *host = MEM_NEW(float, 3 * all), *gain = MEM_NEW(float, (size_t)D);
     double *s = MEM_NEW(double, (size_t)D);

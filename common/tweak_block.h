@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Tuning the norms of one block: the loss of one sequence with its gradient, an Adam step, the closed form. Knows two
- * blocks on the device, the float one and the quantized one, and nothing of models, layers or streams. */
+ * Tuning the norms of one block: the loss of one sequence with its gradient, an Adam step, the closed form.
+ * Knows two blocks on the device, the float one and the quantized one, and nothing of models, layers or
+ * streams. */
 #ifndef NT_TWEAK_BLOCK_H
 #define NT_TWEAK_BLOCK_H
 #include "common/boundary.h"
@@ -21,24 +22,26 @@ struct tweak_opts {
 struct tweak_block {
     const struct backend *be;
     const struct tweak_opts *o;
-    struct block *f, *q;          /* borrowed */
-    struct boundary_pass *pass;   /* borrowed; with backward when there is anything to train by gradient */
+    struct block *f, *q;        /* borrowed */
+    struct boundary_pass *pass; /* borrowed; with backward when there is anything to train by gradient */
     int T, D;
     struct loss_work *loss;
-    dev target, dy;               /* [T, D] */
-    dev g, m, v;                  /* [n_values]: gradients and Adam's moments of all trained norms */
-    struct block_grads grads;     /* views into g */
-    struct { dev p, g, m, v; } param[TWEAK_PARAMS];
+    dev target, dy;           /* [T, D] */
+    dev g, m, v;              /* [n_values]: gradients and Adam's moments of all trained norms */
+    struct block_grads grads; /* views into g */
+    struct {
+        dev p, g, m, v;
+    } param[TWEAK_PARAMS];
     int n_params, n_values;
-    float *host;                  /* [n_values] */
-    double *moments;              /* [n + 1, 2, D]: moments of the targets seen, kept for losses that need no more */
-    bool *known;                  /* [n] */
+    float *host;     /* [n_values] */
+    double *moments; /* [n + 1, 2, D]: moments of the targets seen, kept for losses that need no more */
+    bool *known;     /* [n] */
     int n, step;
 };
 
 /* n sequences of T tokens whose targets' moments are kept. */
-void tweak_block_init(struct tweak_block *t, const struct backend *be, const struct tweak_opts *o, struct block *f,
-                      struct block *q, struct boundary_pass *pass, int T, int n);
+void tweak_block_init(struct tweak_block *t, const struct backend *be, const struct tweak_opts *o,
+                      struct block *f, struct block *q, struct boundary_pass *pass, int T, int n);
 void tweak_block_clear(struct tweak_block *t);
 /* New weights are in f and q: forgets targets, gradients and Adam's state. */
 void tweak_block_reset(struct tweak_block *t);
@@ -47,13 +50,16 @@ void tweak_block_reset(struct tweak_block *t);
 void tweak_block_get(const struct tweak_block *t, float *values);
 void tweak_block_put(const struct tweak_block *t, const float *values);
 
-/* Loss of a sequence x[T, D] (host) with q's present norms. target[T, D] (host): rows to aim at; NULL: f's output on x.
- * slot: index below n under which the moments of its target are kept; -1: not kept.
- * grad: also leaves the gradients in t->g. */
+/* Loss of a sequence x[T, D] (host) with q's present norms. target[T, D] (host): rows to aim at; NULL: f's
+ * output on x. slot: index below n under which the moments of its target are kept; -1: not kept. grad: also
+ * leaves the gradients in t->g. */
 double tweak_block_loss(struct tweak_block *t, const float *x, const float *target, int slot, bool grad);
-/* One Adam step on one sequence; *loss is the value before it. -1 and nothing changed: loss or gradient not finite. */
-int tweak_block_step(struct tweak_block *t, const float *x, const float *target, int slot, double lr, double *loss)
-    NT_MUST_CHECK;
-/* The closed form for both norms, from one pass of q over the boundary. ridge[NORM_COUNT] receives what was used. */
-int tweak_block_closed(struct tweak_block *t, const struct boundary *b, double *ridge, struct err *e) NT_MUST_CHECK;
+/* One Adam step on one sequence; *loss is the value before it. -1 and nothing changed: loss or gradient not
+ * finite. */
+int tweak_block_step(struct tweak_block *t, const float *x, const float *target, int slot, double lr,
+                     double *loss) NT_MUST_CHECK;
+/* The closed form for both norms, from one pass of q over the boundary. ridge[NORM_COUNT] receives what was
+ * used. */
+int tweak_block_closed(struct tweak_block *t, const struct boundary *b, double *ridge,
+                       struct err *e) NT_MUST_CHECK;
 #endif

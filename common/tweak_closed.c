@@ -13,8 +13,8 @@ void closed_add_linear(const struct backend *be, dev W, dev Q, int out, int in, 
     be->gemm(true, false, in, in, out, 1, scratch, in, Q, in, 1, EQ, in);
 }
 
-/* A = L L' in place (lower triangle); col[D] holds a copy of the column so that the inner loop runs along memory.
- * -1: not positive definite. */
+/* A = L L' in place (lower triangle); col[D] holds a copy of the column so that the inner loop runs along
+ * memory. -1: not positive definite. */
 static int cholesky(int D, double *A, double *col)
 {
     for (int j = 0; j < D; j++) {
@@ -42,9 +42,11 @@ static void solve(int D, const double *L, double *x)
     }
 }
 
-int closed_solve(int D, const float *H, const float *QQ, const float *EQ, double *ridge, double *s, struct err *e)
+int closed_solve(int D, const float *H, const float *QQ, const float *EQ, double *ridge, double *s,
+                 struct err *e)
 {
-    double mean = 0, *A = MEM_NEW(double, (size_t)D * D), *rhs = MEM_NEW(double, (size_t)D), *col = MEM_NEW(double, (size_t)D);
+    double mean = 0, *A = MEM_NEW(double, (size_t)D *D), *rhs = MEM_NEW(double, (size_t)D),
+           *col = MEM_NEW(double, (size_t)D);
     for (int i = 0; i < D; i++) {
         mean += (double)H[(size_t)i * D + i] * QQ[(size_t)i * D + i] / D;
         for (int j = 0; j < D; j++) {
@@ -71,7 +73,8 @@ int closed_solve(int D, const float *H, const float *QQ, const float *EQ, double
     mem_free(A);
     mem_free(col);
     mem_free(rhs);
-    if (rc) return err_set(e, NT_EXIT_DATA, "the closed form has no solution: the inputs' statistics are %s",
-                           isfinite(mean) ? "not positive definite" : "not finite");
+    if (rc)
+        return err_set(e, NT_EXIT_DATA, "the closed form has no solution: the inputs' statistics are %s",
+                       isfinite(mean) ? "not positive definite" : "not finite");
     return 0;
 }

@@ -5,8 +5,8 @@
 #include <string.h>
 #include "common/mem.h"
 
-json_t *tweak_header(const json_t *in, const struct tweak_opts *o, const char *params, const struct tokens *tk,
-                     const int64_t layers[2])
+json_t *tweak_header(const json_t *in, const struct tweak_opts *o, const char *params,
+                     const struct tokens *tk, const int64_t layers[2])
 {
     json_t *h = json_deep_copy(in), *p = json_object_get(h, "params"), *t = json_object();
     if (!json_is_object(p)) json_object_set_new(h, "params", p = json_object());
@@ -43,8 +43,8 @@ static enum role find_role(const struct model *m, int layer, const char *name)
     return ROLE_COUNT;
 }
 
-static int take_tensor(struct stream_reader *r, struct record *rec, const struct model *m, int layer, struct qtensor *q,
-                       struct err *e)
+static int take_tensor(struct stream_reader *r, struct record *rec, const struct model *m, int layer,
+                       struct qtensor *q, struct err *e)
 {
     struct qtensor got;
     if (qtensor_read(r, rec, &got, e)) return -1;
@@ -57,13 +57,15 @@ static int take_tensor(struct stream_reader *r, struct record *rec, const struct
         rc = stream_err(r, e, "this tensor comes twice");
     else if (got.out != out || got.in != in)
         rc = stream_err(r, e, "it is %d x %d, in %s %d x %d", got.out, got.in, m->ck->path, out, in);
-    if (rc) qtensor_clear(&got);
-    else q[role] = got;
+    if (rc)
+        qtensor_clear(&got);
+    else
+        q[role] = got;
     return rc;
 }
 
-static int take_norm(struct stream_reader *r, struct record *rec, const struct tweak *t, const struct model *m, int layer,
-                     struct tweak_input *in, struct err *e)
+static int take_norm(struct stream_reader *r, struct record *rec, const struct tweak *t,
+                     const struct model *m, int layer, struct tweak_input *in, struct err *e)
 {
     const char *which = json_string_value(json_object_get(rec->meta, "which"));
     char own[256];
@@ -75,7 +77,7 @@ static int take_norm(struct stream_reader *r, struct record *rec, const struct t
     if (strcmp(own, rec->name) || rec->t.dtype != DT_F32 || rec->t.rank != 1 || rec->t.shape[0] != D)
         return stream_err(r, e, "no norm of layer %d of %s", layer, m->ck->path);
     if (in->has_norm[i]) return stream_err(r, e, "this norm comes twice");
-    if (!in->norms) in->norms = MEM_NEW(float, TWEAK_PARAMS * D);
+    if (!in->norms) in->norms = MEM_NEW(float, TWEAK_PARAMS *D);
     if (stream_payload(r, rec, in->norms + i * D, e)) return -1;
     if (f32_first_nonfinite(in->norms + i * D, D) < D) return stream_err(r, e, "a value is not finite");
     in->has_norm[i] = true;
@@ -92,14 +94,19 @@ int tweak_read_layer(struct stream_reader *r, const struct tweak *t, const struc
         bool end = !strcmp(rec.kind, "LayerEnd"), tensor = !strcmp(rec.kind, "QTensor");
         if (end && rec.layer == layer) return 0;
         if (end || (tensor && rec.layer > layer))
-            return err_set(e, NT_EXIT_DATA, "%s: layer %d comes where layer %d is due: nt-tweak needs every layer, in order",
+            return err_set(e, NT_EXIT_DATA,
+                           "%s: layer %d comes where layer %d is due: nt-tweak needs every layer, in order",
                            name, (int)rec.layer, layer);
-        if (tensor) rc = take_tensor(r, &rec, m, layer, in->q, e);
-        else if (!strcmp(rec.kind, "Norm")) rc = take_norm(r, &rec, t, m, layer, in, e);
-        else rc = stream_unknown(r, &rec, e);
+        if (tensor)
+            rc = take_tensor(r, &rec, m, layer, in->q, e);
+        else if (!strcmp(rec.kind, "Norm"))
+            rc = take_norm(r, &rec, t, m, layer, in, e);
+        else
+            rc = stream_unknown(r, &rec, e);
     }
     if (!rc && got == 0)
-        err_set(e, NT_EXIT_DATA, "%s: ends before layer %d; %s has %d layers", name, layer, m->ck->path, m->c.n_layers);
+        err_set(e, NT_EXIT_DATA, "%s: ends before layer %d; %s has %d layers", name, layer, m->ck->path,
+                m->c.n_layers);
     return -1;
 }
 
@@ -109,8 +116,8 @@ int tweak_read_rest(struct stream_reader *r, const struct model *m, struct err *
     int got;
     while ((got = stream_next(r, &rec, e)) > 0) {
         if (!strcmp(rec.kind, "LayerEnd"))
-            return err_set(e, NT_EXIT_DATA, "%s: has a layer %d, %s has %d layers", stream_name(r), (int)rec.layer,
-                           m->ck->path, m->c.n_layers);
+            return err_set(e, NT_EXIT_DATA, "%s: has a layer %d, %s has %d layers", stream_name(r),
+                           (int)rec.layer, m->ck->path, m->c.n_layers);
         if (stream_unknown(r, &rec, e)) return -1;
     }
     return got;
@@ -118,8 +125,8 @@ int tweak_read_rest(struct stream_reader *r, const struct model *m, struct err *
 
 /* ---- writing ---- */
 
-static int write_norm(struct stream_writer *w, const char *name, int layer, const char *which, const float *v, int D,
-                      struct err *e)
+static int write_norm(struct stream_writer *w, const char *name, int layer, const char *which, const float *v,
+                      int D, struct err *e)
 {
     struct tensor t = {.dtype = DT_F32, .rank = 1, .shape = {(uint64_t)D}, .nbytes = (uint64_t)D * sizeof *v};
     t.data = (void *)v;
@@ -141,15 +148,17 @@ static json_t *report_meta(const struct tweak_report *rep)
     if (!rep->tuned) return meta;
     json_object_set_new(meta, "lr", json_real(rep->lr));
     if (rep->ridge > 0) json_object_set_new(meta, "ridge", json_real(rep->ridge));
-    json_object_set_new(meta, "train", json_pack("[o,o]", real_or_null(rep->train[0]), real_or_null(rep->train[1])));
-    json_object_set_new(meta, "holdout", json_pack("[o,o]", real_or_null(rep->holdout[0]), real_or_null(rep->holdout[1])));
+    json_object_set_new(meta, "train",
+                        json_pack("[o,o]", real_or_null(rep->train[0]), real_or_null(rep->train[1])));
+    json_object_set_new(meta, "holdout",
+                        json_pack("[o,o]", real_or_null(rep->holdout[0]), real_or_null(rep->holdout[1])));
     json_object_set_new(meta, "moved", json_real(rep->moved));
     if (rep->why[0]) json_object_set_new(meta, "dropped", json_string(rep->why));
     return meta;
 }
 
-int tweak_write_layer(struct stream_writer *w, const struct tweak *t, const struct tweak_input *in, const float *old_v,
-                      const float *new_v, const struct tweak_report *rep, struct err *e)
+int tweak_write_layer(struct stream_writer *w, const struct tweak *t, const struct tweak_input *in,
+                      const float *old_v, const float *new_v, const struct tweak_report *rep, struct err *e)
 {
     char name[256];
     int D = tweak_norm_dim(t);
@@ -165,8 +174,8 @@ int tweak_write_layer(struct stream_writer *w, const struct tweak *t, const stru
 
 json_t *tweak_trailer(const struct tweak_verdict *v, const json_t *in)
 {
-    json_t *t = json_pack("{s:s, s:s, s:b, s:I}", "verdict", v->verdict, "norms", v->norms, "changed", v->changed, "n",
-                          (json_int_t)v->n);
+    json_t *t = json_pack("{s:s, s:s, s:b, s:I}", "verdict", v->verdict, "norms", v->norms, "changed",
+                          v->changed, "n", (json_int_t)v->n);
     if (json_object_get(in, "bits")) json_object_set(t, "bits", json_object_get(in, "bits"));
     if (!v->n) return t;
     json_object_set_new(t, "kl_old", real_or_null(v->kl_old));

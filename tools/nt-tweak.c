@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * nt-tweak: qweights -> qweights. Tunes the norms of every block against the float model, one layer at a time, and says
- * on held-out sequences whether that helped. */
+ * nt-tweak: qweights -> qweights. Tunes the norms of every block against the float model, one layer at a
+ * time, and says on held-out sequences whether that helped. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -8,8 +8,8 @@
 #include "common/tool.h"
 #include "common/tweak_stream.h"
 
-static const char *tokens_path, *loss_name = "author", *opt_name = "adam", *params = "norms", *scope = "block",
-                  *target = "local", *report_path;
+static const char *tokens_path, *loss_name = "author", *opt_name = "adam", *params = "norms",
+                                *scope = "block", *target = "local", *report_path;
 static double lr = NAN, lr_scale = NAN, ridge = 0.01;
 static int64_t iters = 1, skip_first;
 static bool require_gain;
@@ -19,7 +19,8 @@ static const struct opt options[] = {
     {0, "params", OPT_STR, &params, "WHAT", "what to train: norms or norms+bias"},
     {0, "loss", OPT_STR, &loss_name, "NAME", "against what, 'list' shows all"},
     {0, "scope", OPT_STR, &scope, "SPAN", "over which span: block"},
-    {0, "target", OPT_CHOICE, &target, "local|float", "float block on the quantized stream, or the float stream"},
+    {0, "target", OPT_CHOICE, &target, "local|float",
+     "float block on the quantized stream, or the float stream"},
     {0, "opt", OPT_CHOICE, &opt_name, "adam|closed-form", "how"},
     {0, "lr", OPT_F64, &lr, "X=0..", "Adam's step in layer 0 (default: the loss's own)"},
     {0, "lr-scale", OPT_F64, &lr_scale, "S=0..", "layer i of L: lr (1 + S i/L) (default: the loss's own)"},
@@ -42,8 +43,12 @@ static void list_losses(void)
 static struct tweak_opts check_options(const struct tool *t)
 {
     if (!strcmp(loss_name, "list")) list_losses();
-    struct tweak_opts o = {.loss = loss_find(loss_name), .closed_form = opt_name[0] == 'c', .ridge = ridge,
-                           .target_float = target[0] == 'f', .iters = (int)iters, .skip_first = (int)skip_first};
+    struct tweak_opts o = {.loss = loss_find(loss_name),
+                           .closed_form = opt_name[0] == 'c',
+                           .ridge = ridge,
+                           .target_float = target[0] == 'f',
+                           .iters = (int)iters,
+                           .skip_first = (int)skip_first};
     if (!o.loss) die_usage("--loss: '%s' is not known; --loss list shows what is", loss_name);
     if (strcmp(scope, "block")) die_usage("--scope: '%s' is not available, only block", scope);
     if (strcmp(params, "norms") && strcmp(params, "norms+bias"))
@@ -61,7 +66,8 @@ static void check_params(const struct model *m)
 {
     for (int r = 0; r < ROLE_COUNT && !strcmp(params, "norms+bias"); r++)
         if (m->layers[0].b[r])
-            die_usage("--params norms+bias: training the biases of linears (%s has them) is not available", m->ck->path);
+            die_usage("--params norms+bias: training the biases of linears (%s has them) is not available",
+                      m->ck->path);
 }
 
 static void check_tokens(const struct tokens *tk, const struct tweak_opts *o)
@@ -70,7 +76,8 @@ static void check_tokens(const struct tokens *tk, const struct tweak_opts *o)
     if (tk->n - tk->n_holdout < 1)
         err_set(&e, NT_EXIT_DATA, "%s: no training sequences", tokens_path);
     else if (tk->T - o->skip_first < 2)
-        err_set(&e, NT_EXIT_DATA, "%s: %d tokens a sequence leave fewer than 2 for the loss", tokens_path, tk->T);
+        err_set(&e, NT_EXIT_DATA, "%s: %d tokens a sequence leave fewer than 2 for the loss", tokens_path,
+                tk->T);
     if (e.code) die(&e);
 }
 
@@ -78,7 +85,8 @@ static void say_layer(const struct tweak_report *r)
 {
     if (r->why[0]) warn("layer %d: tweak dropped, old norms kept: %s", r->layer, r->why);
     if (r->moved > 0.5)
-        warn("layer %d: a gain moved by %.0f %%; a smaller --lr or --lr-scale may be needed", r->layer, 100 * r->moved);
+        warn("layer %d: a gain moved by %.0f %%; a smaller --lr or --lr-scale may be needed", r->layer,
+             100 * r->moved);
     if (r->tuned && r->holdout[1] > r->holdout[0])
         note("layer %d: the held-out loss rose, %.4g to %.4g", r->layer, r->holdout[0], r->holdout[1]);
 }
@@ -89,8 +97,10 @@ static void say_verdict(const struct tweak_verdict *v)
     if (!v->n)
         warn("no verdict: the tokens have no held-out sequences");
     else
-        note("verdict %s: KL on %ld held-out tokens %.5f -> %.5f (fell by %.5f +- %.5f), top-1 %.2f -> %.2f %%", v->verdict,
-             v->n, v->kl_old, v->kl_new, v->kl_old - v->kl_new, v->kl_gain_err, 100 * v->top1_old, 100 * v->top1_new);
+        note("verdict %s: KL on %ld held-out tokens %.5f -> %.5f (fell by %.5f +- %.5f), top-1 %.2f -> %.2f "
+             "%%",
+             v->verdict, v->n, v->kl_old, v->kl_new, v->kl_old - v->kl_new, v->kl_gain_err, 100 * v->top1_old,
+             100 * v->top1_new);
 }
 
 static void run_layers(struct tweak *tw, struct stream_reader *r, struct stream_writer *w, struct model *m,
@@ -105,7 +115,8 @@ static void run_layers(struct tweak *tw, struct stream_reader *r, struct stream_
         struct tweak_report rep;
         if (tweak_read_layer(r, tw, m, l, &in, &e) ||
             tweak_layer(tw, &in, l >= layers[0] && l < layers[1], old_v, new_v, &rep, &e) ||
-            tweak_write_layer(w, tw, &in, old_v, new_v, &rep, &e) || (report && tweak_report_line(report, &rep, &e)))
+            tweak_write_layer(w, tw, &in, old_v, new_v, &rep, &e) ||
+            (report && tweak_report_line(report, &rep, &e)))
             die(&e);
         say_layer(&rep);
         tweak_input_clear(&in);
@@ -121,7 +132,8 @@ int main(int argc, char **argv)
     struct err e = {0};
     struct tokens tk = {0};
     struct tweak_verdict v;
-    tool_start(&t, "nt-tweak", "[QWEIGHTS]", "tune norms of a quantized model against the float one", options, argc, argv);
+    tool_start(&t, "nt-tweak", "[QWEIGHTS]", "tune norms of a quantized model against the float one", options,
+               argc, argv);
     struct tweak_opts o = check_options(&t);
     struct backend *be = tool_backend(&t);
     struct model *m = model_open(t.model, be, &e);
@@ -134,7 +146,8 @@ int main(int argc, char **argv)
     tool_predict(tweak_bytes(&m->c, &tk, &o), 0, NULL);
 
     struct outfile *report = report_path ? outfile_open(report_path, &e) : NULL;
-    if (e.code || (report && outfile_write(report, TWEAK_REPORT_HEAD, strlen(TWEAK_REPORT_HEAD), &e))) die(&e);
+    if (e.code || (report && outfile_write(report, TWEAK_REPORT_HEAD, strlen(TWEAK_REPORT_HEAD), &e)))
+        die(&e);
     struct outfile *out = outfile_open(t.out, &e);
     if (!out) die(&e);
     json_t *header = tweak_header(stream_header(r), &o, params, &tk, t.layers);

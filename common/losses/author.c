@@ -4,7 +4,8 @@
 #include "common/loss.h"
 #include <math.h>
 
-static double moments(int D, const double *mf, const double *vf, const double *my, const double *vy, double *dm, double *dv)
+static double moments(int D, const double *mf, const double *vf, const double *my, const double *vy,
+                      double *dm, double *dv)
 {
     double sum = 0;
     for (int c = 0; c < D; c++) {

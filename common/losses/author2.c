@@ -2,7 +2,8 @@
  * A variant found in the authors' code: (1/C) sum_c (mean_y - mean_f)^2 + (var_y - var_f)^2. */
 #include "common/loss.h"
 
-static double moments(int D, const double *mf, const double *vf, const double *my, const double *vy, double *dm, double *dv)
+static double moments(int D, const double *mf, const double *vf, const double *my, const double *vy,
+                      double *dm, double *dv)
 {
     double sum = 0;
     for (int c = 0; c < D; c++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Mean squared error with every channel divided by its variance in the target, so that a few channels of massive
- * activations do not outweigh all others: mean_c mean_r (y - f)^2 / (var_f + 1e-6). */
+ * Mean squared error with every channel divided by its variance in the target, so that a few channels of
+ * massive activations do not outweigh all others: mean_c mean_r (y - f)^2 / (var_f + 1e-6). */
 #include "common/loss.h"
 
 static void weights(int D, int R, const double *var_f, double *w)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Every tweak loss: value and gradient against PyTorch autograd (tests/data/tweak/losses.json) and against finite
- * differences of definitions written out here in double. */
+ * Every tweak loss: value and gradient against PyTorch autograd (tests/data/tweak/losses.json) and against
+ * finite differences of definitions written out here in double. */
 #include "tests/check.h"
 #include <jansson.h>
 #include "common/loss.h"
@@ -41,8 +41,8 @@ static double defined(const char *name, int R, int D, const double *f, const dou
     return sum;
 }
 
-static void run_loss(const struct backend *be, const struct loss *l, int R, int D, const float *f, const float *y,
-                     double *value, float *grad)
+static void run_loss(const struct backend *be, const struct loss *l, int R, int D, const float *f,
+                     const float *y, double *value, float *grad)
 {
     struct loss_work *w = loss_alloc(be, l, D);
     size_t bytes = (size_t)R * D * sizeof(float);
@@ -66,7 +66,8 @@ static void test_one(const struct backend *be, const struct loss *l, const json_
 {
     double fd[MAX_R * MAX_D], yd[MAX_R * MAX_D], want[MAX_R * MAX_D], value;
     float f[MAX_R * MAX_D], y[MAX_R * MAX_D], grad[MAX_R * MAX_D];
-    int R = (int)json_integer_value(json_object_get(file, "R")), D = (int)json_integer_value(json_object_get(file, "D"));
+    int R = (int)json_integer_value(json_object_get(file, "R")),
+        D = (int)json_integer_value(json_object_get(file, "D"));
     int n = numbers(json_object_get(file, "f"), fd, f);
     numbers(json_object_get(file, "q"), yd, y);
     const json_t *exp = json_object_get(json_object_get(file, "losses"), l->name);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Norm tweaking of a whole tiny model against PyTorch in float64 (tests/data/tweak/model.json): losses of every layer, new
- * norms, and the verdict's KL and top-1, for several losses, targets and optimisers; the same bytes with 1 and 2 threads. */
+ * Norm tweaking of a whole tiny model against PyTorch in float64 (tests/data/tweak/model.json): losses of
+ * every layer, new norms, and the verdict's KL and top-1, for several losses, targets and optimisers; the
+ * same bytes with 1 and 2 threads. */
 #include "tests/check.h"
 #include <jansson.h>
 #include "common/mem.h"
@@ -35,12 +36,14 @@ static void load_codes(struct model *m)
         for (int r = 0; r < ROLE_COUNT; r++) {
             struct qtensor *q = &quant[l].q[r];
             int out, in;
-            const json_t *j = json_object_get(json_array_get(json_object_get(file, "layers"), (size_t)l), role_name(r));
+            const json_t *j =
+                json_object_get(json_array_get(json_object_get(file, "layers"), (size_t)l), role_name(r));
             const json_t *scale = json_object_get(j, "scale");
             role_dims(&m->c.block, r, &out, &in);
             q->layer = l;
             qtensor_init_uniform(q, out, in, bits, group, false, DT_F16);
-            CHECK(strlen(text(j, "codes")) == (size_t)out * in && json_array_size(scale) == (size_t)out * q->n_groups,
+            CHECK(strlen(text(j, "codes")) == (size_t)out * in &&
+                      json_array_size(scale) == (size_t)out * q->n_groups,
                   "layer %d %s: codes are there", l, role_name(r));
             digits(q->codes, text(j, "codes"));
             digits(q->zero, text(j, "zero"));
@@ -56,16 +59,20 @@ static void load_tokens(struct tokens *tk, int holdout)
     *tk = (struct tokens){.n = n, .T = T, .n_holdout = holdout, .ids = MEM_NEW(int32_t, (size_t)n * T)};
     for (int i = 0; i < n; i++)
         for (int t = 0; t < T; t++)
-            tk->ids[i * T + t] = (int32_t)json_integer_value(json_array_get(json_array_get(ids, (size_t)i), (size_t)t));
+            tk->ids[i * T + t] =
+                (int32_t)json_integer_value(json_array_get(json_array_get(ids, (size_t)i), (size_t)t));
     if (!holdout) tk->n -= 2; /* the same training sequences, no verdict */
     json_decref(ids);
 }
 
 static struct tweak_opts case_opts(const json_t *c)
 {
-    return (struct tweak_opts){.loss = loss_find(text(c, "loss")), .closed_form = !strcmp(text(c, "opt"), "closed"),
-                               .target_float = !strcmp(text(c, "target"), "float"), .lr = number(c, "lr"),
-                               .lr_scale = number(c, "scale"), .ridge = number(c, "ridge"),
+    return (struct tweak_opts){.loss = loss_find(text(c, "loss")),
+                               .closed_form = !strcmp(text(c, "opt"), "closed"),
+                               .target_float = !strcmp(text(c, "target"), "float"),
+                               .lr = number(c, "lr"),
+                               .lr_scale = number(c, "scale"),
+                               .ridge = number(c, "ridge"),
                                .iters = (int)number(c, "iters")};
 }
 
@@ -123,16 +130,20 @@ static void check_layer(const char *name, int l, const struct outcome *res, cons
     const json_t *train = json_object_get(want, "train"), *hold = json_object_get(want, "holdout");
     const json_t *norms = json_object_get(want, "norms");
     for (size_t i = 0; i < 2 && r->tuned; i++) {
-        double a = json_number_value(json_array_get(train, i)), b = json_number_value(json_array_get(hold, i));
-        CHECK(near(r->train[i], a, 1e-4) && near(r->holdout[i], b, 1e-4), "%s, layer %d: loss %s %.7g, held out %.7g",
-              name, l, i ? "after" : "before", r->train[i], r->holdout[i]);
+        double a = json_number_value(json_array_get(train, i)),
+               b = json_number_value(json_array_get(hold, i));
+        CHECK(near(r->train[i], a, 1e-4) && near(r->holdout[i], b, 1e-4),
+              "%s, layer %d: loss %s %.7g, held out %.7g", name, l, i ? "after" : "before", r->train[i],
+              r->holdout[i]);
     }
     double worst = 0;
     int D = res->n / NORM_COUNT;
     for (int i = 0; i < res->n; i++)
-        worst = fmax(worst, fabs(res->norms[l][i] - json_number_value(json_array_get(json_array_get(norms, (size_t)(i / D)),
-                                                                                     (size_t)(i % D)))));
-    CHECK(json_array_size(norms) == NORM_COUNT && worst < 2e-5, "%s, layer %d: new norms within %.2g", name, l, worst);
+        worst = fmax(worst,
+                     fabs(res->norms[l][i] - json_number_value(json_array_get(
+                                                 json_array_get(norms, (size_t)(i / D)), (size_t)(i % D)))));
+    CHECK(json_array_size(norms) == NORM_COUNT && worst < 2e-5, "%s, layer %d: new norms within %.2g", name,
+          l, worst);
     CHECK(!r->tuned || near(r->lr, number(want, "lr"), 1e-9), "%s, layer %d: lr %g", name, l, r->lr);
 }
 
@@ -150,19 +161,21 @@ static void test_case(const json_t *c)
     }
     CHECK(same && one.v.kl_new == two.v.kl_new, "%s: same bytes with 1 and 2 threads", name);
     double old = number(c, "kl_old"), new = number(c, "kl_new");
-    const char *want = new < old && case_opts(c).iters ? "positive" : "negative";
+    const char *want = new < old &&case_opts(c).iters ? "positive" : "negative";
     CHECK(near(one.v.kl_old, old, 1e-5), "%s: KL with old norms %.8f, PyTorch %.8f", name, one.v.kl_old, old);
     if (!far) {
-        CHECK(near(one.v.kl_new, new, 2e-5), "%s: KL with new norms %.8f, PyTorch %.8f", name, one.v.kl_new, new);
-        CHECK(near(one.v.top1_old, number(c, "top1_old"), 1e-9) && near(one.v.top1_new, number(c, "top1_new"), 1e-9),
+        CHECK(near(one.v.kl_new, new, 2e-5), "%s: KL with new norms %.8f, PyTorch %.8f", name, one.v.kl_new,
+              new);
+        CHECK(near(one.v.top1_old, number(c, "top1_old"), 1e-9) &&
+                  near(one.v.top1_new, number(c, "top1_new"), 1e-9),
               "%s: top-1 agreement %.4f, %.4f", name, one.v.top1_old, one.v.top1_new);
     } else {
         CHECK(one.rep[0].moved > 0.5, "%s: gains moved by %.0f %%", name, 100 * one.rep[0].moved);
     }
-    CHECK(!strcmp(one.v.verdict, want) && !strcmp(one.v.norms, *want == 'p' ? "new" : "old"), "%s: verdict %s, norms %s",
-          name, one.v.verdict, one.v.norms);
-    CHECK(one.v.n == 22 && one.v.changed == (case_opts(c).iters > 0), "%s: %ld tokens, changed %d", name, one.v.n,
-          one.v.changed);
+    CHECK(!strcmp(one.v.verdict, want) && !strcmp(one.v.norms, *want == 'p' ? "new" : "old"),
+          "%s: verdict %s, norms %s", name, one.v.verdict, one.v.norms);
+    CHECK(one.v.n == 22 && one.v.changed == (case_opts(c).iters > 0), "%s: %ld tokens, changed %d", name,
+          one.v.n, one.v.changed);
     outcome_clear(&one);
     outcome_clear(&two);
 }
@@ -172,12 +185,13 @@ static void test_folded_norms(const json_t *c)
 {
     struct outcome res;
     enum { D = 32 };
-    quant[1].norms = MEM_NEW(float, (size_t)TWEAK_PARAMS * D);
+    quant[1].norms = MEM_NEW(float, (size_t)TWEAK_PARAMS *D);
     quant[1].has_norm[NORM_MLP] = true;
     for (int i = 0; i < D; i++) quant[1].norms[NORM_MLP * D + i] = 0.5f + 0.01f * (float)i;
     CHECK(run_case(c, 1, 2, &res) == 0, "runs on a quantizer's own norms");
     CHECK(!memcmp(res.norms[1] + D, quant[1].norms + D, D * sizeof(float)), "which are the ones that count");
-    CHECK(!res.v.changed && !near(res.v.kl_old, number(c, "kl_old"), 1e-3), "and go into the KL: %.6f", res.v.kl_old);
+    CHECK(!res.v.changed && !near(res.v.kl_old, number(c, "kl_old"), 1e-3), "and go into the KL: %.6f",
+          res.v.kl_old);
     quant[1].has_norm[NORM_MLP] = false;
     outcome_clear(&res);
 }
@@ -185,10 +199,13 @@ static void test_folded_norms(const json_t *c)
 static void test_without_holdout(const json_t *c)
 {
     struct outcome with, none;
-    CHECK(run_case(c, 1, 2, &with) == 0 && run_case(c, 1, 0, &none) == 0, "runs with and without held-out sequences");
-    CHECK(!strcmp(none.v.verdict, "none") && !strcmp(none.v.norms, "new") && none.v.n == 0, "no held-out data, no verdict");
+    CHECK(run_case(c, 1, 2, &with) == 0 && run_case(c, 1, 0, &none) == 0,
+          "runs with and without held-out sequences");
+    CHECK(!strcmp(none.v.verdict, "none") && !strcmp(none.v.norms, "new") && none.v.n == 0,
+          "no held-out data, no verdict");
     CHECK(isnan(none.rep[0].holdout[0]), "and no held-out loss");
-    CHECK(!memcmp(with.norms[1], none.norms[1], (size_t)with.n * sizeof(float)), "held-out sequences do not train");
+    CHECK(!memcmp(with.norms[1], none.norms[1], (size_t)with.n * sizeof(float)),
+          "held-out sequences do not train");
     outcome_clear(&with);
     outcome_clear(&none);
 }

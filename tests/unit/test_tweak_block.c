@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The whole chain of one block against PyTorch and transformers in float64 (tests/data/tweak/block.json: RMSNorm as in
- * llama; layernorm.json: LayerNorm with biases everywhere): loss, gradient by every norm, and where Adam ends up. */
+ * The whole chain of one block against PyTorch and transformers in float64 (tests/data/tweak/block.json:
+ * RMSNorm as in llama; layernorm.json: LayerNorm with biases everywhere): loss, gradient by every norm, and
+ * where Adam ends up. */
 #include "tests/check.h"
 #include <jansson.h>
 #include "common/mem.h"
@@ -35,8 +36,12 @@ static dev upload(const json_t *a)
 static void load_block(struct block *b, const json_t *file, const char *which, dev cossin)
 {
     *b = (struct block){.cossin = cossin};
-    b->s = (struct block_shape){.D = integer(file, "D"), .H = integer(file, "H"), .G = integer(file, "G"),
-                                .E = integer(file, "E"), .F = integer(file, "F"), .rot = integer(file, "E")};
+    b->s = (struct block_shape){.D = integer(file, "D"),
+                                .H = integer(file, "H"),
+                                .G = integer(file, "G"),
+                                .E = integer(file, "E"),
+                                .F = integer(file, "F"),
+                                .rot = integer(file, "E")};
     const json_t *norms = json_object_get(file, "norms");
     b->s.eps = (float)json_number_value(json_object_get(file, "eps"));
     b->s.scale = 1 / sqrtf((float)b->s.E);
@@ -102,7 +107,8 @@ static double compare(const struct tweak_block *t, const float *mine, const json
 static void check_grad(struct tweak_block *t, const float *x, const json_t *exp, const char *label)
 {
     float *g = MEM_NEW(float, (size_t)t->n_values);
-    double torch = json_number_value(json_object_get(exp, "value")), value = tweak_block_loss(t, x, NULL, -1, true);
+    double torch = json_number_value(json_object_get(exp, "value")),
+           value = tweak_block_loss(t, x, NULL, -1, true);
     be->get(g, t->g, (size_t)t->n_values * sizeof *g);
     double rel = compare(t, g, json_object_get(exp, "grad"));
     CHECK(fabs(value - torch) <= 1e-5 * torch, "%s: loss %.8g, PyTorch %.8g", label, value, torch);
@@ -110,7 +116,8 @@ static void check_grad(struct tweak_block *t, const float *x, const json_t *exp,
     mem_free(g);
 }
 
-static void check_adam(struct tweak_block *t, const json_t *file, const float *x, const json_t *exp, const char *label)
+static void check_adam(struct tweak_block *t, const json_t *file, const float *x, const json_t *exp,
+                       const char *label)
 {
     int n = integer(file, "n"), steps = integer(file, "iters") * n, failed = 0;
     size_t seq = (size_t)t->T * t->D;
@@ -207,7 +214,8 @@ static void test_file(const char *path)
         if (!strcmp(o.loss->name, "mse")) check_closed(&t, x, n, label);
         check_nonfinite(&t, x);
         o.skip_first = 2;
-        snprintf(label, sizeof label, "%s %s without two tokens", q.s.rms ? "rms" : "layernorm", o.loss->name);
+        snprintf(label, sizeof label, "%s %s without two tokens", q.s.rms ? "rms" : "layernorm",
+                 o.loss->name);
         check_grad(&t, x, json_object_get(exp, "skip2"), label);
         tweak_block_clear(&t);
     }

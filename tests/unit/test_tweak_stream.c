@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What nt-tweak refuses in a qweights stream, record by record, and that a tee passes everything on, read or not. */
+ * What nt-tweak refuses in a qweights stream, record by record, and that a tee passes everything on, read or
+ * not. */
 #include "tests/check.h"
 #include <unistd.h>
 #include "common/mem.h"
@@ -29,12 +30,14 @@ static void put_tensor(struct stream_writer *w, const char *name, int layer, int
     qtensor_clear(&q);
 }
 
-static void put_vector(struct stream_writer *w, const char *kind, const char *name, const char *which, int D, float value)
+static void put_vector(struct stream_writer *w, const char *kind, const char *name, const char *which, int D,
+                       float value)
 {
     struct err e = {0};
     float v[4096];
     for (int i = 0; i < D; i++) v[i] = value;
-    struct tensor x = {.dtype = DT_F32, .rank = 1, .shape = {(uint64_t)D}, .nbytes = (uint64_t)D * sizeof *v, .data = v};
+    struct tensor x = {
+        .dtype = DT_F32, .rank = 1, .shape = {(uint64_t)D}, .nbytes = (uint64_t)D * sizeof *v, .data = v};
     json_t *meta = json_pack("{s:s, s:i, s:s}", "name", name, "layer", 0, "which", which);
     if (stream_write(w, kind, meta, &x, &e)) CHECK(0, "writing a vector: %s", e.text);
     json_decref(meta);
@@ -50,16 +53,46 @@ static void finish(struct stream_writer *w, int layer)
 #define QNAME "model.layers.0.self_attn.q_proj.weight"
 #define NNAME "model.layers.0.input_layernorm.weight"
 
-static void good(struct stream_writer *w) { put_tensor(w, QNAME, 0, 32, 32); }
-static void twice(struct stream_writer *w) { good(w), good(w); }
-static void dims(struct stream_writer *w) { put_tensor(w, QNAME, 0, 16, 32); }
-static void stranger(struct stream_writer *w) { put_tensor(w, "model.embed_tokens.weight", 0, 96, 32); }
-static void other_layer(struct stream_writer *w) { put_tensor(w, QNAME, 1, 32, 32); }
-static void unknown(struct stream_writer *w) { put_vector(w, "Rotation", "r", "old", 32, 1); }
-static void new_norm(struct stream_writer *w) { put_vector(w, "Norm", NNAME, "new", 32, 1); }
-static void long_norm(struct stream_writer *w) { put_vector(w, "Norm", NNAME, "old", 33, 1); }
-static void nan_norm(struct stream_writer *w) { put_vector(w, "Norm", NNAME, "old", 32, NAN); }
-static void strange_norm(struct stream_writer *w) { put_vector(w, "Norm", "model.norm.weight", "old", 32, 1); }
+static void good(struct stream_writer *w)
+{
+    put_tensor(w, QNAME, 0, 32, 32);
+}
+static void twice(struct stream_writer *w)
+{
+    good(w), good(w);
+}
+static void dims(struct stream_writer *w)
+{
+    put_tensor(w, QNAME, 0, 16, 32);
+}
+static void stranger(struct stream_writer *w)
+{
+    put_tensor(w, "model.embed_tokens.weight", 0, 96, 32);
+}
+static void other_layer(struct stream_writer *w)
+{
+    put_tensor(w, QNAME, 1, 32, 32);
+}
+static void unknown(struct stream_writer *w)
+{
+    put_vector(w, "Rotation", "r", "old", 32, 1);
+}
+static void new_norm(struct stream_writer *w)
+{
+    put_vector(w, "Norm", NNAME, "new", 32, 1);
+}
+static void long_norm(struct stream_writer *w)
+{
+    put_vector(w, "Norm", NNAME, "old", 33, 1);
+}
+static void nan_norm(struct stream_writer *w)
+{
+    put_vector(w, "Norm", NNAME, "old", 32, NAN);
+}
+static void strange_norm(struct stream_writer *w)
+{
+    put_vector(w, "Norm", "model.norm.weight", "old", 32, 1);
+}
 static void two_norms(struct stream_writer *w)
 {
     put_vector(w, "Norm", NNAME, "old", 32, 1);
@@ -84,7 +117,8 @@ static void refused(void (*make)(struct stream_writer *), int layer, const char 
 {
     struct err e = {0};
     int rc = read_one(make, layer, &e);
-    CHECK(rc == -1 && e.code == NT_EXIT_DATA && strstr(e.text, word) && strstr(e.text, in_path), "refused: %s", e.text);
+    CHECK(rc == -1 && e.code == NT_EXIT_DATA && strstr(e.text, word) && strstr(e.text, in_path),
+          "refused: %s", e.text);
 }
 
 /* Bytes of a file; NULL when it cannot be read. */
