@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The float-stream pass: one layer's weights, one boundary, one layer's statistics. What the numbers mean and
+ * One pass: one layer's weights, one boundary, one layer's statistics. What the numbers mean and
  * how they are written is stats.c's, moving activations boundary.c's. */
 #include "common/collect.h"
 
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/boundary.h"
+#include "common/acts.h"
 #include "common/mem.h"
 #include "common/rng.h"
 #include "common/tool.h"
@@ -30,6 +30,8 @@ struct collect {
     double *target;
     uint64_t row0; /* first row of the group that is in the block */
     double done;   /* tokens, each layer its share, for the progress line */
+    int start;     /* first layer that is run */
+    struct stream_reader *acts;
 };
 
 /* ---- shards and sample rows ---- */
@@ -75,7 +77,7 @@ json_t *collect_header(struct model *m, const struct tokens *t, const struct col
 {
     char want[96];
     stats_want_text(&o->want, want);
-    json_t *params = json_pack("{s:s, s:s, s:[i,i], s:i}", "want", want, "stream", "float", "layers",
+    json_t *params = json_pack("{s:s, s:s, s:[i,i], s:i}", "want", want, "stream", o->acts ? "quantized" : "float", "layers",
                                o->layers[0], o->layers[1], "group", boundary_group(t->T));
     if (m->be->bf16) json_object_set_new(params, "precision", json_string("bf16"));
     if (o->n_shards > 1) json_object_set_new(params, "shard", json_pack("[i,i]", o->shard, o->n_shards));
@@ -149,7 +151,7 @@ static int collect_visit(void *ctx, int s0, int B, dev x, dev y, struct err *e)
     if (c->target && c->b.layer >= c->o->layers[0]) take_targets(c, s0, B, y);
     c->row0 += (uint64_t)B * (uint64_t)c->b.T;
     while (c->next_pick < c->n_pick && c->pick[c->next_pick] < c->row0) c->next_pick++;
-    c->done += (double)B * c->b.T / c->o->layers[1];
+    c->done += (double)B * c->b.T / (c->o->layers[1] - c->start);
     progress_at(c->done, "layer %d", c->b.layer);
     return 0;
 }
@@ -231,14 +233,22 @@ static int layer_write(struct collect *c, int layer, struct stream_writer *w, st
     return rc < 0 ? -1 : stream_layer_end(w, layer, e);
 }
 
+/* The layer's input as the layers before it leave it once they are quantized and tweaked. */
+static int layer_receive(struct collect *c, int layer, const struct tokens *t, struct err *e)
+{
+    if (!c->acts) c->acts = acts_open(c->o->acts, c->o->watch_fd, c->m, t->hash, e);
+    return c->acts ? acts_read(c->acts, &(struct acts_path){"q", &c->b}, 1, layer, e) : -1;
+}
+
 static int layer_run(struct collect *c, int layer, struct stream_writer *w, struct imatrix *im, struct err *e)
 {
     bool emit = layer >= c->o->layers[0];
+    struct boundary *next = c->o->acts ? NULL : &c->b;
     if (block_load(c->m, c->blk, layer, e) < 0) return -1;
     c->row0 = 0;
     c->next_pick = 0;
     layer_reset(c);
-    if (boundary_run(&c->pass, c->blk, &c->b, &c->b, emit ? collect_tap : NULL, collect_visit, c, e) < 0)
+    if (boundary_run(&c->pass, c->blk, &c->b, next, emit ? collect_tap : NULL, collect_visit, c, e) < 0)
         return -1;
     return emit ? layer_write(c, layer, w, im, e) : 0;
 }
@@ -286,18 +296,35 @@ static void collect_clear(struct collect *c)
     if (c->blk) block_free(c->m, c->blk);
 }
 
+/* After the last layer was written: the program at the other end need not wait for it. */
+static int receive_end(struct collect *c, struct stream_writer *w, struct err *e)
+{
+    if (!c->acts) return 0;
+    int rc = acts_read_rest(c->acts, e);
+    if (rc == 0) stream_note_input(w, c->acts);
+    return rc;
+}
+
 int collect_run(struct model *m, const struct tokens *t, const struct collect_opts *o,
                 struct stream_writer *w, struct imatrix *im, struct err *e)
 {
-    struct collect c = {.o = o, .m = m, .be = m->be};
-    int first, n, rc;
+    struct collect c = {.o = o, .m = m, .be = m->be, .start = o->acts ? o->layers[0] : 0};
+    int first, n, rc = 0;
     if (collect_range(t, o, &first, &n, e) < 0) return -1;
     collect_init(&c, im != NULL, t, first, n);
     c.blk = block_alloc(m, t->T);
-    rc = boundary_from_tokens(&c.b, m, t, first, n, e);
+    if (c.start > 0)
+        boundary_alloc(&c.b, n, t->T, m->c.block.D, first, n);
+    else
+        rc = boundary_from_tokens(&c.b, m, t, first, n, e);
     progress_start("collect", "tok", (double)n * t->T);
-    for (int l = 0; l < o->layers[1] && rc == 0; l++) rc = layer_run(&c, l, w, im, e);
+    for (int l = c.start; l < o->layers[1] && rc == 0; l++) {
+        if (o->acts && l > 0) rc = layer_receive(&c, l, t, e);
+        if (rc == 0) rc = layer_run(&c, l, w, im, e);
+    }
+    if (rc == 0) rc = receive_end(&c, w, e);
     progress_end();
+    stream_close(c.acts);
     collect_clear(&c);
     return rc;
 }

@@ -49,6 +49,10 @@ bool outfile_is_temporary(const struct outfile *f)
 {
     return f->temporary;
 }
+int outfile_watch_fd(const struct outfile *f)
+{
+    return f->temporary ? -1 : f->fd;
+}
 const char *outfile_tmp(const struct outfile *f)
 {
     return f->temporary ? f->tmp : NULL;

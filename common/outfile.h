@@ -31,6 +31,8 @@ bool outfile_is_temporary(
 /* Where the bytes are until commit (flush first), to re-read and check them; NULL unless
  * outfile_is_temporary. */
 const char *outfile_tmp(const struct outfile *f);
+/* For poll(): the descriptor of a pipe or device, -1 for a regular file. */
+int outfile_watch_fd(const struct outfile *f);
 /* True once stdout's reader went away (EPIPE): the tool ends with 74 and says nothing, the reader has the
  * reason. */
 bool outfile_stdout_gone(void);

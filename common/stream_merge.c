@@ -63,6 +63,17 @@ static json_t *cat_params(const struct stream_select *s, int n)
     return p;
 }
 
+/* The first stream's header; layers that only it covers are not the whole's. */
+static json_t *cat_header(const struct stream_reader *first, int n)
+{
+    json_t *h = json_deep_copy(stream_header(first)), *p = json_object_get(h, "params");
+    if (n > 1) {
+        json_object_del(p, "layers");
+        json_object_del(json_object_get(p, "tweak"), "layers");
+    }
+    return h;
+}
+
 static int cat_one(struct stream_reader *r, const struct stream_select *s, struct stream_writer *w,
                    json_t **verdict, struct err *e)
 {
@@ -72,10 +83,14 @@ static int cat_one(struct stream_reader *r, const struct stream_select *s, struc
         if (selected(s, &rec) && stream_copy(r, &rec, w, e)) return -1;
     if (k) return -1;
     stream_note_input(w, r);
-    /* what a stage added to its trailer stays with the records */
+    /* what a stage added to its trailer stays with the records; of several streams the last one's word counts,
+     * except for effective bits, which are the whole's only if all agree */
     static const char *const own[] = {"records", "bytes", "xxh3", "inputs", "history", "status", "index"};
+    json_t *bits = json_incref(json_object_get(*verdict, "bits"));
     json_decref(*verdict);
     *verdict = json_copy((json_t *)stream_trailer(r));
+    if (bits && !json_equal(bits, json_object_get(*verdict, "bits"))) json_object_del(*verdict, "bits");
+    json_decref(bits);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) json_object_del(*verdict, own[i]);
     return 0;
 }
@@ -91,7 +106,9 @@ int stream_cat(char **paths, int n, const struct stream_select *sel, struct outf
         bad = !r;
         if (r && !first) {
             first = r;
-            w = stream_create_like(out, stream_header(r), cat_params(sel, n), e);
+            json_t *header = cat_header(r, n);
+            w = stream_create_like(out, header, cat_params(sel, n), e);
+            json_decref(header);
             out = NULL;
             bad = !w;
         } else if (r) {

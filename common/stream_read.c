@@ -17,7 +17,7 @@
 #define BUFFER (256u << 10)
 
 struct stream_reader {
-    int fd;
+    int fd, watch_fd;
     bool eof;
     char *name;
     uint8_t *buf;
@@ -52,10 +52,20 @@ static int truncated(struct stream_reader *r, struct err *e)
                    (unsigned long long)(r->total + r->pos));
 }
 
+/* Waits until there is something to read; -1: nobody is left to work for. */
+static int wait_input(const struct stream_reader *r, struct err *e)
+{
+    struct pollfd w[2] = {{r->fd, POLLIN, 0}, {r->watch_fd, 0, 0}};
+    while (r->watch_fd >= 0 && !err_stop_signal && (poll(w, 2, -1) < 0 || !w[0].revents))
+        if (w[1].revents & (POLLERR | POLLHUP))
+            return err_set(e, NT_EXIT_IO, "given up: the program that reads the output went away");
+    return 0;
+}
+
 static ssize_t read_some(struct stream_reader *r, void *p, size_t n, struct err *e)
 {
     for (;;) {
-        if (err_stopped(e)) return -1;
+        if (wait_input(r, e) || err_stopped(e)) return -1;
         ssize_t k = read(r->fd, p, n < (1u << 30) ? n : 1u << 30);
         if (k >= 0) return k;
         if (errno == EAGAIN) {
@@ -609,7 +619,7 @@ struct stream_reader *stream_open_watch(const char *path, const char *kind, int 
     struct err why = {0};
     struct stream_reader *r = MEM_NEW(struct stream_reader, 1);
     r->name = mem_strdup(strcmp(path, "-") ? path : "<stdin>");
-    r->fd = -1;
+    r->fd = r->watch_fd = -1;
     r->buf = MEM_NEW(uint8_t, BUFFER);
     r->all = XXH3_createState();
     r->one = XXH3_createState();
@@ -620,6 +630,7 @@ struct stream_reader *stream_open_watch(const char *path, const char *kind, int 
         stream_close(r);
         return NULL;
     }
+    r->watch_fd = watch_fd;
     if (get_header(r, kind, &why)) {
         explain(r, &why, e);
         stream_close(r);
@@ -650,6 +661,10 @@ void stream_close(struct stream_reader *r)
     mem_free(r);
 }
 
+void stream_watch(struct stream_reader *r, int fd)
+{
+    r->watch_fd = fd;
+}
 const json_t *stream_header(const struct stream_reader *r)
 {
     return r->header;

@@ -88,6 +88,31 @@ void tweak_close(struct tweak *t)
     mem_free(t);
 }
 
+int tweak_paths(struct tweak *t, struct acts_path p[TWEAK_PATHS])
+{
+    const struct acts_path all[TWEAK_PATHS] = {{"q", &t->train},
+                                               {"q", &t->hold_new},
+                                               {"old", &t->hold_old},
+                                               {"float", &t->hold_f},
+                                               {"float", &t->train_f}};
+    int n = 0;
+    for (int i = 0; i < TWEAK_PATHS; i++)
+        if (all[i].b->n) p[n++] = all[i];
+    return n;
+}
+
+void tweak_start_at(struct tweak *t, int layer)
+{
+    t->layer = layer;
+    t->changed = t->n_hold && memcmp(t->hold_old.x, t->hold_new.x,
+                                     boundary_bytes(t->n_hold, t->hold_new.T, t->hold_new.D)) != 0;
+}
+
+const struct model *tweak_model(const struct tweak *t)
+{
+    return t->m;
+}
+
 int tweak_norm_values(const struct tweak *t)
 {
     return t->tb.n_values;
@@ -335,7 +360,7 @@ static void judge_all(struct tweak *t, struct head *const h[2], struct tweak_ver
 int tweak_judge(struct tweak *t, struct tweak_verdict *v, struct err *e)
 {
     *v = (struct tweak_verdict){.verdict = "none", .norms = "new", .changed = t->changed};
-    if (!t->n_hold) return 0;
+    if (!t->n_hold || t->layer < t->m->c.n_layers) return 0;
     free_blocks(t);
     struct head *h[2] = {head_open(t->m, NULL, e), NULL};
     if (h[0]) h[1] = head_share(t->m, h[0], NULL, e);

@@ -6,6 +6,7 @@
  * norms. */
 #ifndef NT_TWEAK_H
 #define NT_TWEAK_H
+#include "common/acts.h"
 #include "common/qtensor.h"
 #include "common/tweak_block.h"
 
@@ -60,6 +61,13 @@ int tweak_norm_dim(const struct tweak *t);
 /* Vector i of the values, D numbers each: its name in the checkpoint. false: no more. */
 bool tweak_norm_at(const struct tweak *t, int layer, int i, char name[256]);
 
-/* After the last layer. Frees the blocks and runs the head. */
+/* The boundaries held, in the order of acts streams: returns how many of p are filled. */
+#define TWEAK_PATHS 5
+int tweak_paths(struct tweak *t, struct acts_path p[TWEAK_PATHS]);
+/* They were replaced by inputs of this layer: the next one is this. */
+void tweak_start_at(struct tweak *t, int layer);
+const struct model *tweak_model(const struct tweak *t);
+
+/* After the last layer (before it: no verdict). Frees the blocks and runs the head. */
 int tweak_judge(struct tweak *t, struct tweak_verdict *v, struct err *e) NT_MUST_CHECK;
 #endif

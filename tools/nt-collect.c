@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * nt-collect: tokens -> stats. Runs the float model over the training sequences, layer by layer, and writes
- * what the input of every linear looked like. */
+ * what the input of every linear looked like; with --acts-in, on the inputs that quantized layers produce. */
 #include <string.h>
 #include <sys/stat.h>
 
@@ -9,13 +9,14 @@
 #include "common/tool.h"
 
 static struct tool tool;
-static const char *tokens_path, *want = "hessian,sums,absmax", *shard = "0/1", *imatrix_path;
+static const char *tokens_path, *want = "hessian,sums,absmax", *shard = "0/1", *imatrix_path, *acts_path;
 
 static const struct opt options[] = {
     {0, "tokens", OPT_STR, &tokens_path, "FILE", "the tokens stream, instead of the operand or stdin"},
     {0, "want", OPT_STR, &want, "LIST",
      "of hessian,sums,absmax,rows:N,targets; nt-quant -q NAME --needs prints it"},
     {0, "shard", OPT_STR, &shard, "I/N", "only run I (from 0) of the training sequences cut into N runs"},
+    {0, "acts-in", OPT_STR, &acts_path, "FILE", "inputs of the layers after the first, from nt-tweak --acts-out"},
     {0, "imatrix", OPT_STR, &imatrix_path, "FILE", "also write llama.cpp's importance matrix (GGUF)"},
     {0, NULL, OPT_FLAG, NULL, NULL, NULL},
 };
@@ -31,6 +32,7 @@ static void parse_options(struct collect_opts *o, int argc, char **argv)
     if (!tokens_path) tokens_path = "-";
     if (stats_want_parse(want, &o->want, &e) < 0 || collect_shard_parse(shard, o, &e) < 0) die(&e);
     o->seed = (uint64_t)tool.seed;
+    o->acts = acts_path;
 }
 
 /* --layers A:B within the model. */
@@ -87,6 +89,7 @@ int main(int argc, char **argv)
     if (imatrix_path) im = imatrix_open(imatrix_path, t.hash, (uint32_t)n, (uint32_t)t.T, &e);
     struct outfile *out = imatrix_path && !im ? NULL : outfile_open(tool.out, &e);
     if (!out) die(&e);
+    o.watch_fd = outfile_watch_fd(out);
     json_t *header = collect_header(m, &t, &o);
     struct stream_writer *w = stream_create(out, header, &e);
     json_decref(header);

@@ -127,6 +127,7 @@ int main(int argc, char **argv)
 
     struct outfile *out = outfile_open(t.out, &e);
     if (!out) die(&e);
+    if (in) stream_watch(in, outfile_watch_fd(out));
     json_t *header = quantize_header(&z, in ? stream_header(in) : NULL);
     struct stream_writer *w = stream_create(out, header, &e);
     json_decref(header);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "common/mem.h"
 #include "common/tool.h"
+#include "common/tweak_acts.h"
 #include "common/tweak_stream.h"
 
 static const char *tokens_path, *loss_name = "author", *opt_name = "adam", *params = "norms",
@@ -13,6 +14,7 @@ static const char *tokens_path, *loss_name = "author", *opt_name = "adam", *para
 static double lr = NAN, lr_scale = NAN, ridge = 0.01;
 static int64_t iters = 1, skip_first;
 static bool require_gain;
+static struct tweak_acts acts;
 
 static const struct opt options[] = {
     {0, "tokens", OPT_STR, &tokens_path, "FILE", "tokens stream: training and held-out sequences"},
@@ -28,6 +30,8 @@ static const struct opt options[] = {
     {0, "ridge", OPT_F64, &ridge, "R=0..1", "closed form: pull towards the old norms"},
     {0, "skip-first", OPT_INT, &skip_first, "N=0..", "leading tokens of a sequence that the loss leaves out"},
     {0, "require-gain", OPT_FLAG, &require_gain, NULL, "exit 1 unless the verdict is positive"},
+    {0, "acts-in", OPT_STR, &acts.in, "FILE", "input of the first of --layers, from another run's --acts-out"},
+    {0, "acts-out", OPT_STR, &acts.out, "FILE", "write the input of every next layer (a FIFO: the ring)"},
     {0, "report", OPT_STR, &report_path, "FILE", "losses of every layer as TSV"},
     {0},
 };
@@ -91,10 +95,12 @@ static void say_layer(const struct tweak_report *r)
         note("layer %d: the held-out loss rose, %.4g to %.4g", r->layer, r->holdout[0], r->holdout[1]);
 }
 
-static void say_verdict(const struct tweak_verdict *v)
+static void say_verdict(const struct tweak_verdict *v, int layers)
 {
     if (!v->changed) warn("no element of any norm changed");
-    if (!v->n)
+    if (!v->n && acts.end < layers)
+        note("no verdict before the last layer");
+    else if (!v->n)
         warn("no verdict: the tokens have no held-out sequences");
     else
         note("verdict %s: KL on %ld held-out tokens %.5f -> %.5f (fell by %.5f +- %.5f), top-1 %.2f -> %.2f "
@@ -110,13 +116,13 @@ static void run_layers(struct tweak *tw, struct stream_reader *r, struct stream_
     size_t n = (size_t)tweak_norm_values(tw);
     float *old_v = MEM_NEW(float, n), *new_v = MEM_NEW(float, n);
     stream_tee(r, w);
-    for (int l = 0; l < m->c.n_layers; l++) {
+    for (int l = acts.first; l < acts.end; l++) {
         struct tweak_input in = {0};
         struct tweak_report rep;
         if (tweak_read_layer(r, tw, m, l, &in, &e) ||
             tweak_layer(tw, &in, l >= layers[0] && l < layers[1], old_v, new_v, &rep, &e) ||
             tweak_write_layer(w, tw, &in, old_v, new_v, &rep, &e) ||
-            (report && tweak_report_line(report, &rep, &e)))
+            (report && tweak_report_line(report, &rep, &e)) || tweak_acts_layer(&acts, tw, l, r, &e))
             die(&e);
         say_layer(&rep);
         tweak_input_clear(&in);
@@ -135,6 +141,7 @@ int main(int argc, char **argv)
     tool_start(&t, "nt-tweak", "[QWEIGHTS]", "tune norms of a quantized model against the float one", options,
                argc, argv);
     struct tweak_opts o = check_options(&t);
+    if (tweak_acts_open(&acts, !t.argc || !strcmp(t.argv[0], "-"), &e)) die(&e);
     struct backend *be = tool_backend(&t);
     struct model *m = model_open(t.model, be, &e);
     if (!m || tokens_read(tokens_path, m->c.vocab, &tk, &e)) die(&e);
@@ -143,6 +150,8 @@ int main(int argc, char **argv)
     struct stream_reader *r = stream_open(t.argc ? t.argv[0] : "-", "qweights", &e);
     if (!r || model_check_identity(m, stream_header(r), stream_name(r), &e)) die(&e);
     if (t.layers[0] >= m->c.n_layers) die_usage("--layers: the model has %d layers", m->c.n_layers);
+    if (tweak_acts_range(&acts, m, t.layers, &e)) die(&e);
+    if (require_gain && acts.end < m->c.n_layers) die_usage("--require-gain: the verdict comes with the last layer");
     tool_predict(tweak_bytes(&m->c, &tk, &o), 0, NULL);
 
     struct outfile *report = report_path ? outfile_open(report_path, &e) : NULL;
@@ -151,18 +160,19 @@ int main(int argc, char **argv)
     struct outfile *out = outfile_open(t.out, &e);
     if (!out) die(&e);
     json_t *header = tweak_header(stream_header(r), &o, params, &tk, t.layers);
+    stream_watch(r, outfile_watch_fd(out));
     struct stream_writer *w = stream_create(out, header, &e);
     if (!w) die(&e);
     struct tweak *tw = tweak_open(m, &tk, &o, &e);
-    if (!tw) die(&e);
+    if (!tw || tweak_acts_start(&acts, tw, m, &tk, json_object_get(header, "params"), &e)) die(&e);
     progress_start("tweak", "sequences", tweak_work(tw, t.layers));
     run_layers(tw, r, w, m, t.layers, report);
     if (tweak_judge(tw, &v, &e)) die(&e);
     progress_end();
     stream_note_input(w, r);
     json_t *extra = tweak_trailer(&v, stream_trailer(r));
-    if ((report && outfile_commit(report, &e)) || stream_finish(w, extra, &e)) die(&e);
-    say_verdict(&v);
+    if ((report && outfile_commit(report, &e)) || tweak_acts_finish(&acts, &e) || stream_finish(w, extra, &e)) die(&e);
+    say_verdict(&v, m->c.n_layers);
 
     json_decref(extra);
     json_decref(header);

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# Shared by the tests of the quantized stream: TAP, a scratch directory, a tiny model of L layers and its tokens.
+set -u
+PYTHON=${PYTHON:-python3}
+here=tests/cli/ring
+tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT
+count=0 failures=0
+ok() { # STATUS NAME
+    count=$((count + 1))
+    if [ "$1" = 0 ]; then echo "ok $count - $2"; else failures=$((failures + 1)); echo "not ok $count - $2"; fi
+}
+finish() { echo "1..$count"; exit $((failures > 0)); }
+# try NAME CODE PATTERN COMMAND...: exit status, the last line of stderr matches, no output file is left
+try() {
+    local name=$1 code=$2 pattern=$3 rc; shift 3
+    "$@" >"$tmp/stdout" 2>"$tmp/stderr" </dev/null; rc=$?
+    [ "$rc" = "$code" ] && tail -n 1 "$tmp/stderr" | grep -qE "$pattern" && [ -z "$(ls "$tmp" | grep '^out')" ]
+    ok $? "$name (exit $rc: $(tail -n 1 "$tmp/stderr" | cut -c 1-180))"
+    rm -f "$tmp"/out*
+}
+if ! "$PYTHON" -c 'import ctypes, msgpack, numpy; ctypes.CDLL("libxxhash.so.0")' 2>/dev/null; then
+    echo "ok 1 # SKIP $PYTHON lacks msgpack, numpy or libxxhash"; echo "1..1"; exit 0
+fi
+M=$tmp/m C=$tmp/c.nts q='--progress none'
+make_model() { # LAYERS [SEED]
+    "$PYTHON" $here/model.py "$M" "$@" && "$PYTHON" tests/cli/nt-collect/tokens.py "$M/ids.json" 4 "$C"
+}
+py() { "$PYTHON" $here/ring.py "$@"; }
+# ring THREADS OUT [OPTIONS of nt-tweak]: the three stages around $tmp/ring; statuses in the array `rc`
+ring() {
+    local j=$1 out=$2; shift 2
+    rm -f "$tmp/ring"; mkfifo "$tmp/ring"
+    nt-collect $q -j "$j" -m "$M" --tokens "$C" --want hessian --acts-in "$tmp/ring" 2>"$tmp/err1" |
+        nt-quant $q -j "$j" -m "$M" -q gptq -b 3 -g 16 2>"$tmp/err2" |
+        nt-tweak $q -j "$j" -m "$M" --tokens "$C" --acts-out "$tmp/ring" "$@" -o "$out" 2>"$tmp/err3"
+    rc=("${PIPESTATUS[@]}")
+}
+# by_layer DIR [OPTIONS of nt-tweak]: one run per layer, boundaries in files
+by_layer() {
+    local dir=$1 l n in; shift
+    mkdir -p "$dir"
+    for ((l = 0; l < L; l++)); do
+        n=$((l + 1)) in=()
+        [ $l = 0 ] || in=(--acts-in "$dir/acts.$l")
+        nt-collect $q -m "$M" --tokens "$C" --want hessian "${in[@]}" --layers $l:$n -o "$dir/stats.$l" &&
+            nt-quant $q -m "$M" -q gptq -b 3 -g 16 --layers $l:$n "$dir/stats.$l" -o "$dir/quant.$l" &&
+            nt-tweak $q -m "$M" --tokens "$C" "${in[@]}" --acts-out "$dir/acts.$n" --layers $l:$n "$@" \
+                "$dir/quant.$l" -o "$dir/q.$l" 2>"$dir/err.$l" || return 1
+    done
+}

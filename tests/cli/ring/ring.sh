@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+# The quantized stream: three processes around a FIFO, and one run per layer with boundaries in files: the same records, the
+# same for any number of threads, and what they mean as NumPy has it.
+. tests/cli/ring/lib.bash
+L=5
+make_model $L || exit 1
+step=(--lr 1e-3)
+
+ring 2 "$tmp/q.nts" "${step[@]}"
+[ "${rc[*]}" = "0 0 0" ]; ok $? "the ring runs (exits ${rc[*]}) $(cat "$tmp/err1" "$tmp/err2" | tail -n 1)"
+ring 1 "$tmp/q1.nts" "${step[@]}"
+cmp -s "$tmp/q.nts" "$tmp/q1.nts"; ok $? "1 and 2 threads give the same bytes"
+by_layer "$tmp/f" "${step[@]}"; ok $? "one run per layer"
+files=(); for ((l = 0; l < L; l++)); do files+=("$tmp/f/q.$l"); done
+py same "$tmp/q.nts" "${files[@]}" >"$tmp/py" 2>&1; ok $? "the same records as the ring's ($(tail -n 1 "$tmp/py"))"
+nt-stream cat "${files[@]}" -o "$tmp/joined.nts" && py same "$tmp/q.nts" "$tmp/joined.nts" >"$tmp/py" 2>&1
+ok $? "nt-stream cat joins them ($(tail -n 1 "$tmp/py"))"
+for key in verdict norms changed n bits kl_old kl_new kl_gain_stderr top1_old top1_new; do
+    [ "$(py trailer "$tmp/q.nts" $key)" = "$(py trailer "$tmp/joined.nts" $key)" ]; ok $? "and the ring's $key: $(py trailer "$tmp/q.nts" $key)"
+done
+[ "$(py trailer "$tmp/f/q.0" verdict)" = none ]
+ok $? "the run of another layer than the last has no verdict"
+nt-eval $q -m "$M" --qweights "$tmp/joined.nts" --tokens "$C" --ref "$M" --no-drift >"$tmp/eval" 2>"$tmp/err"
+ok $? "nt-eval takes the joined stream $(tail -n 1 "$tmp/err")"
+
+# boundaries mean what they say
+nt-tweak $q -m "$M" --tokens "$C" --lr 1e-3 --acts-out "$tmp/acts.nts" -o "$tmp/t.nts" <(nt-stream cat "$tmp"/f/quant.?) 2>"$tmp/err"
+ok $? "--acts-out to a file, all layers $(tail -n 1 "$tmp/err")"
+py same "$tmp/acts.nts" "$tmp"/f/acts.[1-4] >"$tmp/py" 2>&1; ok $? "the boundaries of the runs of one layer each ($(tail -n 1 "$tmp/py"))"
+[ "$(nt-stream ls "$tmp/f/acts.$L" | wc -l)" = 1 ]; ok $? "no boundary after the last block"
+for norms in new old; do nt-pack -m "$M" "$tmp/q.nts" --format hf --norms $norms -o "$tmp/$norms" 2>/dev/null; done
+while read -r model path layer; do
+    py forward "$model" "$tmp/acts.nts" "$path" "$layer" >"$tmp/py" 2>&1; ok $? "NumPy: path $path, layer $layer ($(tail -n 1 "$tmp/py"))"
+done <<END
+$tmp/new q 1
+$tmp/new q 3
+$tmp/old old 2
+$tmp/old old 3
+$M float 1
+$M float 3
+END
+py hessian "$M" "$tmp/acts.nts" "$tmp/f/stats.3" 3 >"$tmp/py" 2>&1; ok $? "NumPy: X'X of layer 3 ($(tail -n 1 "$tmp/py"))"
+nt-collect $q -m "$M" --tokens "$C" --want hessian --acts-in "$tmp/acts.nts" -o "$tmp/s.nts" 2>/dev/null &&
+    py same "$tmp/s.nts" "$tmp"/f/stats.[0-4] >"$tmp/py" 2>&1
+ok $? "nt-collect --acts-in a file of all boundaries: the statistics of the runs of one layer each ($(tail -n 1 "$tmp/py"))"
+for norms in new old; do
+    awk -v a="$(py kl "$M" "$tmp/$norms" "$M/ids.json" 8)" -v b="$(py trailer "$tmp/joined.nts" kl_$norms)" \
+        'BEGIN { d = a - b; print a, b; exit !(a > 0 && d < 1e-6 && d > -1e-6) }' >"$tmp/py"
+    ok $? "NumPy: KL with the $norms norms across runs of one layer each ($(cat "$tmp/py"))"
+done
+
+# the other target needs the float boundary of the training sequences too
+ring 2 "$tmp/qf.nts" --target float
+by_layer "$tmp/g" --target float
+py same "$tmp/qf.nts" "$tmp"/g/q.? >"$tmp/py" 2>&1; ok $? "--target float: the same records ($(tail -n 1 "$tmp/py"))"
+finish
