@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The real model against PyTorch in float32: logits, sums of log-likelihood, norm gradients; and the directory that
+# nt-pack wrote, loaded by transformers, gives the numbers that nt-eval gives for the stream.
+. tests/interop/lib.bash
+need NT_SMOLLM2 NT_INTEROP_PYTHON
+m=$NT_SMOLLM2 q="--progress none"
+export TRANSFORMERS_VERBOSITY=error
+prose "$tmp/text"
+nt-gen-calib $q -m "$m" --scheme text --text "$tmp/text" -n 8 -T 256 -o "$tmp/c.nts" 2>/dev/null
+"$NT_INTEROP_PYTHON" - "$tmp/text" >"$tmp/text.json" <<'P'
+import json, sys
+print(json.dumps(open(sys.argv[1]).read()[2000:6000]))
+P
+nt-gen-calib -m "$m" --encode <"$tmp/text.json" | "$NT_INTEROP_PYTHON" -c '
+import json, sys
+i = json.load(sys.stdin)
+print(json.dumps([i[0:192], i[192:384], i[384:576]]))' >"$tmp/ids.json"
+
+check "PyTorch's logits and norm gradients" "$NT_INTEROP_PYTHON" tests/interop/torch_ref.py dump "$m" "$tmp/ids.json" "$tmp/theirs.st" grads
+check "nt-eval --dump" nt-eval $q -m "$m" --ids "$tmp/ids.json" --dump nll,logits,norm-grads -o "$tmp/ours.st"
+check "equal: logits within 1e-4 of the largest, gradients within 2e-4" \
+    "$NT_INTEROP_PYTHON" tests/interop/torch_ref.py compare "$tmp/ours.st" "$tmp/theirs.st"
+sed 's/^/# /' "$tmp/out"
+
+nt-collect $q -m "$m" "$tmp/c.nts" -o "$tmp/s.nts" 2>/dev/null
+nt-quant $q -m "$m" -q gptq -b 3 -g 128 --act-order "$tmp/s.nts" -o "$tmp/w3.nts" 2>/dev/null
+nt-tweak $q -m "$m" --tokens "$tmp/c.nts" "$tmp/w3.nts" -o "$tmp/w3nt.nts" 2>/dev/null
+check "nt-pack --format hf" nt-pack $q -m "$m" "$tmp/w3nt.nts" --format hf --norms new -o "$tmp/hf"
+check "transformers loads the directory" "$NT_INTEROP_PYTHON" tests/interop/torch_ref.py dump "$tmp/hf" "$tmp/ids.json" "$tmp/theirs.st"
+check "nt-eval --dump of the stream" nt-eval $q -m "$m" --qweights "$tmp/w3nt.nts" --norms new --ids "$tmp/ids.json" --dump nll,logits -o "$tmp/ours.st"
+check "equal: the stream and what transformers loaded" \
+    "$NT_INTEROP_PYTHON" tests/interop/torch_ref.py compare "$tmp/ours.st" "$tmp/theirs.st"
+sed 's/^/# /' "$tmp/out"
+check "safetensors and gguf packages read what nt-pack wrote" bash -c '
+    nt-pack --progress none -m "$1" "$2" --format gguf -o "$3/x.gguf" 2>/dev/null && "$4" - "$3" <<P
+import sys, numpy as np, gguf, safetensors.numpy
+d = sys.argv[1]
+st = safetensors.numpy.load_file(d + "/hf/model.safetensors")
+r = gguf.GGUFReader(d + "/x.gguf")
+by = {t.name: t for t in r.tensors}
+w = gguf.quants.dequantize(by["blk.7.ffn_down.weight"].data, by["blk.7.ffn_down.weight"].tensor_type)
+assert np.array_equal(w.reshape(576, 1536), st["model.layers.7.mlp.down_proj.weight"].astype(np.float32))
+assert by["blk.7.attn_norm.weight"].tensor_type == gguf.GGMLQuantizationType.F32
+P' _ "$m" "$tmp/w3nt.nts" "$tmp" "$NT_INTEROP_PYTHON"
+finish
