@@ -24,7 +24,7 @@ nt-collect -m "$model" "$dir/calib.nts" -o "$dir/stats.nts"
 
 say "quantize: RTN and GPTQ, $bits bits, groups of $group"
 nt-quant -m "$model" -q rtn -b "$bits" -g "$group" -o "$dir/rtn.nts"
-nt-quant -m "$model" -q gptq -b "$bits" -g "$group" --act-order "$dir/stats.nts" -o "$dir/gptq.nts"
+nt-quant -m "$model" -q gptq -b "$bits" -g "$group" --act-order --clip mse "$dir/stats.nts" -o "$dir/gptq.nts"
 
 say "tweak the norms of the GPTQ model"
 nt-tweak -m "$model" --tokens "$dir/calib.nts" "$dir/gptq.nts" -o "$dir/gptq+nt.nts" --report "$dir/tweak-author.tsv"
@@ -39,7 +39,7 @@ else
 fi
 nt-eval -m "$model" "${on[@]}" --label float >"$dir/table.tsv"
 for q in rtn gptq gptq+nt gptq+nt-nmse; do
-    nt-eval -m "$model" --qweights "$dir/$q.nts" "${on[@]}" --ref "$model" --label "$q" | tail -n +2 >>"$dir/table.tsv"
+    nt-eval -m "$model" --qweights "$dir/$q.nts" "${on[@]}" --ref "$model" --no-drift --label "$q" | tail -n +2 >>"$dir/table.tsv"
 done
 
 say "pack: float values as GGUF and safetensors"
@@ -48,12 +48,17 @@ nt-pack -m "$model" "$dir/gptq+nt.nts" --format gguf -o "$dir/gptq+nt.gguf"
 nt-pack -m "$model" "$dir/gptq+nt.nts" --format hf -o "$dir/gptq+nt-hf"
 
 say "a file that stays low-bit: GPTQ W4 g32 symmetric as Q4_0, before and after the tweak"
-nt-quant -m "$model" -q gptq -b 4 -g 32 --sym --act-order "$dir/stats.nts" -o "$dir/w4.nts"
+nt-quant -m "$model" -q gptq -b 4 -g 32 --sym --act-order --clip mse "$dir/stats.nts" -o "$dir/w4.nts"
 nt-tweak -m "$model" --tokens "$dir/calib.nts" "$dir/w4.nts" -o "$dir/w4+nt.nts"
 nt-pack -m "$model" "$dir/w4.nts" --format gguf -o "$dir/w4.gguf"
 nt-pack -m "$model" "$dir/w4+nt.nts" --format gguf -o "$dir/w4+nt.gguf"
 
-printf '\n'
-column -t -s "$(printf '\t')" -n <"$dir/table.tsv" 2>/dev/null || cat "$dir/table.tsv"
+# One line a model: what people compare.
+printf '\n%-16s %6s %12s %10s %8s\n' model bits perplexity KL top-1
+awk -F'\t' 'NR > 1 { if (!($1 in bits)) order[++n] = $1; bits[$1] = $8; v[$1, $2] = $5 }
+    END { for (i = 1; i <= n; i++) { m = order[i]
+          printf "%-16s %6.3f %12.3f %10s %8s\n", m, bits[m], v[m, "ppl"],
+              (m, "kl") in v ? sprintf("%.4f", v[m, "kl"]) : "-", (m, "top1") in v ? sprintf("%.3f", v[m, "top1"]) : "-" } }' \
+    "$dir/table.tsv"
 printf '\nsizes\n'
 (cd "$dir" && du -h --apparent-size "gptq+nt.gguf" "gptq+nt-hf/model.safetensors" w4.gguf w4+nt.gguf)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Bad options, models and texts, too little memory, a full disk, a dead reader, a signal: one sentence, the exit code,
 # no file.
-. tests/cli/nt-gen-calib/lib.sh
+. tests/cli/nt-gen-calib/lib.bash
 run=(nt-gen-calib --progress none -j 1 -m "$tiny" -o "$tmp/out.nts")
 try() { # NAME CODE PATTERN COMMAND...
     local name=$1 code=$2 pattern=$3 rc; shift 3

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What is generated, against a model, a random generator and a draw written in numpy (check.py).
-. tests/cli/nt-gen-calib/lib.sh
+. tests/cli/nt-gen-calib/lib.bash
 if ! "$PYTHON" -c 'import msgpack, numpy' 2>/dev/null; then
     echo "ok 1 # SKIP $PYTHON lacks msgpack or numpy"; echo "1..1"; exit 0
 fi

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # --encode and --decode: a JSON value a line, in and out; a directory that holds only tokenizer.json.
-. tests/cli/nt-gen-calib/lib.sh
+. tests/cli/nt-gen-calib/lib.bash
 mkdir "$tmp/only"; cp $data/llama3/tokenizer.json "$tmp/only/"
 enc() { nt-gen-calib -m "$tmp/only" --encode "$@"; }
 dec() { nt-gen-calib -m "$tmp/only" --decode "$@"; }
