@@ -97,8 +97,8 @@ deps:
 demo-smollm2: all
 	@O=$(O) MODEL='$(MODEL)' TEXT='$(TEXT)' pipelines/demo-smollm2.sh
 
-ci: all
-	@$(MAKE) DEV=1 check
+ci:
+	@PYTHON=$(PYTHON) tests/ci
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 \
