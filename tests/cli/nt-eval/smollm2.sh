@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # The real model against PyTorch f32 (tests/data/model/smollm2.py). Opt-in: NT_SMOLLM2 = path of SmolLM2-135M-Instruct.Q4_1.gguf.
 . tests/cli/nt-eval/lib.bash
-[ -n "${NT_SMOLLM2:-}" ] || { echo "ok 1 # SKIP NT_SMOLLM2 is not set"; exit 0; }
-"$PY" -c 'import numpy' 2>/dev/null || { echo "ok 1 # SKIP no numpy for $PY"; exit 0; }
+need NT_SMOLLM2
+need_python
 want=$D/smollm2.expected.safetensors
-"$PY" tests/cli/nt-eval/dump.py ids $want >"$tmp/ids.json"
-ev -m "$NT_SMOLLM2" --ids "$tmp/ids.json" --dump nll,logits,norm-grads -o "$tmp/o.safetensors"; check $? "dumped"
-"$PY" tests/cli/nt-eval/dump.py sample $want "$tmp/o.safetensors" gguf >"$tmp/out" 2>&1
-check $? "logits, nll and norm gradients are PyTorch's to 1e-4 of the largest"
+"$PYTHON" tests/cli/nt-eval/dump.py ids $want >"$tmp/ids.json"
+ev -m "$NT_SMOLLM2" --ids "$tmp/ids.json" --dump nll,logits,norm-grads -o "$tmp/o.safetensors"; ok $? "dumped"
+"$PYTHON" tests/cli/nt-eval/dump.py sample $want "$tmp/o.safetensors" gguf >"$tmp/out" 2>&1
+ok $? "logits, nll and norm gradients are PyTorch's to 1e-4 of the largest"
 sed 's/^/# /' "$tmp/out"
 if [ -n "${NT_TEXT:-}" ]; then # wikitext-2-raw's test split
     ppl=$(ev -m "$NT_SMOLLM2" --ppl "$NT_TEXT" --windows 8 | awk -F'\t' '$2 == "ppl" { print $5 }')
-    awk -v p="$ppl" 'BEGIN { exit !(p > 19.255 && p < 19.285) }'; check $? "perplexity of the first 8 windows is 19.26 to 19.28: $ppl"
+    awk -v p="$ppl" 'BEGIN { exit !(p > 19.255 && p < 19.285) }'; ok $? "perplexity of the first 8 windows is 19.26 to 19.28: $ppl"
 else
-    n=$((n + 1)); echo "ok $n # SKIP NT_TEXT is not set"
+    skip NT_TEXT is not set
 fi
+finish

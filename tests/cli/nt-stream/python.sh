@@ -16,7 +16,7 @@ want=$(printf 'layer\tseq\tkind\tname\tdtype\tshape\tbytes\n1\t0\tsums\tlayers.1
 [ "$(nt-stream ls --layers 1:2 "$tmp/s.nts")" = "$want" ]; ok $? "ls of one layer"
 [ "$(nt-stream ls --layers 2: --kind sums --values "$tmp/s.nts" | tail -n 3)" = "$(printf '2 3 4 5 6\n7 8 9 10 11\n12 13 14 15 16')" ]
 ok $? "ls prints values row by row"
-nt-stream ls --header "$tmp/s.nts" | "$py" -c 'import json, sys
+nt-stream ls --header "$tmp/s.nts" | "$PYTHON" -c 'import json, sys
 h, t = map(json.loads, sys.stdin)
 assert h == {"kind": "stats", "params": {"bits": 3}, "seed": 7, "model": {"arch": "llama"}, "align": 64} and t["verdict"] == "none"'
 ok $? "ls prints header and trailer as JSON"
