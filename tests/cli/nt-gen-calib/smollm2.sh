@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The real model (NT_SMOLLM2 = its GGUF): greedy beginnings as transformers gives them, tests/data/calib/make_smollm2.py.
-. tests/cli/nt-gen-calib/lib.sh
-if [ -z "${NT_SMOLLM2:-}" ]; then echo "ok 1 # SKIP NT_SMOLLM2 is not set"; echo "1..1"; exit 0; fi
-if ! "$PYTHON" -c 'import msgpack, numpy' 2>/dev/null; then
-    echo "ok 1 # SKIP $PYTHON lacks msgpack or numpy"; echo "1..1"; exit 0
-fi
+. tests/cli/nt-gen-calib/lib.bash
+need NT_SMOLLM2
+need_python
 nt-gen-calib --progress none -m "$NT_SMOLLM2" --scheme llm-qat -n 12 -T 8 -o "$tmp/q.nts"; ok $? "llm-qat runs on the real model"
 "$PYTHON" $here/check.py --dump "$tmp/q.nts" >"$tmp/ids"
 "$PYTHON" - "$tmp/ids" tests/data/calib/smollm2-greedy.json <<'PY'
