@@ -21,6 +21,7 @@ struct head {
     dev st, best, kl; /* [HEAD_ROWS, 4], [HEAD_ROWS, 2], [HEAD_ROWS, 6] */
     dev targets, lse; /* [HEAD_ROWS] */
     dev dxn;          /* [HEAD_ROWS, D], made by the first backward */
+    dev z_ce;          /* as z, made by the first backward of both losses */
 };
 
 static dev floats(const struct head *h, size_t n)
@@ -82,10 +83,15 @@ struct head *head_share(struct model *m, const struct head *with, const float *f
     return h;
 }
 
+void head_put_gain(struct head *h, const float *final_gain)
+{
+    h->be->put(h->gain, final_gain, (size_t)h->s.D * sizeof(float));
+}
+
 void head_free(struct head *h)
 {
     if (!h) return;
-    dev parts[] = {h->gain, h->bias, h->xn, h->stat, h->z, h->st, h->best, h->kl, h->targets, h->lse, h->dxn};
+    dev parts[] = {h->gain, h->bias, h->xn, h->stat, h->z, h->st, h->best, h->kl, h->targets, h->lse, h->dxn, h->z_ce};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) h->be->release(parts[i]);
     if (h->owns_W) h->be->release(h->W);
     mem_free(h);
@@ -225,38 +231,68 @@ void head_logits(struct head *h, dev x, int R, float *logits)
     mem_free(tile);
 }
 
-/* The first pass finds each row's log of the softmax denominator, the second makes the logits again, turns
- * them into gradients and multiplies them back. */
-static void ce_back_rows(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain)
+/* The first pass finds each row's log of the softmax denominator (the teacher's too, and with it the KL), the second makes
+ * the logits again, turns them into gradients and multiplies them back. t NULL: no KL; targets NULL: no cross-entropy. */
+static void fold_rows(struct head *t, struct head *s, const int32_t *targets, int R, double *kl, double *nll)
 {
-    const struct backend *be = h->be;
-    int D = h->s.D;
-    float st[HEAD_ROWS][4], lse[HEAD_ROWS];
-    norm_rows(h, x, R);
-    put_targets(h, targets, R);
-    be->head_init(h->st, h->best, R);
-    for (int v0 = 0; v0 < h->V; v0 += HEAD_COLS) {
-        logits_tile(h, R, v0, cols_left(h, v0));
-        be->head_fold(h->st, h->best, h->z, h->targets, R, cols_left(h, v0), v0);
+    const struct backend *be = s->be;
+    float st[HEAD_ROWS][6], lse[2][HEAD_ROWS];
+    put_targets(s, targets, R);
+    be->head_init(s->st, s->best, R);
+    be->kl_init(s->kl, R);
+    for (int v0 = 0; v0 < s->V; v0 += HEAD_COLS) {
+        int c = cols_left(s, v0);
+        logits_tile(s, R, v0, c);
+        if (t) logits_tile(t, R, v0, c), be->kl_fold(s->kl, t->z, s->z, R, c);
+        if (targets || !t) be->head_fold(s->st, s->best, s->z, s->targets, R, c, v0);
     }
-    be->get(st, h->st, (size_t)R * sizeof *st);
-    for (int r = 0; r < R; r++) lse[r] = (float)lse_of(st[r]);
-    be->put(h->lse, lse, (size_t)R * sizeof *lse);
-    for (int v0 = 0; v0 < h->V; v0 += HEAD_COLS) {
-        int c = cols_left(h, v0);
-        logits_tile(h, R, v0, c);
-        be->ce_back(h->z, h->lse, h->targets, R, c, v0, scale);
-        be->gemm(false, false, R, D, c, 1, h->z, c, dev_at(h->W, (size_t)v0 * (size_t)D), D, v0 ? 1 : 0,
-                 h->dxn, D);
+    if (t) be->get(st, s->kl, (size_t)R * sizeof *st);
+    for (int r = 0; r < R && t; r++) lse[0][r] = (float)lse_of(st[r] + 2), lse[1][r] = (float)lse_of(st[r]);
+    if (t) be->put(t->lse, lse[1], (size_t)R * sizeof **lse);
+    if (t && kl) get_kl(s, R, kl);
+    if (targets && nll) get_nll(s, targets, R, nll);
+    if (!t) {
+        float own[HEAD_ROWS][4];
+        be->get(own, s->st, (size_t)R * sizeof *own);
+        for (int r = 0; r < R; r++) lse[0][r] = (float)lse_of(own[r]);
     }
-    be->norm_back(h->s.rms, dx, dgain, DEV_NONE, h->dxn, x, h->stat, h->gain, R, D);
+    be->put(s->lse, lse[0], (size_t)R * sizeof **lse);
+}
+
+static void back_rows(struct head *t, struct head *s, bool ce, int R, float kl_scale, float ce_scale)
+{
+    const struct backend *be = s->be;
+    int D = s->s.D;
+    for (int v0 = 0; v0 < s->V; v0 += HEAD_COLS) {
+        int c = cols_left(s, v0);
+        dev z = s->z;
+        logits_tile(s, R, v0, c);
+        if (t && ce) be->copy(z = s->z_ce, s->z, (size_t)R * (size_t)c * sizeof(float));
+        if (t) logits_tile(t, R, v0, c), be->kl_back(s->z, t->z, s->lse, t->lse, R, c, kl_scale);
+        if (ce) be->ce_back(z, s->lse, s->targets, R, c, v0, ce_scale);
+        if (t && ce) be->add(s->z, s->z, z, (size_t)R * (size_t)c);
+        be->gemm(false, false, R, D, c, 1, s->z, c, dev_at(s->W, (size_t)v0 * (size_t)D), D, v0 ? 1 : 0, s->dxn, D);
+    }
+}
+
+void head_kl_back(struct head *t, dev xt, struct head *s, dev xs, const int32_t *targets, int R, float kl_scale,
+                  float ce_scale, double *kl, double *nll, dev dx, dev dgain)
+{
+    int D = s->s.D;
+    if (!dev_ok(s->dxn)) s->dxn = floats(s, HEAD_ROWS * (size_t)D);
+    if (t && targets && !dev_ok(s->z_ce)) s->z_ce = floats(s, (size_t)HEAD_ROWS * HEAD_COLS);
+    for (int r0 = 0; r0 < R; r0 += HEAD_ROWS) {
+        int n = rows_left(R, r0);
+        dev x = dev_at(xs, (size_t)r0 * (size_t)D);
+        norm_rows(s, x, n);
+        if (t) norm_rows(t, dev_at(xt, (size_t)r0 * (size_t)D), n);
+        fold_rows(t, s, targets ? targets + r0 : NULL, n, kl ? kl + r0 : NULL, nll ? nll + r0 : NULL);
+        back_rows(t, s, targets != NULL, n, kl_scale, ce_scale);
+        s->be->norm_back(s->s.rms, dev_at(dx, (size_t)r0 * (size_t)D), dgain, DEV_NONE, s->dxn, x, s->stat, s->gain, n, D);
+    }
 }
 
 void head_ce_back(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain)
 {
-    if (!dev_ok(h->dxn)) h->dxn = floats(h, HEAD_ROWS * (size_t)h->s.D);
-    for (int r0 = 0; r0 < R; r0 += HEAD_ROWS) {
-        size_t at = (size_t)r0 * (size_t)h->s.D;
-        ce_back_rows(h, dev_at(x, at), targets + r0, rows_left(R, r0), scale, dev_at(dx, at), dgain);
-    }
+    head_kl_back(NULL, DEV_NONE, h, x, targets, R, 0, scale, NULL, NULL, dx, dgain);
 }

@@ -118,6 +118,7 @@ struct head *head_open(struct model *m, const float *final_gain /* NULL: the mod
 /* Another head on the same weights with its own final norm (NULL: the model's); `with` must outlive it. */
 struct head *head_share(struct model *m, const struct head *with, const float *final_gain,
                         struct err *e) NT_MUST_CHECK;
+void head_put_gain(struct head *h, const float *final_gain); /* another final norm, [D] */
 void head_free(struct head *h);
 uint64_t head_bytes(const struct model_config *c);
 /* Per row of x[R,D] (output of the last block): nll[R] = -log p(target) in nats (0 where target < 0), best[R]
@@ -135,4 +136,8 @@ void head_logits(struct head *h, dev x, int R, float *logits);
 /* Backward of the mean next-token cross-entropy: dx[R,D] overwritten, dgain[D] added (DEV_NONE ok). scale =
  * 1/count. */
 void head_ce_back(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain);
+/* The same for kl_scale * sum KL(teacher || student) + ce_scale * sum nll; kl[R], nll[R] receive the values (may be NULL).
+ * teacher NULL: cross-entropy alone; targets NULL: KL alone. The two heads may share weights. */
+void head_kl_back(struct head *teacher, dev xt, struct head *student, dev xs, const int32_t *targets, int R, float kl_scale,
+                  float ce_scale, double *kl, double *nll, dev dx, dev dgain);
 #endif
