@@ -1,36 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0
- * nt-tweak: qweights -> qweights. Tunes the norms of every block against the float model, one layer at a
- * time, and says on held-out sequences whether that helped. */
+ * nt-tweak: qweights -> qweights. Tunes the norms of every block against the float model, one layer at a time
+ * or through the whole model, and says on held-out sequences whether that helped. */
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "common/mem.h"
+#include "common/scope_train.h"
 #include "common/tool.h"
 #include "common/tweak_acts.h"
 #include "common/tweak_stream.h"
 
-static const char *tokens_path, *loss_name = "author", *opt_name = "adam", *params = "norms",
-                                *scope = "block", *target = "local", *report_path;
-static double lr = NAN, lr_scale = NAN, ridge = 0.01;
-static int64_t iters = 1, skip_first;
-static bool require_gain;
+static const char *tokens_path, *loss_name, *opt_name, *params = "norms", *lr_text, *scope = "block",
+                                                       *target = "local", *report_path;
+static double lr_scale = NAN, ridge = 0.01, clip = 1, weight_decay, scales_step = 1;
+static int64_t iters = 1, skip_first, steps = 60, batch = 4, seq = 256, warmup = 10, eval_every = 10,
+               checkpoint_every = 10;
+static const char *checkpoint_path;
+static bool require_gain, final_norm;
 static struct tweak_acts acts;
 
 static const struct opt options[] = {
     {0, "tokens", OPT_STR, &tokens_path, "FILE", "tokens stream: training and held-out sequences"},
-    {0, "params", OPT_STR, &params, "WHAT", "what to train: norms or norms+bias"},
-    {0, "loss", OPT_STR, &loss_name, "NAME", "against what, 'list' shows all"},
-    {0, "scope", OPT_STR, &scope, "SPAN", "over which span: block"},
+    {0, "params", OPT_STR, &params, "WHAT", "what to train: norms, norms+bias (block), norms+scales (model)"},
+    {0, "loss", OPT_STR, &loss_name, "NAME",
+     "against what, 'list' shows all (default author; model scope: kl)"},
+    {0, "scope", OPT_STR, &scope, "SPAN", "over which span: block or model"},
     {0, "target", OPT_CHOICE, &target, "local|float",
      "float block on the quantized stream, or the float stream"},
-    {0, "opt", OPT_CHOICE, &opt_name, "adam|closed-form", "how"},
-    {0, "lr", OPT_F64, &lr, "X=0..", "Adam's step in layer 0 (default: the loss's own)"},
+    {0, "opt", OPT_CHOICE, &opt_name, "adam|adamw|closed-form", "how (default adam; model scope: adamw)"},
+    {0, "lr", OPT_STR, &lr_text, "X",
+     "Adam's step in layer 0 (default: the loss's own; model scope: 1e-3), or auto"},
     {0, "lr-scale", OPT_F64, &lr_scale, "S=0..", "layer i of L: lr (1 + S i/L) (default: the loss's own)"},
     {0, "iters", OPT_INT, &iters, "N=0..1000", "passes over the training sequences; 0 only advances"},
     {0, "ridge", OPT_F64, &ridge, "R=0..1", "closed form: pull towards the old norms"},
     {0, "skip-first", OPT_INT, &skip_first, "N=0..", "leading tokens of a sequence that the loss leaves out"},
+    {0, "steps", OPT_INT, &steps, "N=1..1000000", "model scope: steps of the optimiser"},
+    {0, "batch", OPT_INT, &batch, "N=1..4096", "model scope: windows of a step"},
+    {0, "seq", OPT_INT, &seq, "N=2..", "model scope: tokens of a window, at most those of a sequence"},
+    {0, "warmup", OPT_INT, &warmup, "N=0..", "model scope: steps until the full rate"},
+    {0, "clip", OPT_F64, &clip, "X=0..", "model scope: largest norm of the whole gradient; 0: any"},
+    {0, "weight-decay", OPT_F64, &weight_decay, "X=0..", "model scope: of norms"},
+    {0, "final-norm", OPT_FLAG, &final_norm, NULL, "model scope: train the norm before the head, too"},
+    {0, "scales-step", OPT_F64, &scales_step, "X=0..",
+     "model scope: step of scales in units of --lr and of themselves"},
+    {0, "eval-every", OPT_INT, &eval_every, "N=1..",
+     "model scope: steps between evaluations on held-out sequences"},
+    {0, "checkpoint", OPT_STR, &checkpoint_path, "FILE",
+     "model scope: go on from FILE if it is there, and write it"},
+    {0, "checkpoint-every", OPT_INT, &checkpoint_every, "N=1..", "model scope: steps between checkpoints"},
     {0, "require-gain", OPT_FLAG, &require_gain, NULL, "exit 1 unless the verdict is positive"},
-    {0, "acts-in", OPT_STR, &acts.in, "FILE", "input of the first of --layers, from another run's --acts-out"},
+    {0, "acts-in", OPT_STR, &acts.in, "FILE",
+     "input of the first of --layers, from another run's --acts-out"},
     {0, "acts-out", OPT_STR, &acts.out, "FILE", "write the input of every next layer (a FIFO: the ring)"},
     {0, "report", OPT_STR, &report_path, "FILE", "losses of every layer as TSV"},
     {0},
@@ -44,9 +65,34 @@ static void list_losses(void)
     tool_finish(0);
 }
 
+/* The rate asked for; NAN: the default, or with `automatic` that --lr auto is given. */
+static double rate(bool *automatic)
+{
+    char *end;
+    *automatic = lr_text && !strcmp(lr_text, "auto");
+    if (!lr_text || *automatic) return NAN;
+    double x = strtod(lr_text, &end);
+    if (end == lr_text || *end || !isfinite(x)) die_usage("--lr: '%s' is not a number", lr_text);
+    if (x < 0) die_usage("--lr: %s is too small (at least 0)", lr_text);
+    return x;
+}
+
+static void check_files(const struct tool *t)
+{
+    if (!t->model) die_usage("-m MODEL is needed: the float model that was quantized");
+    if (!tokens_path) die_usage("--tokens FILE is needed: what to train on");
+    if (t->argc > 1) die_usage("one qweights stream, not %d", t->argc);
+}
+
 static struct tweak_opts check_options(const struct tool *t)
 {
+    bool automatic;
+    double lr = rate(&automatic);
+    if (!loss_name) loss_name = "author";
+    if (!opt_name) opt_name = "adam";
     if (!strcmp(loss_name, "list")) list_losses();
+    if (automatic) die_usage("--lr auto: only with --scope model");
+    if (!strcmp(opt_name, "adamw")) die_usage("--opt adamw: only with --scope model");
     struct tweak_opts o = {.loss = loss_find(loss_name),
                            .closed_form = opt_name[0] == 'c',
                            .ridge = ridge,
@@ -54,12 +100,10 @@ static struct tweak_opts check_options(const struct tool *t)
                            .iters = (int)iters,
                            .skip_first = (int)skip_first};
     if (!o.loss) die_usage("--loss: '%s' is not known; --loss list shows what is", loss_name);
-    if (strcmp(scope, "block")) die_usage("--scope: '%s' is not available, only block", scope);
+    if (strcmp(scope, "block")) die_usage("--scope: '%s' is not available, only block and model", scope);
     if (strcmp(params, "norms") && strcmp(params, "norms+bias"))
         die_usage("--params: '%s' is not available in block scope, only norms and norms+bias", params);
-    if (!t->model) die_usage("-m MODEL is needed: the float model that was quantized");
-    if (!tokens_path) die_usage("--tokens FILE is needed: what to train on");
-    if (t->argc > 1) die_usage("one qweights stream, not %d", t->argc);
+    check_files(t);
     o.lr = isnan(lr) ? o.loss->lr : lr;
     o.lr_scale = isnan(lr_scale) ? o.loss->lr_scale : lr_scale;
     return o;
@@ -109,6 +153,76 @@ static void say_verdict(const struct tweak_verdict *v, int layers)
              100 * v->top1_new);
 }
 
+/* ---- model scope ---- */
+
+static struct scope_opts check_scope_options(const struct tool *t)
+{
+    bool automatic;
+    double lr = rate(&automatic);
+    struct scope_opts o = {.scales = !strcmp(params, "norms+scales"),
+                           .final_norm = final_norm,
+                           .steps = (int)steps,
+                           .batch = (int)batch,
+                           .seq = (int)seq,
+                           .warmup = (int)warmup,
+                           .eval_every = (int)eval_every,
+                           .checkpoint = checkpoint_path,
+                           .checkpoint_every = (int)checkpoint_every,
+                           .clip = clip,
+                           .weight_decay = weight_decay,
+                           .scales_step = scales_step,
+                           .seed = (uint64_t)t->seed,
+                           .layers = {t->layers[0], t->layers[1]}};
+    if (loss_name && !strcmp(loss_name, "list")) list_losses();
+    if (scope_loss(loss_name ? loss_name : "kl", &o))
+        die_usage("--loss: '%s' is not available in model scope, only kl, ce and kl+ce", loss_name);
+    if (strcmp(params, "norms") && !o.scales)
+        die_usage("--params: '%s' is not available in model scope, only norms and norms+scales", params);
+    if (opt_name && opt_name[0] == 'c') die_usage("--opt closed-form: only with --scope block");
+    if (acts.in || acts.out) die_usage("--acts-%s: only with --scope block", acts.in ? "in" : "out");
+    check_files(t);
+    o.lr = automatic || !isnan(lr) ? lr : 1e-3;
+    return o;
+}
+
+static void check_windows(struct scope_opts *o, const struct tokens *tk)
+{
+    struct tweak_opts none = {0};
+    check_tokens(tk, &none);
+    if (o->seq > tk->T)
+        note("--seq %d: the sequences have %d tokens, so that is what a window has", o->seq, tk->T);
+    if (o->seq > tk->T) o->seq = tk->T;
+    if ((int64_t)o->batch * o->seq > 1 << 20)
+        die_usage("--batch %d, --seq %d: more than 2^20 tokens a step", o->batch, o->seq);
+    if (isnan(o->lr) && !tk->n_holdout)
+        die_usage("--lr auto: the tokens have no held-out sequences to choose by");
+}
+
+static void run_model_scope(struct tool *t)
+{
+    struct err e = {0};
+    struct tokens tk = {0};
+    struct tweak_verdict v;
+    struct scope_opts o = check_scope_options(t);
+    struct scope_job job = {
+        .o = &o, .tk = &tk, .qweights = t->argc ? t->argv[0] : "-", .out = t->out, .report = report_path};
+    struct backend *be = tool_backend(t);
+    struct model *m = model_open(t->model, be, &e);
+    if (!m || tokens_read(tokens_path, m->c.vocab, &tk, &e)) die(&e);
+    check_windows(&o, &tk);
+    if (t->layers[0] >= m->c.n_layers) die_usage("--layers: the model has %d layers", m->c.n_layers);
+    if (model_norm_has_bias(m))
+        die_usage("--scope model: norms with biases (%s has them) are not available", t->model);
+    if (scope_run(m, &job, &v, &e)) die(&e);
+    say_verdict(&v, 0);
+    tokens_clear(&tk);
+    model_close(m);
+    backend_close(be);
+    tool_finish(require_gain && strcmp(v.verdict, "positive") ? NT_EXIT_NEGATIVE : 0);
+}
+
+/* ---- block scope ---- */
+
 static void run_layers(struct tweak *tw, struct stream_reader *r, struct stream_writer *w, struct model *m,
                        const int64_t layers[2], struct outfile *report)
 {
@@ -140,6 +254,7 @@ int main(int argc, char **argv)
     struct tweak_verdict v;
     tool_start(&t, "nt-tweak", "[QWEIGHTS]", "tune norms of a quantized model against the float one", options,
                argc, argv);
+    if (!strcmp(scope, "model")) run_model_scope(&t);
     struct tweak_opts o = check_options(&t);
     if (tweak_acts_open(&acts, !t.argc || !strcmp(t.argv[0], "-"), &e)) die(&e);
     struct backend *be = tool_backend(&t);
@@ -151,7 +266,8 @@ int main(int argc, char **argv)
     if (!r || model_check_identity(m, stream_header(r), stream_name(r), &e)) die(&e);
     if (t.layers[0] >= m->c.n_layers) die_usage("--layers: the model has %d layers", m->c.n_layers);
     if (tweak_acts_range(&acts, m, t.layers, &e)) die(&e);
-    if (require_gain && acts.end < m->c.n_layers) die_usage("--require-gain: the verdict comes with the last layer");
+    if (require_gain && acts.end < m->c.n_layers)
+        die_usage("--require-gain: the verdict comes with the last layer");
     tool_predict(tweak_bytes(&m->c, &tk, &o), 0, NULL);
 
     struct outfile *report = report_path ? outfile_open(report_path, &e) : NULL;
@@ -171,7 +287,8 @@ int main(int argc, char **argv)
     progress_end();
     stream_note_input(w, r);
     json_t *extra = tweak_trailer(&v, stream_trailer(r));
-    if ((report && outfile_commit(report, &e)) || tweak_acts_finish(&acts, &e) || stream_finish(w, extra, &e)) die(&e);
+    if ((report && outfile_commit(report, &e)) || tweak_acts_finish(&acts, &e) || stream_finish(w, extra, &e))
+        die(&e);
     say_verdict(&v, m->c.n_layers);
 
     json_decref(extra);

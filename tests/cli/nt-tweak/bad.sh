@@ -8,7 +8,7 @@ tweak() { nt-tweak --progress none -m $M --tokens "$c" -o "$tmp/out.nts" "$@"; }
 try "no model" 2 'nt-tweak: -m MODEL' nt-tweak --tokens "$c" "$q"
 try "no tokens option" 2 'tokens FILE is needed' nt-tweak -m $M "$q"
 try "unknown loss" 2 "'huber' is not known" tweak --loss huber "$q"
-try "model scope" 2 "scope: 'model' is not available" tweak --scope model "$q"
+try "another scope" 2 "scope: 'blocks:2' is not available" tweak --scope blocks:2 "$q"
 try "other parameters" 2 "params: 'lora' is not available in block scope" tweak --params lora "$q"
 try "unknown option" 2 'frobnicate' tweak --frobnicate "$q"
 try "layers beyond the model" 2 'the model has 2 layers' tweak --layers 5:6 "$q"

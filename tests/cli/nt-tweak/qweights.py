@@ -5,6 +5,7 @@ qweights.py same Q.nts TWEAKED.nts         every record of Q.nts is in TWEAKED.n
 qweights.py case TWEAKED.nts MODEL.json NAME
                                             largest differences of new norms and KL from what PyTorch found
 qweights.py get TWEAKED.nts KEY            a key of the trailer
+qweights.py scales Q.nts TWEAKED.nts       codes and zeros of Q.nts are in TWEAKED.nts, its scales are others
 qweights.py unchanged TWEAKED.nts LAYER    new norms of the layer equal the old ones
 """
 import json
@@ -74,7 +75,17 @@ def unchanged(path, layer):
     assert len(mine) == 2 and all((old[k] == new[k]).all() for k in mine)
 
 
+def scales(a, b):
+    parts = [{(m["name"], m["part"]): d for k, m, d in walk(p)[0] if k == "QPart"} for p in (a, b)]
+    heads = [[r for r in walk(p)[0] if r[0] == "QTensor"] for p in (a, b)]
+    assert heads[0] == heads[1] and parts[0].keys() == parts[1].keys()
+    for key, data in parts[0].items():
+        assert (data == parts[1][key]) == (key[1] != "scale"), key
+    old, new = (np.concatenate([np.frombuffer(d, np.float16) for (_, p), d in x.items() if p == "scale"]) for x in parts)
+    print(f"{len(old)} scales moved by up to {100 * np.abs(new / old - 1).max():.1f} %")
+
+
 if sys.argv[1] == "get":
     print(walk(sys.argv[2])[1][sys.argv[3]])
 else:
-    {"same": same, "case": case, "unchanged": unchanged}[sys.argv[1]](*sys.argv[2:])
+    {"same": same, "case": case, "scales": scales, "unchanged": unchanged}[sys.argv[1]](*sys.argv[2:])
