@@ -15,7 +15,7 @@
 SHELL   := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.SECONDEXPANSION:
+.SECONDARY:
 .DEFAULT_GOAL := all
 
 CC      ?= cc

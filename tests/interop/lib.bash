@@ -6,5 +6,5 @@ near() { # near A B RELATIVE: |A - B| <= RELATIVE * |B|
         { echo "$1 is not within $3 of $2" >&2; return 1; }
 }
 # English prose of a few ten thousand tokens that is always there: the project's own man pages.
-prose() { for p in man/*.[157]; do MANWIDTH=100 man -l "$p" 2>/dev/null | col -b; done >"$1"; }
+prose() { for p in man/*.[157]; do LC_ALL=C MANWIDTH=100 man -l "$p" 2>/dev/null | col -b; done >"$1"; }
 value() { awk -F'\t' -v m="$1" '$2 == m { print $5; exit }'; } # value METRIC <table of nt-eval

@@ -14,7 +14,7 @@ nt_ppl() { nt-eval $q "$@" --ppl "$tmp/text" --protocol llama.cpp-512 --windows 
 same_ppl() { local a b; a=$(nt_ppl -m "$1"); b=$(llama_ppl "$1"); echo "# $1: nt-eval $a, llama.cpp $b" >>"$tmp/log"; near "$a" "$b" "$2"; }
 
 ids() {
-    "$NT_LLAMA_BIN/llama-tokenize" -m "$m" -f "$tmp/text" --ids --no-bos --no-parse-special --log-disable 2>/dev/null | tail -n 1 | tr -d ' ' >"$tmp/a"
+    "$NT_LLAMA_BIN/llama-tokenize" -m "$m" -f "$tmp/text" --ids --no-bos --no-escape --log-disable 2>/dev/null | tail -n 1 | tr -d ' ' >"$tmp/a"
     jq -Rs . "$tmp/text" 2>/dev/null | nt-gen-calib -m "$m" --encode | tr -d ' ' >"$tmp/b"
     [ -s "$tmp/a" ] && cmp "$tmp/a" "$tmp/b"
 }
