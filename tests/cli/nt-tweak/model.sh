@@ -35,6 +35,12 @@ ok $? "the final norm follows the last layer, old and new"
 py scales "$q" "$tmp/x.nts"; ok $? "norms+scales: codes and zeros are the input's, scales differ ($(last))"
 near "$(get "$tmp/x.nts" bits)" "$(get "$q" bits)"; ok $? "norms+scales: effective bits stay"
 
+tweak --final-norm -o "$tmp/x.nts" "$q" 2>/dev/null
+nt-pack --progress none -m $M --format hf -o "$tmp/plain" "$q" 2>/dev/null
+nt-pack --progress none -m $M --norms-into "$tmp/plain" -o "$tmp/into" "$tmp/x.nts" >"$tmp/counts" 2>"$tmp/stderr" &&
+    grep -qx "$(printf 'norms\t5')" "$tmp/counts" && near "$(kl -m "$tmp/into")" "$(get "$tmp/x.nts" kl_new)"
+ok $? "nt-pack --norms-into: five norms, the same KL"
+
 # a verdict that is negative leaves everything as it was
 tweak --lr 3 --params norms+scales --require-gain -o "$tmp/x.nts" "$q" 2>"$tmp/stderr"
 [ $? = 1 ] && [ "$(get "$tmp/x.nts" verdict)" = negative ] && py same "$q" "$tmp/x.nts"
@@ -77,6 +83,10 @@ tweak --lr auto --steps 12 --progress plain -o "$tmp/x.nts" "$q" 2>"$tmp/stderr"
 ok $? "--lr auto tries three rates (rate $(get "$tmp/x.nts" lr))"
 nt-tweak --progress none -m $M --tokens "$tmp/c.nts" --scope model --steps 2 -o "$tmp/x.nts" "$q" 2>/dev/null
 ok $? "--seq longer than a sequence takes the whole sequence"
+cat "$tmp/c.nts" "$tmp/c.nts" >"$tmp/two.nts"
+tweak --tokens "$tmp/two.nts" -o "$tmp/x.nts" "$q" 2>/dev/null && [ "$(get "$tmp/x.nts" n)" = 44 ] &&
+    near "$(get "$tmp/x.nts" kl_old)" "$(get "$tmp/n.nts" kl_old)"
+ok $? "two tokens streams, one after the other: both kinds of sequences twice"
 tokens tests/data/collect/ids.json 0 "$tmp/all.nts"
 tweak --tokens "$tmp/all.nts" -o "$tmp/x.nts" "$q" 2>"$tmp/stderr" && [ "$(get "$tmp/x.nts" verdict)" = none ] &&
     [ "$(get "$tmp/x.nts" norms)" = new ]
