@@ -93,6 +93,8 @@ static struct tweak_opts check_options(const struct tool *t)
     if (!strcmp(loss_name, "list")) list_losses();
     if (automatic) die_usage("--lr auto: only with --scope model");
     if (!strcmp(opt_name, "adamw")) die_usage("--opt adamw: only with --scope model");
+    if (final_norm || checkpoint_path)
+        die_usage("--%s: only with --scope model", final_norm ? "final-norm" : "checkpoint");
     struct tweak_opts o = {.loss = loss_find(loss_name),
                            .closed_form = opt_name[0] == 'c',
                            .ridge = ridge,
@@ -173,13 +175,18 @@ static struct scope_opts check_scope_options(const struct tool *t)
                            .scales_step = scales_step,
                            .seed = (uint64_t)t->seed,
                            .layers = {t->layers[0], t->layers[1]}};
-    if (loss_name && !strcmp(loss_name, "list")) list_losses();
+    if (loss_name && !strcmp(loss_name, "list")) {
+        puts("kl\nce\nkl+ce");
+        tool_finish(0);
+    }
     if (scope_loss(loss_name ? loss_name : "kl", &o))
         die_usage("--loss: '%s' is not available in model scope, only kl, ce and kl+ce", loss_name);
     if (strcmp(params, "norms") && !o.scales)
         die_usage("--params: '%s' is not available in model scope, only norms and norms+scales", params);
     if (opt_name && opt_name[0] == 'c') die_usage("--opt closed-form: only with --scope block");
     if (acts.in || acts.out) die_usage("--acts-%s: only with --scope block", acts.in ? "in" : "out");
+    if (!isnan(lr_scale) || iters != 1 || skip_first || ridge != 0.01 || target[0] != 'l')
+        die_usage("--lr-scale, --iters, --skip-first, --ridge, --target: only with --scope block");
     check_files(t);
     o.lr = automatic || !isnan(lr) ? lr : 1e-3;
     return o;
