@@ -42,6 +42,22 @@ static int read_start(const struct tweak_acts *a, struct tweak *t, struct model 
     return rc;
 }
 
+/* Why the ring's reader went away: the stage between it and this one may have heard. */
+static void add_reason(struct stream_reader *r, struct err *e)
+{
+    struct pollfd in = {STDIN_FILENO, POLLIN, 0};
+    struct record rec;
+    struct err why = {0};
+    int got = !strcmp(stream_name(r), "<stdin>");
+    stream_tee(r, NULL);
+    while (got > 0 && poll(&in, 1, 2000) > 0) got = stream_next(r, &rec, &why);
+    if (got < 0) {
+        struct err first = *e;
+        memset(e, 0, sizeof *e);
+        err_set(e, first.code, "%.200s (%.250s)", first.text, why.text);
+    }
+}
+
 /* Nothing more will come: the last block's output is nobody's input. */
 static bool all_written(const struct tweak_acts *a, const struct model *m, int next)
 {
@@ -49,30 +65,17 @@ static bool all_written(const struct tweak_acts *a, const struct model *m, int n
 }
 
 int tweak_acts_start(struct tweak_acts *a, struct tweak *t, struct model *m, const struct tokens *tk,
-                     const json_t *params, struct err *e)
+                     const json_t *params, struct stream_reader *r, struct err *e)
 {
     if (a->in && read_start(a, t, m, tk, params, e)) return -1;
     if (!a->out) return 0;
     json_t *header = acts_header(m, tk->hash, params);
     a->w = stream_create(a->file, header, e);
     json_decref(header);
+    if (!a->w && a->pipe) add_reason(r, e);
     if (!a->w) return -1;
     stream_note_provenance(a->w, tk->provenance);
     return a->pipe && m->c.n_layers - a->first < 2 ? tweak_acts_finish(a, e) : 0;
-}
-
-/* Why the ring's reader went away: the stage between it and this one may have heard. */
-static void add_reason(struct stream_reader *r, struct err *e)
-{
-    struct pollfd in = {STDIN_FILENO, POLLIN, 0};
-    struct record rec;
-    struct err why = {0};
-    stream_tee(r, NULL);
-    if (!strcmp(stream_name(r), "<stdin>") && poll(&in, 1, 2000) > 0 && stream_next(r, &rec, &why) < 0) {
-        struct err first = *e;
-        memset(e, 0, sizeof *e);
-        err_set(e, first.code, "%.200s (%.250s)", first.text, why.text);
-    }
 }
 
 int tweak_acts_layer(struct tweak_acts *a, struct tweak *t, int layer, struct stream_reader *r, struct err *e)

@@ -19,11 +19,11 @@ int tweak_acts_open(struct tweak_acts *a, bool stdin_input, struct err *e) NT_MU
 /* Sets first and end: all layers, unless boundaries are exchanged and --layers says fewer. */
 int tweak_acts_range(struct tweak_acts *a, const struct model *m, const int64_t layers[2],
                      struct err *e) NT_MUST_CHECK;
-/* Brings t to layer `first` and starts the output. params: of the qweights stream that is written. */
+/* Brings t to layer `first` and starts the output. params: of the qweights stream that is written. r: the one that
+ * is read; when the ring's reader died, the reason may come that way. */
 int tweak_acts_start(struct tweak_acts *a, struct tweak *t, struct model *m, const struct tokens *tk,
-                     const json_t *params, struct err *e) NT_MUST_CHECK;
-/* After a layer: its outputs, the input of the next one. r: the qweights; when the ring's reader died, the
- * reason may come that way. */
+                     const json_t *params, struct stream_reader *r, struct err *e) NT_MUST_CHECK;
+/* After a layer: its outputs, the input of the next one. */
 int tweak_acts_layer(struct tweak_acts *a, struct tweak *t, int layer, struct stream_reader *r,
                      struct err *e) NT_MUST_CHECK;
 /* The end of a regular file; to be called before the qweights appear. */

@@ -115,7 +115,7 @@ int tweak_read_rest(struct stream_reader *r, const struct model *m, struct err *
     struct record rec;
     int got;
     while ((got = stream_next(r, &rec, e)) > 0) {
-        if (!strcmp(rec.kind, "LayerEnd") && rec.layer < m->c.n_layers)
+        if (rec.layer >= 0 && rec.layer < m->c.n_layers)
             return err_set(e, NT_EXIT_DATA, "%s: layer %d comes after the layers of this run", stream_name(r),
                            (int)rec.layer);
         if (!strcmp(rec.kind, "LayerEnd"))

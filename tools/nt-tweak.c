@@ -287,7 +287,7 @@ int main(int argc, char **argv)
     struct stream_writer *w = stream_create(out, header, &e);
     if (!w) die(&e);
     struct tweak *tw = tweak_open(m, &tk, &o, &e);
-    if (!tw || tweak_acts_start(&acts, tw, m, &tk, json_object_get(header, "params"), &e)) die(&e);
+    if (!tw || tweak_acts_start(&acts, tw, m, &tk, json_object_get(header, "params"), r, &e)) die(&e);
     progress_start("tweak", "sequences", tweak_work(tw, t.layers));
     run_layers(tw, r, w, m, t.layers, report);
     if (tweak_judge(tw, &v, &e)) die(&e);
