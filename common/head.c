@@ -21,7 +21,7 @@ struct head {
     dev st, best, kl; /* [HEAD_ROWS, 4], [HEAD_ROWS, 2], [HEAD_ROWS, 6] */
     dev targets, lse; /* [HEAD_ROWS] */
     dev dxn;          /* [HEAD_ROWS, D], made by the first backward */
-    dev z_ce;          /* as z, made by the first backward of both losses */
+    dev z_ce;         /* as z, made by the first backward of both losses */
 };
 
 static dev floats(const struct head *h, size_t n)
@@ -91,7 +91,8 @@ void head_put_gain(struct head *h, const float *final_gain)
 void head_free(struct head *h)
 {
     if (!h) return;
-    dev parts[] = {h->gain, h->bias, h->xn, h->stat, h->z, h->st, h->best, h->kl, h->targets, h->lse, h->dxn, h->z_ce};
+    dev parts[] = {h->gain, h->bias, h->xn,      h->stat, h->z,   h->st,
+                   h->best, h->kl,   h->targets, h->lse,  h->dxn, h->z_ce};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) h->be->release(parts[i]);
     if (h->owns_W) h->be->release(h->W);
     mem_free(h);
@@ -231,8 +232,9 @@ void head_logits(struct head *h, dev x, int R, float *logits)
     mem_free(tile);
 }
 
-/* The first pass finds each row's log of the softmax denominator (the teacher's too, and with it the KL), the second makes
- * the logits again, turns them into gradients and multiplies them back. t NULL: no KL; targets NULL: no cross-entropy. */
+/* The first pass finds each row's log of the softmax denominator (the teacher's too, and with it the KL), the
+ * second makes the logits again, turns them into gradients and multiplies them back. t NULL: no KL; targets
+ * NULL: no cross-entropy. */
 static void fold_rows(struct head *t, struct head *s, const int32_t *targets, int R, double *kl, double *nll)
 {
     const struct backend *be = s->be;
@@ -271,12 +273,13 @@ static void back_rows(struct head *t, struct head *s, bool ce, int R, float kl_s
         if (t) logits_tile(t, R, v0, c), be->kl_back(s->z, t->z, s->lse, t->lse, R, c, kl_scale);
         if (ce) be->ce_back(z, s->lse, s->targets, R, c, v0, ce_scale);
         if (t && ce) be->add(s->z, s->z, z, (size_t)R * (size_t)c);
-        be->gemm(false, false, R, D, c, 1, s->z, c, dev_at(s->W, (size_t)v0 * (size_t)D), D, v0 ? 1 : 0, s->dxn, D);
+        be->gemm(false, false, R, D, c, 1, s->z, c, dev_at(s->W, (size_t)v0 * (size_t)D), D, v0 ? 1 : 0,
+                 s->dxn, D);
     }
 }
 
-void head_kl_back(struct head *t, dev xt, struct head *s, dev xs, const int32_t *targets, int R, float kl_scale,
-                  float ce_scale, double *kl, double *nll, dev dx, dev dgain)
+void head_kl_back(struct head *t, dev xt, struct head *s, dev xs, const int32_t *targets, int R,
+                  float kl_scale, float ce_scale, double *kl, double *nll, dev dx, dev dgain)
 {
     int D = s->s.D;
     if (!dev_ok(s->dxn)) s->dxn = floats(s, HEAD_ROWS * (size_t)D);
@@ -288,7 +291,8 @@ void head_kl_back(struct head *t, dev xt, struct head *s, dev xs, const int32_t 
         if (t) norm_rows(t, dev_at(xt, (size_t)r0 * (size_t)D), n);
         fold_rows(t, s, targets ? targets + r0 : NULL, n, kl ? kl + r0 : NULL, nll ? nll + r0 : NULL);
         back_rows(t, s, targets != NULL, n, kl_scale, ce_scale);
-        s->be->norm_back(s->s.rms, dev_at(dx, (size_t)r0 * (size_t)D), dgain, DEV_NONE, s->dxn, x, s->stat, s->gain, n, D);
+        s->be->norm_back(s->s.rms, dev_at(dx, (size_t)r0 * (size_t)D), dgain, DEV_NONE, s->dxn, x, s->stat,
+                         s->gain, n, D);
     }
 }
 

@@ -136,8 +136,9 @@ void head_logits(struct head *h, dev x, int R, float *logits);
 /* Backward of the mean next-token cross-entropy: dx[R,D] overwritten, dgain[D] added (DEV_NONE ok). scale =
  * 1/count. */
 void head_ce_back(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain);
-/* The same for kl_scale * sum KL(teacher || student) + ce_scale * sum nll; kl[R], nll[R] receive the values (may be NULL).
- * teacher NULL: cross-entropy alone; targets NULL: KL alone. The two heads may share weights. */
-void head_kl_back(struct head *teacher, dev xt, struct head *student, dev xs, const int32_t *targets, int R, float kl_scale,
-                  float ce_scale, double *kl, double *nll, dev dx, dev dgain);
+/* The same for kl_scale * sum KL(teacher || student) + ce_scale * sum nll; kl[R], nll[R] receive the values
+ * (may be NULL). teacher NULL: cross-entropy alone; targets NULL: KL alone. The two heads may share weights.
+ */
+void head_kl_back(struct head *teacher, dev xt, struct head *student, dev xs, const int32_t *targets, int R,
+                  float kl_scale, float ce_scale, double *kl, double *nll, dev dx, dev dgain);
 #endif

@@ -184,6 +184,7 @@ static struct scope_opts check_scope_options(const struct tool *t)
     if (strcmp(params, "norms") && !o.scales)
         die_usage("--params: '%s' is not available in model scope, only norms and norms+scales", params);
     if (opt_name && opt_name[0] == 'c') die_usage("--opt closed-form: only with --scope block");
+    if (checkpoint_path && !strcmp(checkpoint_path, "-")) die_usage("--checkpoint: a file, not a pipe");
     if (acts.in || acts.out) die_usage("--acts-%s: only with --scope block", acts.in ? "in" : "out");
     if (!isnan(lr_scale) || iters != 1 || skip_first || ridge != 0.01 || target[0] != 'l')
         die_usage("--lr-scale, --iters, --skip-first, --ridge, --target: only with --scope block");
