@@ -72,6 +72,13 @@ static int predict(const struct model *m, const struct tokens *t, const struct c
     return n;
 }
 
+/* In a ring nobody may be left to say why: here the end of the pipe's reader is worth a word. */
+static void fail(const struct err *e)
+{
+    if (acts_path && e->code == NT_EXIT_IO && outfile_stdout_gone()) warn("%s", e->text);
+    die(e);
+}
+
 int main(int argc, char **argv)
 {
     struct err e = {0};
@@ -93,7 +100,7 @@ int main(int argc, char **argv)
     json_t *header = collect_header(m, &t, &o);
     struct stream_writer *w = stream_create(out, header, &e);
     json_decref(header);
-    if (!w) die(&e);
+    if (!w) fail(&e);
     stream_note_provenance(w, t.provenance);
     int rc = collect_run(m, &t, &o, w, im, &e);
     if (rc == 0 && im)
@@ -109,6 +116,6 @@ int main(int argc, char **argv)
     model_close(m);
     backend_close(be);
     if (rc < 0 && e.code == NT_EXIT_TERM) tool_exit_signal();
-    if (rc < 0) die(&e);
+    if (rc < 0) fail(&e);
     tool_finish(0);
 }
