@@ -26,7 +26,7 @@ VERSION := 0.1.0
 
 DEBS := gcc make pkg-config libc6-dev libopenblas-dev libmsgpack-dev libarchive-dev libarchive-tools libjansson-dev \
         libpcre2-dev libutf8proc-dev libexttextcat-dev libexttextcat-data libxxhash-dev libzstd-dev libssl-dev \
-        python3 python3-msgpack python3-numpy python3-pip python3-venv man-db bsdextrautils
+        python3 python3-msgpack python3-numpy python3-pip python3-venv man-db zstd bsdextrautils
 MSGPACK := $(shell pkg-config --exists msgpack-c 2>/dev/null && echo msgpack-c || echo msgpack)
 PKGS := $(MSGPACK) libarchive jansson libpcre2-8 libutf8proc libxxhash libzstd libcrypto libexttextcat
 
