@@ -148,11 +148,12 @@ static void say_verdict(const struct tweak_verdict *v, int layers)
         note("no verdict before the last layer");
     else if (!v->n)
         warn("no verdict: the tokens have no held-out sequences");
-    else
-        note("verdict %s: KL on %ld held-out tokens %.5f -> %.5f (fell by %.5f +- %.5f), top-1 %.2f -> %.2f "
-             "%%",
-             v->verdict, v->n, v->kl_old, v->kl_new, v->kl_old - v->kl_new, v->kl_gain_err, 100 * v->top1_old,
-             100 * v->top1_new);
+    else {
+        char err[32] = ""; /* one held-out sequence gives no standard error */
+        if (isfinite(v->kl_gain_err)) snprintf(err, sizeof err, " +- %.5f", v->kl_gain_err);
+        note("verdict %s: KL on %ld held-out tokens %.5f -> %.5f (fell by %.5f%s), top-1 %.2f -> %.2f %%", v->verdict, v->n,
+             v->kl_old, v->kl_new, v->kl_old - v->kl_new, err, 100 * v->top1_old, 100 * v->top1_new);
+    }
 }
 
 /* ---- model scope ---- */
