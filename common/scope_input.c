@@ -144,7 +144,6 @@ static int survey(struct scope_input *in, struct stream_reader *r, struct model 
     mem_free(seen);
     if (rc) return -1;
     const char *valid = json_string_value(json_object_get(stream_trailer(r), "norms"));
-    in->tweaked = valid != NULL;
     in->use_new = valid && !strcmp(valid, "new");
     memcpy(in->hash, stream_hash(r), sizeof in->hash);
     in->header = json_deep_copy(stream_header(r));
@@ -243,6 +242,7 @@ static int take_norm(struct scope_input *in, struct stream_reader *r, struct rec
     if (!which || i < 0 || !rec->has_payload || rec->t.dtype != DT_F32 || rec->t.rank != 1 ||
         rec->t.shape[0] != D)
         return stream_err(r, e, "no norm of %s", m->ck->path);
+    in->tweaked |= is_new; /* the trailer does not tell: a quantizer names its norms, too */
     if (is_new ? !in->use_new : has_new[i]) return 0;
     if (stream_payload(r, rec, in->norms + (size_t)i * D, e)) return -1;
     if (f32_first_nonfinite(in->norms + (size_t)i * D, D) < D)

@@ -25,7 +25,7 @@ struct scope_input {
     bool *has_norm; /* which of them the stream holds */
     uint64_t packed_bytes; /* of all codes and plain data */
     uint64_t n_scales, n_minima;
-    bool tweaked; /* the trailer of the input already says which norms are valid */
+    bool tweaked; /* the input holds the new norms of an earlier run */
     bool use_new;
     char hash[17];
     json_t *header;

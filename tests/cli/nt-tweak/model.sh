@@ -75,7 +75,8 @@ done
 
 # block scope first: its valid norms are where model scope starts
 nt-tweak --progress none -m $M --tokens "$tmp/c.nts" --loss nmse --lr 0.01 --lr-scale 0 --iters 2 -o "$tmp/block.nts" "$q" 2>/dev/null
-tweak -o "$tmp/x.nts" "$tmp/block.nts" 2>/dev/null
+tweak --progress plain -o "$tmp/x.nts" "$q" 2>&1 | grep -q 'tweaked already'; [ $? = 1 ]; ok $? "a quantizer's output is not called tweaked"
+tweak --progress plain -o "$tmp/x.nts" "$tmp/block.nts" 2>&1 | grep -q 'block.nts: was tweaked already'; ok $? "a tweaked one is"
 near "$(get "$tmp/x.nts" kl_old)" "$(get "$tmp/block.nts" kl_new)"; ok $? "after block scope: the KL starts where that ended"
 tweak --layers 1:2 -o "$tmp/x.nts" "$q" 2>/dev/null && py unchanged "$tmp/x.nts" 0 && ! py unchanged "$tmp/x.nts" 1
 ok $? "--layers 1:2 trains layer 1 alone"
