@@ -51,7 +51,12 @@ void backend_early(char **argv)
         if (better && !setenv("OPENBLAS_CORETYPE", better, 1) && !setenv("OPENBLAS_NUM_THREADS", "1", 1))
             again = true;
     }
-    if (again) execv("/proc/self/exe", argv); /* no /proc: go on with the slower kernels */
+    if (!again) return;
+    char path[4096]; /* by its name, so that ps and top do not call it "exe"; no /proc: go on with the slower kernels */
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0) return;
+    path[n] = 0;
+    execv(path, argv);
 }
 
 struct backend *backend_open(const char *name, int threads, bool bf16)
