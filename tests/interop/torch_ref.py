@@ -24,8 +24,10 @@ def dump(path, ids_file, out):
     for n, p in m.named_parameters():
         p.requires_grad_(grads and "norm" in n)
     logits = m(ids).logits
-    nll = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
-    t = {"logits": logits.detach().contiguous(), "nll": nll.sum(1).detach()}
+    # in double precision: float32 sums over a vocabulary of 49,152 cost more digits than the comparison allows
+    nll = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).double(), ids[:, 1:].flatten(), reduction="none")
+    nll = nll.view(ids.shape[0], -1)
+    t = {"logits": logits.detach().contiguous(), "nll": nll.sum(1).detach().float()}
     if grads:
         nll.mean().backward()
         t.update({f"grad.{n}": p.grad for n, p in m.named_parameters() if "norm" in n})
@@ -51,7 +53,7 @@ def compare(ours, theirs):
             continue
         bound = {"logits": 1e-4, "nll": 1e-5}.get(name, 2e-4)
         rel = (x.double() - y.double()).abs().max().item() / y.abs().max().item()
-        if name in ("logits", "nll") or rel > bound:
+        if rel > bound:
             print(f"{name}: {rel:.3g} of the largest value (bound {bound})")
         ok &= rel <= bound
     print(len(b), "tensors")

@@ -21,7 +21,6 @@ check "PyTorch's logits and norm gradients" "$NT_INTEROP_PYTHON" tests/interop/t
 check "nt-eval --dump" nt-eval $q -m "$m" --ids "$tmp/ids.json" --dump nll,logits,norm-grads -o "$tmp/ours.st"
 check "equal: logits within 1e-4 of the largest, gradients within 2e-4" \
     "$NT_INTEROP_PYTHON" tests/interop/torch_ref.py compare "$tmp/ours.st" "$tmp/theirs.st"
-sed 's/^/# /' "$tmp/stdout"
 
 nt-collect $q -m "$m" "$tmp/c.nts" -o "$tmp/s.nts" 2>/dev/null
 nt-quant $q -m "$m" -q gptq -b 3 -g 128 --act-order "$tmp/s.nts" -o "$tmp/w3.nts" 2>/dev/null
@@ -31,7 +30,6 @@ check "transformers loads the directory" "$NT_INTEROP_PYTHON" tests/interop/torc
 check "nt-eval --dump of the stream" nt-eval $q -m "$m" --qweights "$tmp/w3nt.nts" --norms new --ids "$tmp/ids.json" --dump nll,logits -o "$tmp/ours.st"
 check "equal: the stream and what transformers loaded" \
     "$NT_INTEROP_PYTHON" tests/interop/torch_ref.py compare "$tmp/ours.st" "$tmp/theirs.st"
-sed 's/^/# /' "$tmp/stdout"
 check "safetensors and gguf packages read what nt-pack wrote" bash -c '
     nt-pack --progress none -m "$1" "$2" --format gguf -o "$3/x.gguf" 2>/dev/null && "$4" - "$3" <<P
 import sys, numpy as np, gguf, safetensors.numpy
