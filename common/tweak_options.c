@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The options of nt-tweak, scope by scope. */
+#include "common/tweak_options.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/scope_train.h"
+
+/* The rate asked for; NAN: the default, or with `automatic` that --lr auto is given. */
+static int rate(const char *text, double *lr, bool *automatic, struct err *e)
+{
+    char *end;
+    *lr = NAN;
+    *automatic = text && !strcmp(text, "auto");
+    if (!text || *automatic) return 0;
+    *lr = strtod(text, &end);
+    if (end == text || *end || !isfinite(*lr))
+        return err_set(e, NT_EXIT_USAGE, "--lr: '%s' is not a number", text);
+    return *lr < 0 ? err_set(e, NT_EXIT_USAGE, "--lr: %s is too small (at least 0)", text) : 0;
+}
+
+static int check_tokens(const struct tweak_args *a, const struct tokens *tk, int skip_first, struct err *e)
+{
+    if (tk->n - tk->n_holdout < 1) return err_set(e, NT_EXIT_DATA, "%s: no training sequences", a->tokens);
+    if (tk->T - skip_first < 2)
+        return err_set(e, NT_EXIT_DATA, "%s: %d tokens a sequence leave fewer than 2 for the loss", a->tokens,
+                       tk->T);
+    return 0;
+}
+
+/* ---- block scope ---- */
+
+int tweak_block_options(const struct tweak_args *a, struct tweak_opts *o, struct err *e)
+{
+    const char *opt = a->opt ? a->opt : "adam", *loss = a->loss ? a->loss : "author";
+    bool automatic;
+    double lr;
+    if (rate(a->lr, &lr, &automatic, e)) return -1;
+    if (automatic) return err_set(e, NT_EXIT_USAGE, "--lr auto: only with --scope model");
+    if (!strcmp(opt, "adamw")) return err_set(e, NT_EXIT_USAGE, "--opt adamw: only with --scope model");
+    if (a->final_norm || a->checkpoint)
+        return err_set(e, NT_EXIT_USAGE, "--%s: only with --scope model",
+                       a->final_norm ? "final-norm" : "checkpoint");
+    *o = (struct tweak_opts){.loss = loss_find(loss),
+                             .closed_form = opt[0] == 'c',
+                             .ridge = a->ridge,
+                             .target_float = a->target[0] == 'f',
+                             .iters = (int)a->iters,
+                             .skip_first = (int)a->skip_first};
+    if (!o->loss)
+        return err_set(e, NT_EXIT_USAGE, "--loss: '%s' is not known; --loss list shows what is", loss);
+    if (strcmp(a->scope, "block"))
+        return err_set(e, NT_EXIT_USAGE, "--scope: '%s' is not available, only block and model", a->scope);
+    if (strcmp(a->params, "norms") && strcmp(a->params, "norms+bias"))
+        return err_set(e, NT_EXIT_USAGE,
+                       "--params: '%s' is not available in block scope, only norms and norms+bias",
+                       a->params);
+    o->lr = isnan(lr) ? o->loss->lr : lr;
+    o->lr_scale = isnan(a->lr_scale) ? o->loss->lr_scale : a->lr_scale;
+    return 0;
+}
+
+/* Biases of norms are always trained; those of linears would need readers that take them back. */
+int tweak_block_check(const struct tweak_args *a, const struct tweak_opts *o, const struct model *m,
+                      const struct tokens *tk, struct err *e)
+{
+    if (check_tokens(a, tk, o->skip_first, e)) return -1;
+    for (int r = 0; r < ROLE_COUNT && !strcmp(a->params, "norms+bias"); r++)
+        if (m->layers[0].b[r])
+            return err_set(
+                e, NT_EXIT_USAGE,
+                "--params norms+bias: training the biases of linears (%s has them) is not available",
+                m->ck->path);
+    return 0;
+}
+
+/* ---- model scope ---- */
+
+static int check_model_options(const struct tweak_args *a, const struct scope_opts *o, struct err *e)
+{
+    if (strcmp(a->params, "norms") && !o->scales)
+        return err_set(e, NT_EXIT_USAGE,
+                       "--params: '%s' is not available in model scope, only norms and norms+scales",
+                       a->params);
+    if (a->opt && a->opt[0] == 'c')
+        return err_set(e, NT_EXIT_USAGE, "--opt closed-form: only with --scope block");
+    if (a->checkpoint && !strcmp(a->checkpoint, "-"))
+        return err_set(e, NT_EXIT_USAGE, "--checkpoint: a file, not a pipe");
+    if (a->acts.in || a->acts.out)
+        return err_set(e, NT_EXIT_USAGE, "--acts-%s: only with --scope block", a->acts.in ? "in" : "out");
+    if (!isnan(a->lr_scale) || a->iters != 1 || a->skip_first || a->ridge != 0.01 || a->target[0] != 'l')
+        return err_set(e, NT_EXIT_USAGE,
+                       "--lr-scale, --iters, --skip-first, --ridge, --target: only with --scope block");
+    return 0;
+}
+
+int tweak_model_options(const struct tweak_args *a, const struct tool *t, struct scope_opts *o, struct err *e)
+{
+    bool automatic;
+    double lr;
+    if (rate(a->lr, &lr, &automatic, e)) return -1;
+    *o = (struct scope_opts){.scales = !strcmp(a->params, "norms+scales"),
+                             .final_norm = a->final_norm,
+                             .steps = (int)a->steps,
+                             .batch = (int)a->batch,
+                             .seq = (int)a->seq,
+                             .warmup = (int)a->warmup,
+                             .eval_every = (int)a->eval_every,
+                             .checkpoint = a->checkpoint,
+                             .checkpoint_every = (int)a->checkpoint_every,
+                             .clip = a->clip,
+                             .weight_decay = a->weight_decay,
+                             .scales_step = a->scales_step,
+                             .lr = automatic || !isnan(lr) ? lr : 1e-3,
+                             .seed = (uint64_t)t->seed,
+                             .layers = {t->layers[0], t->layers[1]}};
+    if (scope_loss(a->loss ? a->loss : "kl", o))
+        return err_set(e, NT_EXIT_USAGE,
+                       "--loss: '%s' is not available in model scope, only kl, ce and kl+ce", a->loss);
+    return check_model_options(a, o, e);
+}
+
+int tweak_model_check(const struct tweak_args *a, struct scope_opts *o, const struct model *m,
+                      const struct tokens *tk, struct err *e)
+{
+    if (check_tokens(a, tk, 0, e)) return -1;
+    if (o->seq > tk->T) {
+        note("--seq %d: the sequences have %d tokens, so that is what a window has", o->seq, tk->T);
+        o->seq = tk->T;
+    }
+    if ((int64_t)o->batch * o->seq > 1 << 20)
+        return err_set(e, NT_EXIT_USAGE, "--batch %d, --seq %d: more than 2^20 tokens a step", o->batch,
+                       o->seq);
+    if (isnan(o->lr) && !tk->n_holdout)
+        return err_set(e, NT_EXIT_USAGE, "--lr auto: the tokens have no held-out sequences to choose by");
+    if (model_norm_has_bias(m))
+        return err_set(e, NT_EXIT_USAGE, "--scope model: norms with biases (%s has them) are not available",
+                       m->ck->path);
+    return 0;
+}
