@@ -4,21 +4,15 @@
  * layers are not in ascending order. */
 #include "common/eval_qweights.h"
 #include <ctype.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "common/mem.h"
 #include "common/qtensor.h"
+#include "common/tempfile.h"
 
 enum which { OLD, NEW, WHICH_COUNT };
 
 struct qweights {
-    char path[64 + 4096]; /* what is opened: the file, or the spooled copy of a pipe */
-    const char *given;    /* for messages */
-    int spool;            /* file descriptor of the copy or -1 */
+    struct respool src;
     int n_layers;
     bool *seen; /* layers with a LayerEnd */
     double stored_bits, weights;
@@ -29,72 +23,18 @@ struct qweights {
     struct stream_reader *r; /* second pass */
 };
 
-/* ---- input ---- */
-
-static int spool(struct qweights *q, int from, struct err *e)
-{
-    const char *dir = getenv("TMPDIR");
-    char *name = mem_printf("%s/nt-eval-XXXXXX", dir && *dir ? dir : "/tmp"), *buf = MEM_NEW(char, 1 << 20);
-    ssize_t n;
-    q->spool = mkostemp(name, O_CLOEXEC);
-    if (q->spool < 0)
-        err_set(e, NT_EXIT_IO, "%s: %s", name, strerror(errno));
-    else
-        unlink(name);
-    while (q->spool >= 0 && !e->code && (n = read(from, buf, 1 << 20)) != 0) {
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) err_set(e, NT_EXIT_IO, "%s: %s", q->given, strerror(errno));
-        for (ssize_t at = 0, w; n > 0 && at < n; at += w)
-            if ((w = write(q->spool, buf + at, (size_t)(n - at))) < 0) {
-                err_set(e, NT_EXIT_IO, "%s: %s", name, strerror(errno));
-                break;
-            }
-    }
-    snprintf(q->path, sizeof q->path, "/proc/self/fd/%d", q->spool);
-    mem_free(name), mem_free(buf);
-    return e->code ? -1 : 0;
-}
-
-/* A regular file is read where it lies, everything else is copied first. */
-static int find_input(struct qweights *q, const char *path, struct err *e)
-{
-    struct stat st;
-    bool in = !strcmp(path, "-");
-    int fd, rc;
-    q->given = in ? "<stdin>" : path;
-    if ((in ? fstat(0, &st) : stat(path, &st)) == 0 && S_ISREG(st.st_mode) && !in) {
-        snprintf(q->path, sizeof q->path, "%s", path);
-        return 0;
-    }
-    fd = in ? 0 : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
-    rc = spool(q, fd, e);
-    if (!in) close(fd);
-    return rc;
-}
-
 /* ---- first pass ---- */
-
-static int find_role(const struct model *m, int layer, const char *name)
-{
-    char own[256];
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        model_tensor_name(m, layer, r, own);
-        if (!strcmp(own, name)) return r;
-    }
-    return -1;
-}
 
 static int check_tensor(const struct qweights *q, const struct model *m, const struct qtensor *t,
                         struct err *e)
 {
-    int role = t->layer >= 0 && t->layer < q->n_layers ? find_role(m, t->layer, t->name) : -1, out, in;
+    int role = model_find_role(m, t->layer, t->name), out, in;
     if (role < 0)
-        return err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of a block of %s", q->given, t->name,
+        return err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of a block of %s", q->src.given, t->name,
                        t->layer, m->ck->path);
     role_dims(&m->c.block, role, &out, &in);
     if (t->out != out || t->in != in)
-        return err_set(e, NT_EXIT_DATA, "%s: %s is %d x %d, in the model it is %d x %d", q->given, t->name,
+        return err_set(e, NT_EXIT_DATA, "%s: %s is %d x %d, in the model it is %d x %d", q->src.given, t->name,
                        t->out, t->in, out, in);
     return 0;
 }
@@ -115,15 +55,9 @@ static int take_tensor(struct qweights *q, const struct model *m, struct record 
 /* Where the vector of a Norm record belongs, or NULL. */
 static float **norm_place(struct qweights *q, const struct model *m, const struct record *rec, enum which w)
 {
-    char own[256];
-    snprintf(own, sizeof own, "%s.weight", m->c.family->final_norm);
-    if (!strcmp(rec->name, own)) return &q->final_gain[w];
-    if (rec->layer < 0 || rec->layer >= q->n_layers) return NULL;
-    for (int n = 0; n < NORM_COUNT; n++) {
-        model_norm_name(m, (int)rec->layer, n, own);
-        if (!strcmp(rec->name, own)) return &q->norm[w][rec->layer * NORM_COUNT + n];
-    }
-    return NULL;
+    if (model_is_final_norm(m, rec->name)) return &q->final_gain[w];
+    int n = model_find_norm(m, rec->layer, rec->name);
+    return n < 0 ? NULL : &q->norm[w][rec->layer * NORM_COUNT + n];
 }
 
 static int take_norm(struct qweights *q, const struct model *m, struct record *rec, struct err *e)
@@ -132,19 +66,19 @@ static int take_norm(struct qweights *q, const struct model *m, struct record *r
     enum which w = which && !strcmp(which, "new") ? NEW : OLD;
     size_t D = (size_t)m->c.block.D;
     float **at = norm_place(q, m, rec, w);
-    if (!at) return err_set(e, NT_EXIT_DATA, "%s: %s is no norm of %s", q->given, rec->name, m->ck->path);
+    if (!at) return err_set(e, NT_EXIT_DATA, "%s: %s is no norm of %s", q->src.given, rec->name, m->ck->path);
     if (*at)
-        return err_set(e, NT_EXIT_DATA, "%s: norm %s (%s) comes twice", q->given, rec->name,
+        return err_set(e, NT_EXIT_DATA, "%s: norm %s (%s) comes twice", q->src.given, rec->name,
                        which ? which : "old");
     if (rec->t.dtype != DT_F32 || rec->t.rank != 1 || rec->t.shape[0] != D)
-        return err_set(e, NT_EXIT_DATA, "%s: norm %s is not F32 [%zu]", q->given, rec->name, D);
+        return err_set(e, NT_EXIT_DATA, "%s: norm %s is not F32 [%zu]", q->src.given, rec->name, D);
     *at = MEM_NEW(float, D);
     if (stream_payload(q->r, rec, *at, e)) return -1;
     q->any_norm = true;
     size_t bad = f32_first_nonfinite(*at, D);
     return bad == D
                ? 0
-               : err_set(e, NT_EXIT_DATA, "%s: norm %s: value %zu is not finite", q->given, rec->name, bad);
+               : err_set(e, NT_EXIT_DATA, "%s: norm %s: value %zu is not finite", q->src.given, rec->name, bad);
 }
 
 static int take_record(struct qweights *q, const struct model *m, struct record *rec, struct err *e)
@@ -153,13 +87,13 @@ static int take_record(struct qweights *q, const struct model *m, struct record 
     if (!strcmp(rec->kind, "Norm")) return take_norm(q, m, rec, e);
     if (!strcmp(rec->kind, "LayerEnd")) {
         if (rec->layer < 0 || rec->layer >= q->n_layers)
-            return err_set(e, NT_EXIT_DATA, "%s: has a layer %lld, %s has %d layers", q->given,
+            return err_set(e, NT_EXIT_DATA, "%s: has a layer %lld, %s has %d layers", q->src.given,
                            (long long)rec->layer, m->ck->path, q->n_layers);
         q->seen[rec->layer] = true;
         return 0;
     }
     if (isupper((unsigned char)rec->kind[0]))
-        return err_set(e, NT_EXIT_DATA, "%s: record %s of kind %s is not known here", q->given, rec->name,
+        return err_set(e, NT_EXIT_DATA, "%s: record %s of kind %s is not known here", q->src.given, rec->name,
                        rec->kind);
     return 0;
 }
@@ -170,7 +104,7 @@ static int choose_norms(struct qweights *q, const char *norms, struct err *e)
     bool verdict = !strcmp(norms, "verdict"), has_new = q->final_gain[NEW] != NULL;
     for (int i = 0; i < q->n_layers * NORM_COUNT; i++) has_new = has_new || q->norm[NEW][i];
     q->use = !strcmp(verdict ? (valid ? valid : "old") : norms, "new") ? NEW : OLD;
-    if (q->use == NEW && !has_new) return err_set(e, NT_EXIT_DATA, "%s: has no new norms", q->given);
+    if (q->use == NEW && !has_new) return err_set(e, NT_EXIT_DATA, "%s: has no new norms", q->src.given);
     return 0;
 }
 
@@ -178,14 +112,14 @@ static int first_pass(struct qweights *q, struct model *m, const char *norms, st
 {
     struct record rec;
     int got;
-    q->r = stream_open(q->path, "qweights", e);
-    if (!q->r || model_check_identity(m, stream_header(q->r), q->given, e)) return -1;
+    q->r = stream_open(q->src.path, "qweights", e);
+    if (!q->r || model_check_identity(m, stream_header(q->r), q->src.given, e)) return -1;
     while ((got = stream_next(q->r, &rec, e)) > 0)
         if (take_record(q, m, &rec, e)) return -1;
     if (got < 0) return -1;
     for (int l = 0; l < q->n_layers; l++)
         if (!q->seen[l])
-            return err_set(e, NT_EXIT_DATA, "%s: layer %d is missing (%s has %d layers)", q->given, l,
+            return err_set(e, NT_EXIT_DATA, "%s: layer %d is missing (%s has %d layers)", q->src.given, l,
                            m->ck->path, q->n_layers);
     return choose_norms(q, norms, e);
 }
@@ -193,12 +127,12 @@ static int first_pass(struct qweights *q, struct model *m, const char *norms, st
 struct qweights *qweights_open(const char *path, struct model *m, const char *norms, struct err *e)
 {
     struct qweights *q = MEM_NEW(struct qweights, 1);
-    q->n_layers = m->c.n_layers, q->spool = -1;
+    q->n_layers = m->c.n_layers;
     q->seen = MEM_NEW(bool, q->n_layers);
     for (int w = 0; w < WHICH_COUNT; w++) q->norm[w] = MEM_NEW(float *, q->n_layers *NORM_COUNT);
-    int rc = find_input(q, path, e);
+    int rc = respool_open(&q->src, path, e);
     if (!rc) rc = first_pass(q, m, norms, e);
-    if (rc && q->spool >= 0) err_prefix(e, "%s", q->given);
+    if (rc && q->src.copy) err_prefix(e, "%s", q->src.given);
     stream_close(q->r);
     q->r = NULL;
     if (!rc) return q;
@@ -210,7 +144,7 @@ void qweights_close(struct qweights *q)
 {
     if (!q) return;
     stream_close(q->r);
-    if (q->spool >= 0) close(q->spool);
+    respool_clear(&q->src);
     for (int w = 0; w < WHICH_COUNT; w++) {
         for (int i = 0; i < q->n_layers * NORM_COUNT; i++) mem_free(q->norm[w][i]);
         mem_free(q->norm[w]), mem_free(q->final_gain[w]);
@@ -248,7 +182,7 @@ static int put_tensor(struct qweights *q, struct model *m, struct block *b, stru
     int rc = qtensor_read(q->r, rec, &t, e);
     if (!rc) {
         qtensor_dequant(&t, buf);
-        m->be->put(b->w[find_role(m, t.layer, t.name)], buf, (size_t)t.out * (size_t)t.in * sizeof(float));
+        m->be->put(b->w[model_find_role(m, t.layer, t.name)], buf, (size_t)t.out * (size_t)t.in * sizeof(float));
     }
     qtensor_clear(&t);
     return rc;
@@ -273,14 +207,14 @@ int qweights_apply(struct qweights *q, struct model *m, struct block *b, int lay
     float *buf = MEM_NEW(float, most > attn ? most : attn);
     int found = 0;
     for (int attempt = 0; attempt < 2 && found == 0; attempt++) {
-        if (!q->r && !(q->r = stream_open(q->path, "qweights", e)))
+        if (!q->r && !(q->r = stream_open(q->src.path, "qweights", e)))
             found = -1;
         else
             found = scan_to(q, m, b, layer, buf, e);
         if (found == 0) stream_close(q->r), q->r = NULL;
     }
     mem_free(buf);
-    if (found <= 0) return found ? -1 : err_set(e, NT_EXIT_DATA, "%s: changed while it was read", q->given);
+    if (found <= 0) return found ? -1 : err_set(e, NT_EXIT_DATA, "%s: changed while it was read", q->src.given);
     for (int n = 0; n < NORM_COUNT; n++) {
         float *const both[WHICH_COUNT] = {q->norm[OLD][layer * NORM_COUNT + n],
                                           q->norm[NEW][layer * NORM_COUNT + n]};

@@ -9,7 +9,7 @@
 #include "common/model.h"
 
 /* "model.layers.%d.self_attn.q_proj" -> the name with the layer and a suffix. No other % is in a pattern. */
-static void fill_name(char out[256], const char *pattern, int layer, const char *suffix)
+void family_tensor_name(char out[256], const char *pattern, int layer, const char *suffix)
 {
     const char *at = strstr(pattern, "%d");
     if (at)
@@ -20,12 +20,44 @@ static void fill_name(char out[256], const char *pattern, int layer, const char 
 
 void model_tensor_name(const struct model *m, int layer, enum role r, char out[256])
 {
-    fill_name(out, m->c.family->role[r], layer, ".weight");
+    family_tensor_name(out, m->c.family->role[r], layer, ".weight");
 }
 
 void model_norm_name(const struct model *m, int layer, enum norm_id n, char out[256])
 {
-    fill_name(out, m->c.family->norm[n], layer, ".weight");
+    family_tensor_name(out, m->c.family->norm[n], layer, ".weight");
+}
+
+void model_final_norm_name(const struct model *m, char out[256])
+{
+    family_tensor_name(out, m->c.family->final_norm, 0, ".weight");
+}
+
+int model_find_role(const struct model *m, int64_t layer, const char *name)
+{
+    char own[256];
+    for (int r = 0; r < ROLE_COUNT && layer >= 0 && layer < m->c.n_layers; r++) {
+        model_tensor_name(m, (int)layer, r, own);
+        if (!strcmp(own, name)) return r;
+    }
+    return -1;
+}
+
+int model_find_norm(const struct model *m, int64_t layer, const char *name)
+{
+    char own[256];
+    for (int n = 0; n < NORM_COUNT && layer >= 0 && layer < m->c.n_layers; n++) {
+        model_norm_name(m, (int)layer, n, own);
+        if (!strcmp(own, name)) return n;
+    }
+    return -1;
+}
+
+bool model_is_final_norm(const struct model *m, const char *name)
+{
+    char own[256];
+    model_final_norm_name(m, own);
+    return !strcmp(own, name);
 }
 
 bool model_norm_has_bias(const struct model *m)
@@ -49,7 +81,7 @@ static const struct checkpoint_tensor *find(struct finder *f, const char *patter
 {
     struct checkpoint *ck = f->m->ck;
     char name[256];
-    fill_name(name, pattern, layer, suffix);
+    family_tensor_name(name, pattern, layer, suffix);
     const struct checkpoint_tensor *t = checkpoint_find(ck, name);
     if (!t && !f->m->gguf && !strncmp(name, "model.", 6))
         t = checkpoint_find(ck, name + 6); /* saved without the head */

@@ -81,6 +81,13 @@ int model_check_identity(struct model *m, const json_t *header, const char *stre
 /* ---- weights on the host, f32 ---- */
 void model_tensor_name(const struct model *m, int layer, enum role r, char out[256]); /* ".weight" included */
 void model_norm_name(const struct model *m, int layer, enum norm_id n, char out[256]);
+void model_final_norm_name(const struct model *m, char out[256]);
+/* The other way round: a linear (enum role) or norm (enum norm_id) of this layer by its name; -1: none. */
+int model_find_role(const struct model *m, int64_t layer, const char *name);
+int model_find_norm(const struct model *m, int64_t layer, const char *name);
+bool model_is_final_norm(const struct model *m, const char *name);
+/* A family's pattern with its %d filled in, and a suffix. */
+void family_tensor_name(char out[256], const char *pattern, int layer, const char *suffix);
 /* Dequantized weight [out, in] of a linear / vector of a norm into dst; checks for non-finite values, naming
  * the tensor. */
 int model_read_linear(struct model *m, int layer, enum role r, float *dst, struct err *e) NT_MUST_CHECK;

@@ -3,10 +3,7 @@
 #include "common/pack.h"
 #include "common/mem.h"
 #include "common/tool.h"
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define CHUNK_VALUES (1u << 22) /* values of a large matrix held at a time */
 
@@ -53,48 +50,21 @@ static int pieces(const struct pack_tensor *t, struct qtensor *q, uint8_t *codes
     return n;
 }
 
-static int open_spool(struct err *e)
-{
-    const char *dir = getenv("TMPDIR");
-    char *path = mem_printf("%s/nt-pack-XXXXXX", dir && *dir ? dir : "/tmp");
-    int fd = mkstemp(path);
-    if (fd < 0) err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
-    else unlink(path);
-    mem_free(path);
-    return fd;
-}
-
-static int io_all(int fd, bool out, struct piece x, uint64_t at, struct err *e)
-{
-    for (uint64_t k = 0; k < x.n;) {
-        ssize_t n = out ? pwrite(fd, (char *)x.p + k, x.n - k, (off_t)(at + k))
-                        : pread(fd, (char *)x.p + k, x.n - k, (off_t)(at + k));
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0)
-            return err_set(e, NT_EXIT_IO, "temporary file in TMPDIR: %s",
-                           n < 0 ? strerror(errno) : "it became shorter");
-        k += (uint64_t)n;
-    }
-    return 0;
-}
-
 static int spool(struct pack *p, struct qtensor *q, struct err *e)
 {
     struct piece x[5];
     uint8_t *codes = NULL;
     uint64_t n = (uint64_t)q->out * (uint64_t)q->in;
     struct pack_tensor t = {
-        .head = *q, .zero = q->zero, .minimum = q->minimum, .gidx = q->gidx, .at = p->spooled};
-    if (p->spool < 0 && (p->spool = open_spool(e)) < 0) return -1;
+        .head = *q, .zero = q->zero, .minimum = q->minimum, .gidx = q->gidx};
+    if (!p->spool && !(p->spool = tempfile_open(e))) return -1;
+    t.at = tempfile_size(p->spool);
     if (q->form == QF_UNIFORM) {
         codes = mem_array(qtensor_packed_bytes(n, q->bits), 1);
         qtensor_pack(codes, q->codes, n, q->bits);
     }
     int count = pieces(&t, q, codes, x), rc = 0;
-    for (int i = 0; i < count && rc == 0; i++) {
-        rc = io_all(p->spool, true, x[i], p->spooled, e);
-        p->spooled += x[i].n;
-    }
+    for (int i = 0; i < count && rc == 0; i++) rc = tempfile_append(p->spool, x[i].p, x[i].n, e);
     mem_free(codes);
     if (rc < 0) return -1;
     t.head.codes = t.head.zero = NULL, t.head.scale = t.head.minimum = NULL;
@@ -125,7 +95,7 @@ int pack_load(const struct pack *p, int i, struct qtensor *q, struct err *e)
     }
     int count = pieces(t, q, codes, x), rc = 0;
     for (int k = 0; k < count && rc == 0; k++) {
-        rc = io_all(p->spool, false, x[k], at, e);
+        rc = tempfile_read(p->spool, x[k].p, x[k].n, at, e);
         at += x[k].n;
     }
     if (rc == 0 && codes) qtensor_unpack(q->codes, codes, n, q->bits);
@@ -222,7 +192,6 @@ static int choose_norms(struct pack *p, enum pack_which which, struct err *e)
 int pack_read(struct pack *p, const char *path, enum pack_which which, int64_t first, int64_t end,
               struct err *e)
 {
-    p->spool = -1;
     struct stream_reader *r = stream_open(path, "qweights", e);
     if (!r) return -1;
     p->stream = mem_strdup(stream_name(r));
@@ -254,7 +223,7 @@ const float *pack_norm_values(const struct pack *p, const struct pack_norm *n)
 void pack_clear(struct pack *p)
 {
     for (size_t i = 0; i < p->n_norms; i++) mem_free(p->norms[i].old), mem_free(p->norms[i].tuned);
-    if (p->stream && p->spool >= 0) close(p->spool);
+    tempfile_close(p->spool);
     json_decref(p->header);
     json_decref(p->trailer);
     mem_free(p->stream);
@@ -266,13 +235,6 @@ void pack_clear(struct pack *p)
 
 /* ---- the list of tensors ---- */
 
-static void fill_name(char out[256], const char *pattern, int layer, const char *suffix)
-{
-    const char *at = strstr(pattern, "%d");
-    if (at) snprintf(out, 256, "%.*s%d%s%s", (int)(at - pattern), pattern, layer, at + 2, suffix);
-    else snprintf(out, 256, "%s%s", pattern, suffix);
-}
-
 static struct pack_item *add_item(struct pack *p, const struct checkpoint_tensor *t, const char *name,
                                   const char *gguf, int layer, const char *suffix)
 {
@@ -281,8 +243,8 @@ static struct pack_item *add_item(struct pack *p, const struct checkpoint_tensor
     p->items = mem_grow(p->items, &p->items_cap, p->n_items + 1, sizeof *p->items);
     struct pack_item *it = &p->items[p->n_items++];
     *it = (struct pack_item){.t = t, .q = -1, .layer = strstr(name, "%d") ? layer : -1, .rank = t->t.rank};
-    fill_name(it->name, name, layer, suffix);
-    fill_name(it->gguf_name, gguf, layer, suffix);
+    family_tensor_name(it->name, name, layer, suffix);
+    family_tensor_name(it->gguf_name, gguf, layer, suffix);
     for (int i = 0; i < t->t.rank && i < 2; i++) it->shape[i] = t->t.shape[i];
     return it;
 }
@@ -392,7 +354,7 @@ uint64_t pack_memory(const struct pack *p)
 
 uint64_t pack_disk(const struct pack *p, enum pack_size what)
 {
-    uint64_t bytes = what == PACK_CODES ? p->spooled : 0;
+    uint64_t bytes = what == PACK_CODES && p->spool ? tempfile_size(p->spool) : 0;
     uint64_t size = p->dtype == DT_F16 || p->dtype == DT_BF16 ? 2 : 4;
     for (size_t i = 0; i < p->n_items; i++) {
         const struct pack_item *it = &p->items[i];

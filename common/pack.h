@@ -6,6 +6,7 @@
 #define NT_PACK_H
 #include "common/model.h"
 #include "common/qtensor.h"
+#include "common/tempfile.h"
 
 struct pack_norm {
     char name[256];          /* HF tensor name */
@@ -47,8 +48,7 @@ struct pack {
     char hash[17];           /* stream_hash */
     struct pack_tensor *q;
     size_t n_q, q_cap;
-    int spool;
-    uint64_t spooled;
+    struct tempfile *spool;  /* NULL: no tensors yet */
     struct pack_norm *norms;
     size_t n_norms, norms_cap;
     bool tuned;              /* the new norms are the valid ones */

@@ -244,7 +244,7 @@ static int check_gptq(struct pack *p, struct checkpoint *c, int bits, struct err
 
 static int check_plain(struct pack *p, const char *path, struct err *e)
 {
-    struct pack theirs = {.m = model_open(path, NULL, e), .spool = -1};
+    struct pack theirs = {.m = model_open(path, NULL, e)};
     int rc = theirs.m ? pack_bind(&theirs, e) : -1;
     for (size_t i = 0; i < p->n_q && rc == 0; i++) {
         struct pack_item it = {.q = (int)i};
@@ -345,7 +345,7 @@ static int weights_of(const struct checkpoint *c, const char *path, char hex[65]
     int bits = gptq_checkpoint_bits(c, e);
     if (bits < 0) return -1;
     if (bits) return gptq_sha256(c, bits, hex, e);
-    struct pack p = {.m = model_open(path, NULL, e), .spool = -1};
+    struct pack p = {.m = model_open(path, NULL, e)};
     int rc = p.m ? pack_bind(&p, e) : -1;
     if (rc == 0) rc = pack_weights_sha256(&p, hex, e);
     model_close(p.m);

@@ -54,7 +54,7 @@ int pack_same_values(struct pack *p, const struct pack_item *ours, struct model 
 
 int pack_verify(struct pack *p, const char *path, struct err *e)
 {
-    struct pack written = {.m = model_open(path, NULL, e), .spool = -1};
+    struct pack written = {.m = model_open(path, NULL, e)};
     int rc = written.m ? pack_bind(&written, e) : -1;
     if (rc == 0 && written.n_items != p->n_items)
         rc = err_set(e, NT_EXIT_DATA, "%s: %zu tensors read back, %zu should be there", path, written.n_items,

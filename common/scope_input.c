@@ -1,86 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Reading a qweights stream twice: once to check and count, once to keep. */
 #include "common/scope_input.h"
-#include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "common/mem.h"
-
-/* ---- temporary files ---- */
-
-static int open_temporary(struct err *e)
-{
-    const char *dir = getenv("TMPDIR");
-    char *name = mem_printf("%s/nt-tweak-XXXXXX", dir && *dir ? dir : "/tmp");
-    int fd = mkostemp(name, O_CLOEXEC);
-    if (fd < 0)
-        err_set(e, NT_EXIT_IO, "%s: %s", name, strerror(errno));
-    else
-        unlink(name);
-    mem_free(name);
-    return fd;
-}
-
-static int write_all(int fd, const uint8_t *p, uint64_t n, struct err *e)
-{
-    for (uint64_t k = 0; k < n;) {
-        ssize_t w = write(fd, p + k, n - k);
-        if (w < 0 && errno == EINTR) continue;
-        if (w <= 0) return err_set(e, NT_EXIT_IO, "temporary file in TMPDIR: %s", strerror(errno));
-        k += (uint64_t)w;
-    }
-    return 0;
-}
-
-static int read_at(int fd, uint8_t *p, uint64_t n, uint64_t at, struct err *e)
-{
-    for (uint64_t k = 0; k < n;) {
-        ssize_t r = pread(fd, p + k, n - k, (off_t)(at + k));
-        if (r < 0 && errno == EINTR) continue;
-        if (r <= 0)
-            return err_set(e, NT_EXIT_IO, "temporary file in TMPDIR: %s",
-                           r < 0 ? strerror(errno) : "it became shorter");
-        k += (uint64_t)r;
-    }
-    return 0;
-}
-
-static int spool(struct scope_input *in, int from, struct err *e)
-{
-    uint8_t *buf = MEM_NEW(uint8_t, 1 << 20);
-    ssize_t n = 0;
-    int rc = (in->spool = open_temporary(e)) < 0 ? -1 : 0;
-    while (!rc && (n = read(from, buf, 1 << 20)) != 0) {
-        if (n > 0)
-            rc = write_all(in->spool, buf, (uint64_t)n, e);
-        else if (errno != EINTR)
-            rc = err_set(e, NT_EXIT_IO, "%s: %s", in->given, strerror(errno));
-        if (!rc) rc = err_stopped(e);
-    }
-    snprintf(in->path, sizeof in->path, "/proc/self/fd/%d", in->spool);
-    mem_free(buf);
-    return rc;
-}
-
-/* A regular file is read where it lies, everything else is copied first. */
-static int find_input(struct scope_input *in, const char *path, struct err *e)
-{
-    struct stat st;
-    bool standard = !strcmp(path, "-");
-    in->given = standard ? "<stdin>" : path;
-    if (!standard && stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
-        snprintf(in->path, sizeof in->path, "%s", path);
-        return 0;
-    }
-    int fd = standard ? 0 : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
-    int rc = spool(in, fd, e);
-    if (!standard) close(fd);
-    return rc;
-}
 
 /* ---- first pass ---- */
 
@@ -117,7 +39,7 @@ static int check_layers(const struct scope_input *in, const bool *seen, const st
 {
     for (int l = 0; l < in->n_layers; l++)
         if (!seen[l])
-            return err_set(e, NT_EXIT_DATA, "%s: layer %d is missing (%s has %d layers)", in->given, l,
+            return err_set(e, NT_EXIT_DATA, "%s: layer %d is missing (%s has %d layers)", in->src.given, l,
                            m->ck->path, in->n_layers);
     return 0;
 }
@@ -126,7 +48,7 @@ static int survey(struct scope_input *in, struct stream_reader *r, struct model 
 {
     struct record rec;
     bool *seen = MEM_NEW(bool, (size_t)in->n_layers);
-    int got, rc = model_check_identity(m, stream_header(r), in->given, e);
+    int got, rc = model_check_identity(m, stream_header(r), in->src.given, e);
     while (!rc && (got = stream_next(r, &rec, e)) != 0) {
         if (got < 0)
             rc = -1;
@@ -135,7 +57,7 @@ static int survey(struct scope_input *in, struct stream_reader *r, struct model 
         else if (!strcmp(rec.kind, "LayerEnd") && rec.layer >= 0 && rec.layer < in->n_layers)
             seen[rec.layer] = true;
         else if (!strcmp(rec.kind, "LayerEnd"))
-            rc = err_set(e, NT_EXIT_DATA, "%s: has a layer %d, %s has %d layers", in->given, (int)rec.layer,
+            rc = err_set(e, NT_EXIT_DATA, "%s: has a layer %d, %s has %d layers", in->src.given, (int)rec.layer,
                          m->ck->path, in->n_layers);
         else if (strcmp(rec.kind, "QPart") && strcmp(rec.kind, "Norm"))
             rc = stream_unknown(r, &rec, e);
@@ -152,26 +74,16 @@ static int survey(struct scope_input *in, struct stream_reader *r, struct model 
 
 int scope_input_open(struct scope_input *in, const char *path, struct model *m, struct err *e)
 {
-    *in = (struct scope_input){.spool = -1, .codes = -1, .n_layers = m->c.n_layers, .D = m->c.block.D};
-    if (find_input(in, path, e)) return -1;
-    struct stream_reader *r = stream_open(in->path, "qweights", e);
+    *in = (struct scope_input){.n_layers = m->c.n_layers, .D = m->c.block.D};
+    if (respool_open(&in->src, path, e)) return -1;
+    struct stream_reader *r = stream_open(in->src.path, "qweights", e);
     int rc = r ? survey(in, r, m, e) : -1;
     stream_close(r);
-    if (rc && in->spool >= 0) err_prefix(e, "%s", in->given);
+    if (rc && in->src.copy) err_prefix(e, "%s", in->src.given);
     return rc;
 }
 
 /* ---- second pass ---- */
-
-static int find_role(const struct model *m, int layer, const char *name)
-{
-    char own[256];
-    for (int r = 0; r < ROLE_COUNT && layer >= 0 && layer < m->c.n_layers; r++) {
-        model_tensor_name(m, layer, r, own);
-        if (!strcmp(own, name)) return r;
-    }
-    return -1;
-}
 
 /* Keeps the codes packed, or the bytes of a plain tensor, and frees the rest of them. */
 static int keep(struct scope_input *in, struct scope_tensor *t, struct qtensor *q, struct err *e)
@@ -187,13 +99,12 @@ static int keep(struct scope_input *in, struct scope_tensor *t, struct qtensor *
     q->codes = NULL;
     q->plain.data = NULL;
     t->q = *q;
-    if (in->codes < 0) {
+    if (!in->codes) {
         t->packed = p;
         return 0;
     }
-    t->at = in->codes_at;
-    in->codes_at += t->bytes;
-    int rc = write_all(in->codes, p, t->bytes, e);
+    t->at = tempfile_size(in->codes);
+    int rc = tempfile_append(in->codes, p, t->bytes, e);
     mem_free(p);
     return rc;
 }
@@ -203,15 +114,15 @@ static int take_tensor(struct scope_input *in, struct stream_reader *r, struct r
 {
     struct qtensor q = {0};
     if (qtensor_read(r, rec, &q, e)) return -1;
-    int role = find_role(m, q.layer, q.name), out = 0, cols = 0, rc = 0;
+    int role = model_find_role(m, q.layer, q.name), out = 0, cols = 0, rc = 0;
     if (role >= 0) role_dims(&m->c.block, role, &out, &cols);
     if (role < 0)
-        rc = err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of a block of %s", in->given, q.name,
+        rc = err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of a block of %s", in->src.given, q.name,
                      q.layer, m->ck->path);
     else if (in->t[q.layer * ROLE_COUNT + role].q.out)
-        rc = err_set(e, NT_EXIT_DATA, "%s: %s comes twice", in->given, q.name);
+        rc = err_set(e, NT_EXIT_DATA, "%s: %s comes twice", in->src.given, q.name);
     else if (q.out != out || q.in != cols)
-        rc = err_set(e, NT_EXIT_DATA, "%s: %s is %d x %d, in %s %d x %d", in->given, q.name, q.out, q.in,
+        rc = err_set(e, NT_EXIT_DATA, "%s: %s is %d x %d, in %s %d x %d", in->src.given, q.name, q.out, q.in,
                      m->ck->path, out, cols);
     if (!rc) return keep(in, &in->t[q.layer * ROLE_COUNT + role], &q, e);
     qtensor_clear(&q);
@@ -221,14 +132,9 @@ static int take_tensor(struct scope_input *in, struct stream_reader *r, struct r
 /* Index of a norm among in->norms, or -1. */
 static int find_norm(const struct scope_input *in, const struct model *m, const struct record *rec)
 {
-    char own[256];
-    snprintf(own, sizeof own, "%s.weight", m->c.family->final_norm);
-    if (!strcmp(rec->name, own)) return in->n_layers * NORM_COUNT;
-    for (int n = 0; n < NORM_COUNT && rec->layer >= 0 && rec->layer < in->n_layers; n++) {
-        model_norm_name(m, (int)rec->layer, n, own);
-        if (!strcmp(rec->name, own)) return (int)rec->layer * NORM_COUNT + n;
-    }
-    return -1;
+    if (model_is_final_norm(m, rec->name)) return in->n_layers * NORM_COUNT;
+    int n = model_find_norm(m, rec->layer, rec->name);
+    return n < 0 ? -1 : (int)rec->layer * NORM_COUNT + n;
 }
 
 /* The old value of a norm stands in where a stream has no new one. */
@@ -272,7 +178,7 @@ static void alloc_scratch(struct scope_input *in, const struct model *m)
     for (int i = 0; i < in->n_layers * ROLE_COUNT; i++)
         if (in->t[i].bytes > bytes) bytes = in->t[i].bytes;
     in->scratch[0] = MEM_NEW(uint8_t, most);
-    in->scratch[1] = in->codes < 0 ? NULL : MEM_NEW(uint8_t, bytes);
+    in->scratch[1] = in->codes ? MEM_NEW(uint8_t, bytes) : NULL;
 }
 
 int scope_input_read(struct scope_input *in, struct model *m, bool in_memory, struct err *e)
@@ -284,9 +190,9 @@ int scope_input_read(struct scope_input *in, struct model *m, bool in_memory, st
     in->t = MEM_NEW(struct scope_tensor, (size_t)in->n_layers * ROLE_COUNT);
     in->norms = MEM_NEW(float, vectors *(size_t)in->D);
     in->has_norm = MEM_NEW(bool, vectors);
-    if (!in_memory && (in->codes = open_temporary(e)) < 0) rc = -1;
+    if (!in_memory && !(in->codes = tempfile_open(e))) rc = -1;
     if (!rc) rc = model_norms(in, m, e);
-    struct stream_reader *r = rc ? NULL : stream_open(in->path, "qweights", e);
+    struct stream_reader *r = rc ? NULL : stream_open(in->src.path, "qweights", e);
     if (!r) rc = -1;
     while (!rc && (got = stream_next(r, &rec, e)) > 0)
         if (!strcmp(rec.kind, "QTensor"))
@@ -312,9 +218,9 @@ void scope_input_clear(struct scope_input *in)
     mem_free(in->scratch[0]);
     mem_free(in->scratch[1]);
     json_decref(in->header);
-    if (in->spool >= 0) close(in->spool);
-    if (in->codes >= 0) close(in->codes);
-    *in = (struct scope_input){.spool = -1, .codes = -1};
+    tempfile_close(in->codes);
+    respool_clear(&in->src);
+    *in = (struct scope_input){0};
 }
 
 /* ---- weights ---- */
@@ -338,7 +244,7 @@ int scope_input_view(struct scope_input *in, int layer, enum role r, struct qten
     *view = t->q;
     if (!packed) {
         packed = in->scratch[1];
-        if (read_at(in->codes, packed, t->bytes, t->at, e)) return -1;
+        if (tempfile_read(in->codes, packed, t->bytes, t->at, e)) return -1;
     }
     if (view->form == QF_PLAIN) {
         view->plain.data = packed;

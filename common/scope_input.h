@@ -7,6 +7,7 @@
 #define NT_SCOPE_INPUT_H
 #include "common/model.h"
 #include "common/qtensor.h"
+#include "common/tempfile.h"
 
 struct scope_tensor {
     struct qtensor q; /* out 0: the linear stays float; codes (or plain.data) NULL */
@@ -15,9 +16,7 @@ struct scope_tensor {
 };
 
 struct scope_input {
-    const char *given;    /* for messages */
-    char path[64 + 4096]; /* what is opened: the file, or the spooled copy of a pipe */
-    int spool;            /* file descriptor of that copy, or -1 */
+    struct respool src;
     int n_layers, D;
     struct scope_tensor *t; /* [n_layers * ROLE_COUNT] */
     float *norms;   /* [n_layers * NORM_COUNT + 1, D]: the valid ones of the stream, else the model's; final
@@ -29,9 +28,8 @@ struct scope_input {
     bool use_new;
     char hash[17];
     json_t *header;
-    int codes; /* temporary file of packed codes, or -1: they are in memory */
-    uint64_t codes_at;
-    uint8_t *scratch[2]; /* codes of one linear, and as packed */
+    struct tempfile *codes; /* packed; NULL: they are in memory */
+    uint8_t *scratch[2];    /* codes of one linear, and as packed */
 };
 
 /* Finds the stream ("-" or a pipe: spools it), checks it to its end and counts: no payload is kept yet. */

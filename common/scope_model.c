@@ -199,7 +199,7 @@ int scope_scales(struct scope *s, int layer, enum role r, struct err *e)
     for (size_t i = 0; i < n && min_at != SCOPE_NONE; i++)
         s->minimum[i] = q->minimum[i] + q->scale[i] * s->value[min_at + i];
     if (min_at != SCOPE_NONE) rc |= round_to(q->scale_dtype, s->minimum, n);
-    return rc ? err_set(e, NT_EXIT_DATA, "%s: %s: a trained scale left the range of %s", s->in->given,
+    return rc ? err_set(e, NT_EXIT_DATA, "%s: %s: a trained scale left the range of %s", s->in->src.given,
                         q->name, dtype_name(q->scale_dtype))
               : 0;
 }

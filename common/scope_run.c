@@ -64,7 +64,7 @@ static int write_norm(const struct scope *s, struct stream_writer *w, int i, str
     bool final = i == s->L * NORM_COUNT;
     char name[256];
     if (final)
-        snprintf(name, sizeof name, "%s.weight", s->m->c.family->final_norm);
+        model_final_norm_name(s->m, name);
     else
         model_norm_name(s->m, i / NORM_COUNT, i % NORM_COUNT, name);
     for (int k = 0; k < 2; k++) {
@@ -136,12 +136,12 @@ static int write_result(struct scope_train *t, struct stream_writer *w, struct e
     struct record rec;
     int got = 0, rc = 0, last = s->L * NORM_COUNT;
     bool skip = false;
-    struct stream_reader *r = stream_open(s->in->path, "qweights", e);
+    struct stream_reader *r = stream_open(s->in->src.path, "qweights", e);
     if (!r) rc = -1;
     while (!rc && (got = stream_next(r, &rec, e)) > 0) rc = write_record(s, r, &rec, w, &skip, e);
     if (got < 0) rc = -1;
     if (!rc && strcmp(stream_hash(r), s->in->hash))
-        rc = err_set(e, NT_EXIT_DATA, "%s: changed while it was in use", s->in->given);
+        rc = err_set(e, NT_EXIT_DATA, "%s: changed while it was in use", s->in->src.given);
     if (!rc && (s->final_at != SCOPE_NONE || s->in->has_norm[last])) rc = write_norm(s, w, last, e);
     json_t *trailer = rc ? NULL : make_trailer(t, r);
     if (!rc) {
@@ -162,14 +162,13 @@ static void predict_spool(const struct model_config *c, const char *path)
 {
     struct stat st;
     uint64_t bytes = 0;
-    const char *dir = getenv("TMPDIR");
     if (strcmp(path, "-") && stat(path, &st) == 0 && S_ISREG(st.st_mode)) return;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         role_dims(&c->block, r, &out, &in);
         bytes += (uint64_t)out * (uint64_t)in * (uint64_t)c->n_layers;
     }
-    tool_predict(0, bytes, dir && *dir ? dir : "/tmp");
+    tool_predict(0, bytes, tempfile_dir());
 }
 
 /* Packed codes are kept in memory unless --max-mem says that they do not fit there; then in a temporary file.
@@ -177,13 +176,12 @@ static void predict_spool(const struct model_config *c, const char *path)
 static bool predict(const struct model_config *c, const struct scope_job *job, const struct scope_input *in)
 {
     uint64_t bytes = scope_bytes(c, job->o, in) + scope_train_bytes(c, job->o, job->tk);
-    const char *dir = getenv("TMPDIR");
     bool in_memory = !mem_limit() || bytes + in->packed_bytes <= mem_limit();
     if (in_memory) {
         tool_predict(bytes + in->packed_bytes, 0, NULL);
     } else {
         note("codes are kept in a temporary file: --max-mem leaves no room for them");
-        tool_predict(bytes, in->packed_bytes, dir && *dir ? dir : "/tmp");
+        tool_predict(bytes, in->packed_bytes, tempfile_dir());
     }
     return in_memory;
 }
@@ -199,7 +197,7 @@ static void say(const struct scope_train *t, const struct scope_input *in)
 {
     const struct tweak_verdict *v = &t->v;
     if (t->why[0]) warn("training ended after step %d: %s; a smaller --lr may be needed", t->step, t->why);
-    if (in->tweaked) note("%s: was tweaked already; its valid norms are the old ones here", in->given);
+    if (in->tweaked) note("%s: was tweaked already; its valid norms are the old ones here", in->src.given);
     if (v->n)
         note("step %d of %d is the best, lr %g; chosen by the same held-out sequences that the verdict is "
              "about",

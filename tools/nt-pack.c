@@ -91,7 +91,7 @@ static void print_text(const struct tool *t, const char *stream)
 int main(int argc, char **argv)
 {
     struct tool t;
-    struct pack p = {.spool = -1};
+    struct pack p = {0};
     struct err e = {0};
 
     tool_start(&t, "nt-pack", "[QWEIGHTS.nts]", "writes a quantized model for other tools", options, argc,
