@@ -38,6 +38,7 @@ $(if $(MODEL),,$(error MODEL is not set: the float model))
 $(if $(TOKENS),,$(error TOKENS is not set: a tokens stream, see nt-gen-calib(1)))
 
 common := -m $(MODEL) $(if $(THREADS),-j $(THREADS))
+quant  := -q $(METHOD) -b $(BITS) -g $(GROUP) $(QUANT_OPTS)
 model_files := $(if $(wildcard $(MODEL)/.),$(wildcard $(MODEL)/*.json $(MODEL)/*.safetensors),$(MODEL))
 
 .PHONY: all FORCE
@@ -46,7 +47,7 @@ FORCE:
 
 # ---- stamps: rewritten only when their text changes ----
 stamps := $(addprefix $(DIR)/,paths.stamp collect.stamp quant.stamp tweak.stamp)
-text = $(subst ','\'',$($(basename $(@F))_text))
+text = $(subst ','\'',$(strip $($(basename $(@F))_text)))
 paths_text   := $(MODEL) $(TOKENS)
 collect_text := $(COLLECT_OPTS)
 quant_text   := $(METHOD) $(BITS) $(GROUP) $(QUANT_OPTS)
@@ -54,13 +55,20 @@ tweak_text   := $(TWEAK_OPTS)
 $(stamps): FORCE
 	@mkdir -p $(DIR); echo '$(text)' >$@.tmp; if cmp -s $@.tmp $@; then rm $@.tmp; else mv $@.tmp $@; fi
 
+# What the method wants to know; statistics depend on this, not on the other options of nt-quant. Nothing: they are empty.
+$(DIR)/needs.stamp: $(DIR)/quant.stamp
+	@nt-quant $(quant) --needs >$@.tmp; if cmp -s $@.tmp $@; then rm $@.tmp; else mv $@.tmp $@; fi
+
 # Which model and which tokens these are, by content, and how many layers there are.
 $(DIR)/input.mk: $(DIR)/paths.stamp $(model_files) $(TOKENS)
-	@header=$$(nt-quant $(common) --progress none -q rtn -b 8 -g 0 --layers 0:1 | nt-stream ls --header | head -n 1); \
-	model=$$(sed 's/.*"model":\({[^}]*}\).*/\1/' <<<"$$header"); tokens=$$(sha256sum <$(TOKENS)); \
-	{ echo "LAYERS := $$(sed 's/.*"layers":\([0-9]*\).*/\1/' <<<"$$model")"; \
-	echo "# model $$model"; echo "# tokens $${tokens%% *}"; } >$@.tmp; \
-	if cmp -s $@.tmp $@; then rm $@.tmp; else mv $@.tmp $@; fi
+	@header=$$(nt-quant $(common) --progress none -q rtn -b 8 -g 0 --layers 0:1 | nt-stream ls --header | sed -n 1p); \
+	tokens=$$(sha256sum <$(TOKENS)); { sed 's/.*"model":{\([^}]*\)}.*/\1/' <<<"$$header" | \
+	grep -oE '"(arch|layers|hidden|vocab|config_sha256|sample_xxh3)":[A-Za-z0-9_."-]+' | tr -d '"'; \
+	echo "tokens:$${tokens%% *}"; } >$(DIR)/input.tmp; \
+	if cmp -s $(DIR)/input.tmp $(DIR)/input.stamp; then rm $(DIR)/input.tmp; else mv $(DIR)/input.tmp $(DIR)/input.stamp; fi; \
+	sed -n 's/^layers:/LAYERS := /p' $(DIR)/input.stamp >$@.tmp; mv $@.tmp $@
+$(DIR)/input.stamp: $(DIR)/input.mk
+	@:
 include $(DIR)/input.mk
 
 # ---- layers ----
@@ -72,12 +80,12 @@ last    := $(lastword $(numbers))
 # $1 the layer, $2 the next one, $3 the one before, $4 its input (layer 0: nothing), $5 the next one's (last: nothing)
 define layer
 .SECONDARY: $(DIR)/stats.$1.nts $(DIR)/quant.$1.nts $4
-$(DIR)/stats.$1.nts: $(DIR)/collect.stamp $(DIR)/input.mk $4
-	$(NT_RUN) nt-collect $(common) --tokens $(TOKENS) --layers $1:$2 $(if $4,--acts-in $4) \
-	  --want "$$$$(nt-quant -q $(METHOD) -b $(BITS) -g $(GROUP) $(QUANT_OPTS) --needs)" $(COLLECT_OPTS) -o $$@
+$(DIR)/stats.$1.nts: $(DIR)/collect.stamp $(DIR)/needs.stamp $(DIR)/input.stamp $4
+	if grep -q . $(DIR)/needs.stamp; then $(NT_RUN) nt-collect $(common) --tokens $(TOKENS) --layers $1:$2 \
+	  $(if $4,--acts-in $4) --want "$$$$(cat $(DIR)/needs.stamp)" $(COLLECT_OPTS) -o $$@; else : >$$@; fi
 $(DIR)/quant.$1.nts: $(DIR)/stats.$1.nts $(DIR)/quant.stamp
-	$(NT_RUN) nt-quant $(common) -q $(METHOD) -b $(BITS) -g $(GROUP) $(QUANT_OPTS) --layers $1:$2 $$< -o $$@
-$(DIR)/q.$1.nts $5 &: $(DIR)/quant.$1.nts $(DIR)/tweak.stamp $(DIR)/input.mk $4
+	$(NT_RUN) nt-quant $(common) $(quant) --layers $1:$2 $$$$([ ! -s $$< ] || echo $$<) -o $$@
+$(DIR)/q.$1.nts $5 &: $(DIR)/quant.$1.nts $(DIR)/tweak.stamp $(DIR)/input.stamp $4
 	$(NT_RUN) nt-tweak $(common) --tokens $(TOKENS) --layers $1:$2 $(if $4,--acts-in $4) \
 	  --acts-out $(DIR)/acts.$2.nts $(TWEAK_OPTS) $$< -o $(DIR)/q.$1.nts
 	@rm -f $(DIR)/acts.$3.nts $(if $(filter-out 0,$3),$(DIR)/stats.$3.nts $(DIR)/quant.$3.nts)

@@ -13,24 +13,11 @@ import struct
 import sys
 from pathlib import Path
 
-import msgpack
 import numpy as np
 
-
-def walk(path):
-    """[(kind, meta, payload)], trailer"""
-    records, trailer, current, data = [], None, None, b""
-    with open(path, "rb") as f:
-        for item in msgpack.Unpacker(f, raw=False, strict_map_key=False, max_buffer_size=2**31):
-            if isinstance(item, list):
-                current, data = item, b""
-            elif isinstance(item, bytes):
-                data += item
-            elif isinstance(item, dict) and set(item) == {"xxh3", "n"}:
-                records.append((current[2], current[3], data))
-            elif isinstance(item, dict) and "status" in item:
-                trailer = item
-    return records, trailer
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from nts import walk
 
 
 def same(a, *rest):
