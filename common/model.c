@@ -337,27 +337,48 @@ void block_free(struct model *m, struct block *b)
     mem_free(b);
 }
 
-static size_t largest_linear(const struct block_shape *s)
+/* Holds staged_rows of any linear, and any bias. */
+static size_t staged_floats(const struct block_shape *s)
 {
-    size_t most = (size_t)s->D;
+    size_t most = MODEL_STAGE_FLOATS;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         role_dims(s, r, &out, &in);
-        if ((size_t)out * (size_t)in > most) most = (size_t)out * (size_t)in;
+        if ((size_t)in > most) most = (size_t)in;
+        if ((size_t)out > most) most = (size_t)out;
     }
     return most;
+}
+
+/* Rows of a linear that are staged on the host at a time. */
+static int staged_rows(int in)
+{
+    return in < MODEL_STAGE_FLOATS ? MODEL_STAGE_FLOATS / in : 1;
+}
+
+static int load_linear(struct model *m, dev w, int layer, enum role r, int out, int in, float *buf,
+                       struct err *e)
+{
+    const struct checkpoint_tensor *t = m->layers[layer].w[r];
+    int step = staged_rows(in), rc = 0;
+    for (int r0 = 0; r0 < out && !rc; r0 += step) {
+        int n = out - r0 < step ? out - r0 : step;
+        rc = model_read_rows(m, t, model_permuted_head(m, r), (uint64_t)r0, (uint64_t)n, buf, e);
+        if (!rc) m->be->put(dev_at(w, (size_t)r0 * (size_t)in), buf, (size_t)n * (size_t)in * sizeof(float));
+    }
+    checkpoint_release(m->ck, t);
+    return rc;
 }
 
 int block_load(struct model *m, struct block *b, int layer, struct err *e)
 {
     size_t D = (size_t)b->s.D * sizeof(float);
-    float *buf = MEM_NEW(float, largest_linear(&b->s)), *bias = MEM_NEW(float, b->s.D);
+    float *buf = MEM_NEW(float, staged_floats(&b->s)), *bias = MEM_NEW(float, b->s.D);
     int rc = -1;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in, has;
         role_dims(&b->s, r, &out, &in);
-        if (model_read_linear(m, layer, r, buf, e)) goto done;
-        m->be->put(b->w[r], buf, (size_t)out * (size_t)in * sizeof(float));
+        if (load_linear(m, b->w[r], layer, r, out, in, buf, e)) goto done;
         has = model_read_bias(m, layer, r, buf, e);
         if (has < 0) goto done;
         if (has) m->be->put(b->b[r], buf, (size_t)out * sizeof(float));
@@ -373,11 +394,10 @@ done:
     return rc;
 }
 
-/* One block, its largest staged tensor, and the rotary table of 8192 positions or the model's own length if
- * shorter. */
+/* One block, the staged rows, and the rotary table of 8192 positions or the model's own length if shorter. */
 uint64_t block_bytes(const struct model_config *c)
 {
-    uint64_t floats = largest_linear(&c->block) + 4 * (uint64_t)c->block.D;
+    uint64_t floats = staged_floats(&c->block) + 5 * (uint64_t)c->block.D;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         role_dims(&c->block, r, &out, &in);

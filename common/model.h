@@ -107,6 +107,7 @@ int model_read_rows(struct model *m, const struct checkpoint_tensor *t, int head
 int model_permuted_head(const struct model *m, enum role r);
 
 /* ---- weights on the device ---- */
+#define MODEL_STAGE_FLOATS (1 << 20) /* of a linear that are on the host on their way to the device */
 /* A block's memory, filled layer by layer. Replacement of single tensors: be->put into blk.w[role],
  * blk.gain[norm]. */
 struct block *block_alloc(struct model *m, int max_pos); /* with rotary table for max_pos positions */

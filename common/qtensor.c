@@ -8,6 +8,7 @@
 #include "common/mem.h"
 
 #define ROW_CHUNK 16 /* rows per unit of parallel work */
+#define UNPACK_PIECE (256u << 10)
 
 /* ---- packing ---- */
 
@@ -128,21 +129,26 @@ static void dequant_row(const struct qtensor *q, int o, float *w)
     }
 }
 
-void qtensor_dequant(const struct qtensor *q, float *w)
+void qtensor_dequant_rows(const struct qtensor *q, int r0, int n, float *w)
 {
-    int chunks = (q->out + ROW_CHUNK - 1) / ROW_CHUNK;
+    int chunks = (n + ROW_CHUNK - 1) / ROW_CHUNK;
 #pragma omp parallel for schedule(static)
     for (int k = 0; k < chunks; k++) {
-        int r1 = (k + 1) * ROW_CHUNK < q->out ? (k + 1) * ROW_CHUNK : q->out;
+        int end = (k + 1) * ROW_CHUNK < n ? (k + 1) * ROW_CHUNK : n;
         if (q->form == QF_PLAIN) {
             size_t row = (size_t)q->in / dtype_block(q->plain.dtype) * dtype_block_bytes(q->plain.dtype);
-            for (int o = k * ROW_CHUNK; o < r1; o++)
-                dtype_to_f32(w + (size_t)o * q->in, q->plain.dtype, (char *)q->plain.data + o * row,
+            for (int o = k * ROW_CHUNK; o < end; o++)
+                dtype_to_f32(w + (size_t)o * q->in, q->plain.dtype, (char *)q->plain.data + (r0 + o) * row,
                              (size_t)q->in);
         } else {
-            for (int o = k * ROW_CHUNK; o < r1; o++) dequant_row(q, o, w + (size_t)o * q->in);
+            for (int o = k * ROW_CHUNK; o < end; o++) dequant_row(q, r0 + o, w + (size_t)o * q->in);
         }
     }
+}
+
+void qtensor_dequant(const struct qtensor *q, float *w)
+{
+    qtensor_dequant_rows(q, 0, q->out, w);
 }
 
 /* ---- parts: the one list that size, writer and reader share ---- */
@@ -332,14 +338,28 @@ static int read_floats(struct stream_reader *r, struct record *rec, struct qtens
     return f32_first_nonfinite(*dst, n) < n ? bad(r, e, "a scale or minimum is not finite") : 0;
 }
 
-static int read_packed(struct stream_reader *r, struct record *rec, struct qtensor *q, uint64_t n,
-                       uint8_t **dst, struct err *e)
+/* Unpacked as it arrives: eight codes are `bits` whole bytes. Memory follows the bytes that came. */
+static int read_packed(struct stream_reader *r, const struct qtensor *q, uint64_t n, uint8_t **dst,
+                       struct err *e)
 {
-    if (stream_payload(r, rec, NULL, e)) return -1;
-    *dst = MEM_NEW(uint8_t, n);
-    qtensor_unpack(*dst, rec->t.data, n, q->bits);
-    mem_free(rec->t.data);
-    return 0;
+    uint8_t *piece = MEM_NEW(uint8_t, UNPACK_PIECE);
+    uint64_t have = 0;
+    size_t cap = 0, left = 0;
+    int64_t k;
+    while ((k = stream_payload_some(r, piece + left, UNPACK_PIECE - left, e)) > 0) {
+        size_t bytes = left + (size_t)k, whole = bytes / q->bits;
+        uint64_t codes = n - have < whole * 8 ? n - have : whole * 8, more = 8 * (have + codes);
+        if (more < STREAM_SEGMENT_MAX) more = STREAM_SEGMENT_MAX;
+        *dst = mem_grow(*dst, &cap, more < n ? more : n, 1);
+        qtensor_unpack(*dst + have, piece, codes, q->bits);
+        have += codes;
+        left = bytes - whole * q->bits;
+        memmove(piece, piece + whole * q->bits, left);
+    }
+    if (!*dst) *dst = mem_array(0, 1);
+    if (k == 0) qtensor_unpack(*dst + have, piece, n - have, q->bits); /* fewer than eight */
+    mem_free(piece);
+    return k < 0 ? -1 : 0;
 }
 
 static int read_part(struct stream_reader *r, struct record *rec, enum part p, struct qtensor *q,
@@ -363,9 +383,9 @@ static int read_part(struct stream_reader *r, struct record *rec, enum part p, s
         return stream_err(r, e, "part %s has the wrong type or shape", part_name[p]);
     switch (p) {
     case PART_CODES:
-        return read_packed(r, rec, q, (uint64_t)q->out * q->in, &q->codes, e);
+        return read_packed(r, q, (uint64_t)q->out * q->in, &q->codes, e);
     case PART_ZERO:
-        return read_packed(r, rec, q, (uint64_t)q->out * q->n_groups, &q->zero, e);
+        return read_packed(r, q, (uint64_t)q->out * q->n_groups, &q->zero, e);
     case PART_SCALE:
         return read_floats(r, rec, q, &q->scale, e);
     case PART_MINIMUM:

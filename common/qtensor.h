@@ -43,6 +43,8 @@ void qtensor_init_uniform(struct qtensor *q, int out, int in, int bits, int grou
 /* A QF_PLAIN copy of W[out, in] in the smallest of BF16, F16, F32 that holds every value exactly. */
 void qtensor_init_plain(struct qtensor *q, int out, int in, const float *W);
 void qtensor_dequant(const struct qtensor *q, float *w /* [out, in] */);
+/* Rows r0 .. r0+n-1 alone. */
+void qtensor_dequant_rows(const struct qtensor *q, int r0, int n, float *w /* [n, in] */);
 /* Bytes of the form as stored (packed codes, scales, zeros, gidx): the basis of effective bits. */
 uint64_t qtensor_stored_bytes(const struct qtensor *q);
 double qtensor_bits(const struct qtensor *q); /* 8 * stored / (out*in) */

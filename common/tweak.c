@@ -32,13 +32,7 @@ uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, cons
     uint64_t work = 2 * block_bytes(c) + boundary_pass_bytes(c, tk->T, needs_backward(o)) +
                     2 * boundary_bytes(1, tk->T, D) +
                     ((uint64_t)n_train + 2 * TWEAK_EVAL_SEQUENCES) * 2 * D * sizeof(double);
-    /* one linear at a time as floats on the host, all of the layer as codes */
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        int out, in;
-        role_dims(&c->block, r, &out, &in);
-        work += (uint64_t)out * in;
-        if (r == ROLE_DOWN) work += (uint64_t)out * in * sizeof(float);
-    }
+    work += (uint64_t)c->block.F * D; /* the codes of the largest linear */
     if (o->closed_form) work += 9 * square + (uint64_t)c->block.F * D * sizeof(float);
     uint64_t head = tk->n_holdout ? head_bytes(c) : 0;
     return rows + (work > head ? work : head);
@@ -61,8 +55,6 @@ struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct 
     t->f = block_alloc(m, tk->T);
     t->q = block_alloc(m, tk->T);
     boundary_pass_init(&t->pass, m, tk->T, needs_backward(o));
-    /* The biases and norms of q have to be there before its parameters can be listed. */
-    if (block_load(m, t->f, 0, e) || block_load(m, t->q, 0, e)) goto fail;
     tweak_block_init(&t->tb, m->be, o, t->f, t->q, &t->pass, tk->T, n_train + TWEAK_EVAL_SEQUENCES);
     return t;
 fail:
@@ -139,17 +131,33 @@ double tweak_work(const struct tweak *t, const int64_t layers[2])
     return each * t->m->c.n_layers + (last > first ? last - first : 0) * tuned * t->train.n;
 }
 
-/* The quantized block: the float one with the dequantized linears in place of its own. */
-static void build_quantized(struct tweak *t, const struct qtensor *q)
+void tweak_linear(struct tweak *t, struct tweak_input *in, enum role r, const struct qtensor *q)
+{
+    size_t width = (size_t)q->in;
+    int step = q->in < MODEL_STAGE_FLOATS ? MODEL_STAGE_FLOATS / q->in : 1;
+    float *w = MEM_NEW(float, (size_t)step *width);
+    for (int r0 = 0; r0 < q->out; r0 += step) {
+        int n = q->out - r0 < step ? q->out - r0 : step;
+        qtensor_dequant_rows(q, r0, n, w);
+        t->m->be->put(dev_at(t->q->w[r], (size_t)r0 * width), w, (size_t)n * width * sizeof *w);
+    }
+    mem_free(w);
+    in->has[r] = true;
+}
+
+/* The quantized block: the float one, but for the linears that tweak_linear put into it. */
+static void build_quantized(struct tweak *t, const bool has[ROLE_COUNT])
 {
     const struct backend *be = t->m->be;
     for (int r = 0; r < ROLE_COUNT; r++) {
-        if (!q[r].out) continue;
-        size_t n = (size_t)q[r].out * q[r].in;
-        float *w = MEM_NEW(float, n);
-        qtensor_dequant(&q[r], w);
-        be->put(t->q->w[r], w, n * sizeof *w);
-        mem_free(w);
+        int out, in;
+        role_dims(&t->q->s, r, &out, &in);
+        if (!has[r]) be->copy(t->q->w[r], t->f->w[r], (size_t)out * (size_t)in * sizeof(float));
+        if (dev_ok(t->q->b[r])) be->copy(t->q->b[r], t->f->b[r], (size_t)out * sizeof(float));
+    }
+    for (int n = 0; n < NORM_COUNT; n++) {
+        be->copy(t->q->gain[n], t->f->gain[n], (size_t)t->q->s.D * sizeof(float));
+        if (dev_ok(t->q->bias[n])) be->copy(t->q->bias[n], t->f->bias[n], (size_t)t->q->s.D * sizeof(float));
     }
 }
 
@@ -274,7 +282,6 @@ static int advance_all(struct tweak *t, const float *old_v, struct err *e)
 
 void tweak_input_clear(struct tweak_input *in)
 {
-    for (int r = 0; r < ROLE_COUNT; r++) qtensor_clear(&in->q[r]);
     mem_free(in->norms);
     *in = (struct tweak_input){0};
 }
@@ -297,8 +304,8 @@ int tweak_layer(struct tweak *t, const struct tweak_input *in, bool tune, float 
     *rep =
         (struct tweak_report){.layer = t->layer, .tuned = tune, .train = {NAN, NAN}, .holdout = {NAN, NAN}};
     rep->lr = t->o->closed_form ? 0 : t->o->lr * (1 + t->o->lr_scale * t->layer / t->m->c.n_layers);
-    if (block_load(t->m, t->f, t->layer, e) || block_load(t->m, t->q, t->layer, e)) return -1;
-    build_quantized(t, in->q);
+    if (block_load(t->m, t->f, t->layer, e)) return -1;
+    build_quantized(t, in->has);
     tweak_block_reset(&t->tb);
     start_norms(t, in, old_v, new_v);
     if (advance(t, t->f, &t->hold_f, e) || advance(t, t->f, &t->train_f, e)) return -1;

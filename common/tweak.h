@@ -46,11 +46,13 @@ double tweak_work(const struct tweak *t, const int64_t layers[2]);
 
 /* What the quantizer made of a layer. */
 struct tweak_input {
-    struct qtensor q[ROLE_COUNT]; /* out 0: the linear stays float */
-    bool has_norm[TWEAK_PARAMS];  /* norms that belong to these codes, where they are not the float model's */
+    bool has[ROLE_COUNT];        /* linears given by tweak_linear; the others stay float */
+    bool has_norm[TWEAK_PARAMS]; /* norms that belong to these codes, where they are not the float model's */
     float *norms; /* [TWEAK_PARAMS, D] in the order of tweak_norm_at; NULL when there are none */
 };
 void tweak_input_clear(struct tweak_input *in);
+/* A linear of the next layer, before tweak_layer: dequantized at once, so that no stage holds a layer's codes. */
+void tweak_linear(struct tweak *t, struct tweak_input *in, enum role r, const struct qtensor *q);
 
 /* The next layer (0, 1, ...). tune false: norms kept, boundaries advanced. old_v, new_v
  * [tweak_norm_values()]: norms before and after, in the order of tweak_norm_at. */

@@ -33,23 +33,33 @@ json_t *tweak_header(const json_t *in, const struct tweak_opts *o, const char *p
 
 /* ---- reading ---- */
 
-static int take_tensor(struct stream_reader *r, struct record *rec, const struct model *m, int layer,
-                       struct qtensor *q, struct err *e)
+static enum role find_role(const struct model *m, int layer, const char *name)
+{
+    char own[256];
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        model_tensor_name(m, layer, r, own);
+        if (!strcmp(own, name)) return r;
+    }
+    return ROLE_COUNT;
+}
+
+static int take_tensor(struct stream_reader *r, struct record *rec, struct tweak *t, const struct model *m,
+                       int layer, struct tweak_input *in, struct err *e)
 {
     struct qtensor got;
     if (qtensor_read(r, rec, &got, e)) return -1;
-    int role = model_find_role(m, layer, got.name), out = 0, in = 0, rc = 0;
-    if (role >= 0) role_dims(&m->c.block, role, &out, &in);
-    if (role < 0 || got.layer != layer)
+    enum role role = find_role(m, layer, got.name);
+    int rows = 0, cols = 0, rc = 0;
+    if (role < ROLE_COUNT) role_dims(&m->c.block, role, &rows, &cols);
+    if (role == ROLE_COUNT || got.layer != layer)
         rc = stream_err(r, e, "no linear of layer %d of %s", layer, m->ck->path);
-    else if (q[role].out)
+    else if (in->has[role])
         rc = stream_err(r, e, "this tensor comes twice");
-    else if (got.out != out || got.in != in)
-        rc = stream_err(r, e, "it is %d x %d, in %s %d x %d", got.out, got.in, m->ck->path, out, in);
-    if (rc)
-        qtensor_clear(&got);
+    else if (got.out != rows || got.in != cols)
+        rc = stream_err(r, e, "it is %d x %d, in %s %d x %d", got.out, got.in, m->ck->path, rows, cols);
     else
-        q[role] = got;
+        tweak_linear(t, in, role, &got);
+    qtensor_clear(&got);
     return rc;
 }
 
@@ -73,7 +83,7 @@ static int take_norm(struct stream_reader *r, struct record *rec, const struct t
     return 0;
 }
 
-int tweak_read_layer(struct stream_reader *r, const struct tweak *t, const struct model *m, int layer,
+int tweak_read_layer(struct stream_reader *r, struct tweak *t, const struct model *m, int layer,
                      struct tweak_input *in, struct err *e)
 {
     const char *name = stream_name(r);
@@ -87,7 +97,7 @@ int tweak_read_layer(struct stream_reader *r, const struct tweak *t, const struc
                            "%s: layer %d comes where layer %d is due: nt-tweak needs every layer, in order",
                            name, (int)rec.layer, layer);
         if (tensor)
-            rc = take_tensor(r, &rec, m, layer, in->q, e);
+            rc = take_tensor(r, &rec, t, m, layer, in, e);
         else if (!strcmp(rec.kind, "Norm"))
             rc = take_norm(r, &rec, t, m, layer, in, e);
         else

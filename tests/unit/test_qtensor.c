@@ -80,6 +80,9 @@ static void test_dequant(void)
             }
         static const char *const what[] = {"symmetric", "integer zeros", "float minima", "group index"};
         CHECK(good, "dequantization: %s", what[kind]);
+        float rows[(OUT - 2) * IN];
+        qtensor_dequant_rows(&q, 1, OUT - 2, rows);
+        CHECK(!memcmp(rows, w + IN, sizeof rows), "and of the rows between the first and the last");
     }
     qtensor_clear(&q);
 }
@@ -168,6 +171,7 @@ static void test_stream(void)
                  {7, 75, 3, 20, 1, DT_F32},
                  {5, 33, 5, 0, 2, DT_BF16},
                  {3, 50, 8, 16, 3, DT_F16},
+                 {333, 4097, 3, 128, 1, DT_F16}, /* read in several pieces */
                  {1, 1, 2, 128, 1, DT_F16}};
     enum { N = sizeof shape / sizeof shape[0] };
     struct qtensor q[N + 1] = {{.layer = 0}}, got;

@@ -10,7 +10,8 @@
 #define DATA "tests/data/"
 enum { MAX_LAYERS = 4 };
 
-static struct tweak_input quant[MAX_LAYERS];
+static struct qtensor quant[MAX_LAYERS][ROLE_COUNT];
+static struct tweak_input given[MAX_LAYERS];
 static const json_t *file;
 
 static double number(const json_t *o, const char *key)
@@ -34,7 +35,7 @@ static void load_codes(struct model *m)
     int bits = (int)number(file, "bits"), group = (int)number(file, "group");
     for (int l = 0; l < m->c.n_layers; l++)
         for (int r = 0; r < ROLE_COUNT; r++) {
-            struct qtensor *q = &quant[l].q[r];
+            struct qtensor *q = &quant[l][r];
             int out, in;
             const json_t *j =
                 json_object_get(json_array_get(json_object_get(file, "layers"), (size_t)l), role_name(r));
@@ -106,7 +107,9 @@ static int run_case(const json_t *c, int threads, int holdout, struct outcome *r
         rc = 0;
         for (int l = 0; l < m->c.n_layers && !rc; l++) {
             res->norms[l] = MEM_NEW(float, (size_t)res->n);
-            rc = tweak_layer(t, &quant[l], l >= from, old_v, res->norms[l], &res->rep[l], &e);
+            struct tweak_input in = given[l];
+            for (int r = 0; r < ROLE_COUNT; r++) tweak_linear(t, &in, r, &quant[l][r]);
+            rc = tweak_layer(t, &in, l >= from, old_v, res->norms[l], &res->rep[l], &e);
         }
         if (!rc) rc = tweak_judge(t, &res->v, &e);
         mem_free(old_v);
@@ -185,14 +188,14 @@ static void test_folded_norms(const json_t *c)
 {
     struct outcome res;
     enum { D = 32 };
-    quant[1].norms = MEM_NEW(float, (size_t)TWEAK_PARAMS *D);
-    quant[1].has_norm[NORM_MLP] = true;
-    for (int i = 0; i < D; i++) quant[1].norms[NORM_MLP * D + i] = 0.5f + 0.01f * (float)i;
+    given[1].norms = MEM_NEW(float, (size_t)TWEAK_PARAMS *D);
+    given[1].has_norm[NORM_MLP] = true;
+    for (int i = 0; i < D; i++) given[1].norms[NORM_MLP * D + i] = 0.5f + 0.01f * (float)i;
     CHECK(run_case(c, 1, 2, &res) == 0, "runs on a quantizer's own norms");
-    CHECK(!memcmp(res.norms[1] + D, quant[1].norms + D, D * sizeof(float)), "which are the ones that count");
+    CHECK(!memcmp(res.norms[1] + D, given[1].norms + D, D * sizeof(float)), "which are the ones that count");
     CHECK(!res.v.changed && !near(res.v.kl_old, number(c, "kl_old"), 1e-3), "and go into the KL: %.6f",
           res.v.kl_old);
-    quant[1].has_norm[NORM_MLP] = false;
+    given[1].has_norm[NORM_MLP] = false;
     outcome_clear(&res);
 }
 
@@ -222,7 +225,9 @@ int main(void)
     for (size_t i = 0; i < json_array_size(cases); i++) test_case(json_array_get(cases, i));
     test_without_holdout(json_array_get(cases, 0));
     test_folded_norms(json_array_get(cases, 5)); /* no passes */
-    for (int l = 0; l < m->c.n_layers; l++) tweak_input_clear(&quant[l]);
+    tweak_input_clear(&given[1]);
+    for (int l = 0; l < m->c.n_layers; l++)
+        for (int r = 0; r < ROLE_COUNT; r++) qtensor_clear(&quant[l][r]);
     model_close(m);
     json_decref(j);
     return check_done();
