@@ -30,7 +30,7 @@ uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, cons
                     3 * boundary_bytes(tk->n_holdout, tk->T, D);
     uint64_t square = (uint64_t)D * D * sizeof(float);
     uint64_t work = 2 * block_bytes(c) + boundary_pass_bytes(c, tk->T, needs_backward(o)) +
-                    2 * boundary_bytes(1, tk->T, D) +
+                    boundary_bytes(1 + (o->loss->power ? boundary_group(tk->T) : 0), tk->T, D) +
                     ((uint64_t)n_train + 2 * TWEAK_EVAL_SEQUENCES) * 2 * D * sizeof(double);
     work += (uint64_t)c->block.F * D; /* the codes of the largest linear */
     if (o->closed_form) work += 9 * square + (uint64_t)c->block.F * D * sizeof(float);
@@ -161,10 +161,22 @@ static void build_quantized(struct tweak *t, const bool has[ROLE_COUNT])
     }
 }
 
-static int count_sequence(void *ctx, int s0, int B, dev x, dev y, struct err *e)
+/* One pass over a boundary, and the losses of its first sequences on the way. */
+struct pass {
+    struct tweak *t;
+    const struct boundary *target; /* rows to aim at, or NULL */
+    int slot, n;                   /* of the first sequence; how many are measured */
+    double sum;
+};
+
+static int count_group(void *ctx, int s0, int B, dev x, dev y, struct err *e)
 {
-    struct tweak *t = ctx;
-    (void)s0, (void)x, (void)y, (void)e;
+    struct pass *p = ctx;
+    struct tweak *t = p->t;
+    int n = p->n - s0 < B ? p->n - s0 : B;
+    (void)x, (void)y, (void)e;
+    if (n > 0)
+        p->sum += tweak_block_visit(&t->tb, p->target ? boundary_view(p->target, s0) : NULL, p->slot + s0, n);
     t->done += B;
     progress_at(t->done, "layer %d", t->layer);
     return 0;
@@ -172,26 +184,56 @@ static int count_sequence(void *ctx, int s0, int B, dev x, dev y, struct err *e)
 
 static int advance(struct tweak *t, const struct block *blk, struct boundary *b, struct err *e)
 {
-    return b->n ? boundary_run(&t->pass, blk, b, b, NULL, count_sequence, t, e) : 0;
+    struct pass p = {.t = t};
+    return b->n ? boundary_run(&t->pass, blk, b, b, NULL, count_group, &p, e) : 0;
 }
 
-/* Mean loss over the first sequences of b; target: a boundary of rows to aim at, or NULL; slot: of the first
- * one. */
-static double mean_loss(struct tweak *t, const struct boundary *b, const struct boundary *target, int slot)
+static int measured(const struct boundary *b)
 {
-    int n = b->n < TWEAK_EVAL_SEQUENCES ? b->n : TWEAK_EVAL_SEQUENCES;
-    double sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += tweak_block_loss(&t->tb, boundary_view(b, i), target ? boundary_view(target, i) : NULL,
-                                slot + i, false);
-    return n ? sum / n : NAN;
+    return b->n < TWEAK_EVAL_SEQUENCES ? b->n : TWEAK_EVAL_SEQUENCES;
 }
 
-static void both_losses(struct tweak *t, int when, struct tweak_report *rep)
+/* Where the sequences of training and held-out data aim, and where their targets' moments are kept. */
+static const struct boundary *target_of(const struct tweak *t, const struct boundary *b)
 {
-    bool tf = t->o->target_float;
-    rep->train[when] = mean_loss(t, &t->train, tf ? &t->train_f : NULL, 0);
-    rep->holdout[when] = mean_loss(t, &t->hold_new, tf ? &t->hold_f : NULL, t->train.n);
+    return !t->o->target_float ? NULL : b == &t->train ? &t->train_f : &t->hold_f;
+}
+
+static int slot_of(const struct tweak *t, const struct boundary *b)
+{
+    return b == &t->train ? 0 : t->train.n;
+}
+
+/* Advances b through q; *loss: the mean over its first sequences with q's present norms, when it is asked for. The last
+ * block's output is for the verdict alone: no training sequence needs to go further than it is measured. */
+static int advance_measured(struct tweak *t, struct boundary *b, double *loss, struct err *e)
+{
+    const struct boundary *target = target_of(t, b);
+    struct pass p = {t, target, slot_of(t, b), loss ? measured(b) : 0, 0};
+    struct boundary part = *b;
+    if (b == &t->train && t->layer + 1 == t->m->c.n_layers) part.n = p.n;
+    if (part.n && boundary_run(&t->pass, t->q, &part, &part, NULL, count_group, &p, e)) return -1;
+    t->done += b->n - part.n;
+    b->layer++;
+    if (loss) *loss = p.n ? p.sum / p.n : NAN;
+    return 0;
+}
+
+static double mean_loss(struct tweak *t, const struct boundary *b)
+{
+    const struct boundary *target = target_of(t, b);
+    int n = measured(b);
+    if (!n) return NAN;
+    return tweak_block_losses(&t->tb, b->x, target ? target->x : NULL, slot_of(t, b), n) / n;
+}
+
+/* Targets take no part in training: found for a group of sequences at a time. */
+static void next_targets(struct tweak *t, int i)
+{
+    const struct boundary *b = &t->train, *target = target_of(t, b);
+    int n = b->n - i < t->pass.group ? b->n - i : t->pass.group;
+    if (i % t->pass.group == 0)
+        tweak_block_targets(&t->tb, boundary_view(b, i), target ? boundary_view(target, i) : NULL, i, n);
 }
 
 static int train_adam(struct tweak *t, struct tweak_report *rep, struct err *e)
@@ -200,6 +242,7 @@ static int train_adam(struct tweak *t, struct tweak_report *rep, struct err *e)
         for (int i = 0; i < t->train.n; i++) {
             double loss;
             if (tool_stopping()) return err_set(e, NT_EXIT_TERM, "stopped by a signal in layer %d", t->layer);
+            next_targets(t, i);
             if (tweak_block_step(&t->tb, boundary_view(&t->train, i),
                                  t->o->target_float ? boundary_view(&t->train_f, i) : NULL, i, rep->lr,
                                  &loss)) {
@@ -244,32 +287,33 @@ static void measure_change(const struct tweak *t, const float *old_v, const floa
     rep->changed = memcmp(old_v, new_v, (size_t)t->tb.n_values * sizeof *old_v) != 0;
 }
 
+/* The losses after tuning come from the pass that advances the boundaries; one sequence is tried before, while
+ * there is a way back. */
 static int tune_norms(struct tweak *t, float *old_v, float *new_v, struct tweak_report *rep, struct err *e)
 {
-    size_t bytes = (size_t)t->tb.n_values * sizeof *old_v;
-    both_losses(t, 0, rep);
+    const struct boundary *target = target_of(t, &t->train);
+    rep->train[0] = mean_loss(t, &t->train);
+    rep->holdout[0] = mean_loss(t, &t->hold_new);
     if (t->o->closed_form ? train_closed(t, rep, e) : train_adam(t, rep, e)) return -1;
     tweak_block_get(&t->tb, new_v);
-    both_losses(t, 1, rep);
     if (!rep->why[0] && f32_first_nonfinite(new_v, (size_t)t->tb.n_values) < (size_t)t->tb.n_values)
         snprintf(rep->why, sizeof rep->why, "a tweaked norm is not finite");
-    if (!rep->why[0] && (!isfinite(rep->train[1]) || (t->n_hold && !isfinite(rep->holdout[1]))))
+    if (!rep->why[0] && !isfinite(tweak_block_loss(&t->tb, t->train.x, target ? target->x : NULL, 0, false)))
         snprintf(rep->why, sizeof rep->why, "the loss after tweaking is not finite");
     if (rep->why[0]) {
-        memcpy(new_v, old_v, bytes);
+        memcpy(new_v, old_v, (size_t)t->tb.n_values * sizeof *old_v);
         tweak_block_put(&t->tb, old_v);
-        memcpy(&rep->train[1], &rep->train[0], sizeof(double));
-        memcpy(&rep->holdout[1], &rep->holdout[0], sizeof(double));
     }
     measure_change(t, old_v, new_v, rep);
     return 0;
 }
 
-static int advance_all(struct tweak *t, const float *old_v, struct err *e)
+static int advance_all(struct tweak *t, const float *old_v, struct tweak_report *rep, struct err *e)
 {
     bool same = !t->changed;
-    if (advance(t, t->q, &t->train, e) || advance(t, t->q, &t->hold_new, e)) return -1;
+    if (advance_measured(t, &t->train, rep->tuned ? &rep->train[1] : NULL, e)) return -1;
     if (!t->n_hold) return 0;
+    if (advance_measured(t, &t->hold_new, rep->tuned ? &rep->holdout[1] : NULL, e)) return -1;
     if (same) {
         memcpy(t->hold_old.x, t->hold_new.x, (size_t)boundary_bytes(t->n_hold, t->hold_new.T, t->hold_new.D));
         t->hold_old.layer = t->hold_new.layer;
@@ -311,7 +355,7 @@ int tweak_layer(struct tweak *t, const struct tweak_input *in, bool tune, float 
     if (advance(t, t->f, &t->hold_f, e) || advance(t, t->f, &t->train_f, e)) return -1;
     if (tune && tune_norms(t, old_v, new_v, rep, e)) return -1;
     t->changed |= rep->changed;
-    if (advance_all(t, old_v, e)) return -1;
+    if (advance_all(t, old_v, rep, e)) return -1;
     t->layer++;
     rep->seconds = now_seconds() - start;
     return 0;

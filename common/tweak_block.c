@@ -29,7 +29,7 @@ void tweak_block_init(struct tweak_block *t, const struct backend *be, const str
     *t = (struct tweak_block){.be = be, .o = o, .f = f, .q = q, .pass = pass, .T = T, .D = q->s.D, .n = n};
     size_t all = (size_t)TWEAK_PARAMS * t->D;
     t->loss = loss_alloc(be, o->loss, t->D);
-    t->target = be->alloc(row_bytes(t, T));
+    if (o->loss->power) t->target = be->alloc(row_bytes(t, pass->group * T));
     t->dy = be->alloc(row_bytes(t, T));
     t->g = be->alloc(all * sizeof(float));
     t->m = be->alloc(all * sizeof(float));
@@ -57,7 +57,7 @@ void tweak_block_reset(struct tweak_block *t)
 {
     t->be->fill(t->m, 0, (size_t)t->n_values);
     t->be->fill(t->v, 0, (size_t)t->n_values);
-    t->step = 0;
+    t->step = t->held = 0;
     for (int i = 0; i < t->n; i++) t->known[i] = false;
 }
 
@@ -73,34 +73,104 @@ void tweak_block_put(const struct tweak_block *t, const float *values)
         t->be->put(t->param[i].p, values + (size_t)i * t->D, row_bytes(t, 1));
 }
 
-/* The target's moments; for point-wise losses t->target then holds the target itself. x is on the device. */
-static const double *find_target(struct tweak_block *t, const float *target, int slot)
+/* ---- targets ---- */
+
+static double *slot_moments(const struct tweak_block *t, int slot)
 {
-    int at = slot < 0 ? t->n : slot, skip = t->o->skip_first;
-    double *mom = t->moments + (size_t)at * 2 * t->D;
-    if (slot >= 0 && t->known[slot] && !t->o->loss->power) return mom;
+    return t->moments + (size_t)(slot < 0 ? t->n : slot) * 2 * t->D;
+}
+
+/* The target itself, for losses that need it. */
+static dev target_rows(const struct tweak_block *t, int slot)
+{
+    size_t skip = (size_t)t->o->skip_first * t->D, seq = (size_t)t->T * t->D;
+    return t->o->loss->power ? dev_at(t->target, (size_t)(slot - t->first) * seq + skip) : DEV_NONE;
+}
+
+static bool has_target(const struct tweak_block *t, int slot)
+{
+    if (slot < 0 || !t->known[slot]) return false;
+    return !t->o->loss->power || (slot >= t->first && slot < t->first + t->held);
+}
+
+/* pass->x holds the sequences' inputs; pass->y is overwritten unless the loss needs the targets themselves. */
+static void make_targets(struct tweak_block *t, const float *target, int slot, int n)
+{
+    int skip = t->o->skip_first;
+    dev rows = t->o->loss->power ? t->target : t->pass->y;
     if (target)
-        t->be->put(t->target, target, row_bytes(t, t->T));
+        t->be->put(rows, target, row_bytes(t, n * t->T));
     else
-        block_forward(t->be, t->f, t->pass->work, 1, t->T, 0, t->pass->x, t->target, NULL, NULL);
-    loss_moments(t->loss, dev_at(t->target, (size_t)skip * t->D), t->T - skip, mom);
-    if (slot >= 0) t->known[slot] = true;
-    return mom;
+        block_forward(t->be, t->f, t->pass->work, n, t->T, 0, t->pass->x, rows, NULL, NULL);
+    for (int i = 0; i < n; i++) {
+        dev row = dev_at(rows, ((size_t)i * t->T + skip) * t->D);
+        loss_moments(t->loss, row, t->T - skip, slot_moments(t, slot < 0 ? slot : slot + i));
+        if (slot >= 0) t->known[slot + i] = true;
+    }
+    t->first = slot;
+    t->held = t->o->loss->power ? n : 0;
+}
+
+void tweak_block_targets(struct tweak_block *t, const float *x, const float *target, int slot, int n)
+{
+    size_t seq = (size_t)t->T * t->D;
+    for (; n && has_target(t, slot); slot++, n--) {
+        x += seq;
+        if (target) target += seq;
+    }
+    if (!n) return;
+    t->be->put(t->pass->x, x, row_bytes(t, n * t->T));
+    make_targets(t, target, slot, n);
+}
+
+/* ---- losses ---- */
+
+/* of q's output y[T, D] */
+static double loss_of(struct tweak_block *t, dev y, int slot, dev dy)
+{
+    size_t skip = (size_t)t->o->skip_first * t->D;
+    return loss_eval(t->loss, slot_moments(t, slot), target_rows(t, slot), dev_at(y, skip),
+                     t->T - t->o->skip_first, dev_ok(dy) ? dev_at(dy, skip) : dy);
+}
+
+static double sum_losses(struct tweak_block *t, int slot, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += loss_of(t, dev_at(t->pass->y, (size_t)i * t->T * t->D), slot + i, DEV_NONE);
+    return sum;
+}
+
+double tweak_block_losses(struct tweak_block *t, const float *x, const float *target, int slot, int n)
+{
+    size_t seq = (size_t)t->T * t->D;
+    double sum = 0;
+    for (int i = 0, group = t->pass->group; i < n; i += group) {
+        int B = n - i < group ? n - i : group;
+        tweak_block_targets(t, x + i * seq, target ? target + i * seq : NULL, slot + i, B);
+        t->be->put(t->pass->x, x + i * seq, row_bytes(t, B * t->T));
+        block_forward(t->be, t->q, t->pass->work, B, t->T, 0, t->pass->x, t->pass->y, NULL, NULL);
+        sum += sum_losses(t, slot + i, B);
+    }
+    return sum;
+}
+
+double tweak_block_visit(struct tweak_block *t, const float *target, int slot, int n)
+{
+    if (t->o->loss->power) make_targets(t, target, slot, n);
+    return sum_losses(t, slot, n);
 }
 
 double tweak_block_loss(struct tweak_block *t, const float *x, const float *target, int slot, bool grad)
 {
     const struct backend *be = t->be;
     dev dx = t->pass->x, dy = t->pass->y;
-    size_t skip = (size_t)t->o->skip_first * t->D;
     be->put(dx, x, row_bytes(t, t->T));
-    const double *mom = find_target(t, target, slot);
+    if (!has_target(t, slot)) make_targets(t, target, slot, 1);
     block_forward(be, t->q, t->pass->work, 1, t->T, 0, dx, dy, NULL, NULL);
-    double value =
-        loss_eval(t->loss, mom, t->o->loss->power ? dev_at(t->target, skip) : DEV_NONE, dev_at(dy, skip),
-                  t->T - t->o->skip_first, grad ? dev_at(t->dy, skip) : DEV_NONE);
+    double value = loss_of(t, dy, slot, grad ? t->dy : DEV_NONE);
     if (!grad) return value;
-    if (skip) be->fill(t->dy, 0, skip);
+    if (t->o->skip_first) be->fill(t->dy, 0, (size_t)t->o->skip_first * t->D);
     be->fill(t->g, 0, (size_t)t->n_values);
     block_backward(be, t->q, t->pass->work, 1, t->T, 0, dx, t->dy, DEV_NONE, &t->grads, NULL, NULL);
     return value;
