@@ -6,6 +6,7 @@
 #define NT_PACK_H
 #include "common/model.h"
 #include "common/qtensor.h"
+#include "common/safetensors_write.h"
 #include "common/tempfile.h"
 
 struct pack_norm {
@@ -42,6 +43,7 @@ struct pack {
     struct model *m;         /* -m; borrowed; NULL where not needed */
     const char *out, *like;  /* like: template of the GGUF packer */
     enum dtype dtype, norm_dtype; /* DT_NONE = the packer's default */
+    uint64_t max_shard;      /* bytes of tensors in a safetensors file of a directory; 0: no limit */
     /* from the stream */
     char *stream;            /* its name, for messages */
     json_t *header, *trailer;
@@ -117,6 +119,23 @@ int pack_apply(const char *overlay, const char *from, const char *to, bool unche
 
 /* ---- any stream as text (pack_text.c) ---- */
 int pack_text(const char *path, FILE *f, struct err *e) NT_MUST_CHECK;
+
+/* ---- safetensors files of a directory (pack_safetensors.c) ---- */
+
+/* One that is being written: `put` delivers all bytes of `entry` to w. */
+struct pack_file {
+    struct safetensors_writer *w;
+    const struct safetensors_entry *entry;
+    void *ctx;               /* the packer's */
+    void *buf;
+    size_t cap;
+};
+typedef int pack_put(struct pack_file *f, struct err *e);
+/* Writes list[n] (in the order of the model; sorted within files) into dir. */
+int pack_write_safetensors(const struct pack *p, const char *dir, struct safetensors_entry *list, size_t n,
+                           pack_put *put, void *ctx, struct err *e) NT_MUST_CHECK;
+/* A pack_sink whose ctx is a struct pack_file: the values in the entry's float type. */
+int pack_put_floats(void *file, const float *x, size_t n, struct err *e) NT_MUST_CHECK;
 
 /* ---- small helpers for packers ---- */
 /* Values of a plain float type; an overflow to infinity is an error that names the tensor. */

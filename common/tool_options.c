@@ -172,6 +172,13 @@ static void set_option(const struct opt *o, const char *s)
     }
 }
 
+static void print_size(uint64_t v)
+{
+    int unit = 0;
+    for (; v % 1024 == 0 && unit < 4; unit++) v /= 1024;
+    printf(" (default %llu%.*s)", (unsigned long long)v, unit ? 1 : 0, &"BKMGT"[unit]);
+}
+
 static void print_default(const struct opt *o)
 {
     const char *s = o->type == OPT_STR || o->type == OPT_CHOICE ? *(const char **)o->value : NULL;
@@ -180,8 +187,7 @@ static void print_default(const struct opt *o)
     if (o->type == OPT_INT) printf(" (default %lld)", (long long)*r);
     if ((o->type == OPT_F64 || o->type == OPT_RATIO) && !isnan(*(double *)o->value))
         printf(" (default %g)", *(double *)o->value);
-    if (o->type == OPT_SIZE && *(uint64_t *)o->value)
-        printf(" (default %llu)", (unsigned long long)*(uint64_t *)o->value);
+    if (o->type == OPT_SIZE && *(uint64_t *)o->value) print_size(*(uint64_t *)o->value);
     if (o->type == OPT_RANGE && (r[0] || r[1] != INT64_MAX))
         printf(" (default %lld:%lld)", (long long)r[0], (long long)r[1]);
 }

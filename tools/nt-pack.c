@@ -7,8 +7,9 @@
 
 static struct {
     const char *format, *like, *dtype, *norm_dtype, *norms, *apply, *norms_into;
+    uint64_t max_shard;
     bool unchecked, text;
-} arg = {.norms = "verdict"};
+} arg = {.norms = "verdict", .max_shard = 5ull << 30};
 
 static const struct opt options[] = {
     {0, "format", OPT_STR, &arg.format, "NAME|list", "what to write; list prints all of them"},
@@ -18,6 +19,8 @@ static const struct opt options[] = {
      "hf, gptq: type of float tensors (default f32, gptq f16)"},
     {0, "norm-dtype", OPT_CHOICE, &arg.norm_dtype, "f32|f16|bf16",
      "hf, gptq: type of norms (default --dtype, gptq f32)"},
+    {0, "max-shard-size", OPT_SIZE, &arg.max_shard, "SIZE",
+     "hf, gptq: split the tensors into files of at most this; 0: one file"},
     {0, "norms", OPT_CHOICE, &arg.norms, "verdict|new|old",
      "which norms; verdict: those that the stream's trailer names"},
     {0, "norms-into", OPT_STR, &arg.norms_into, "CKPT", "copy CKPT byte by byte but for its norms"},
@@ -112,7 +115,7 @@ int main(int argc, char **argv)
     if (!t.model) die_usage("no model: -m MODEL (it has what is not in the stream)");
     if (packer->directory) need_file(&t);
     p.out = t.out, p.like = arg.like, p.dtype = parse_dtype(arg.dtype),
-    p.norm_dtype = parse_dtype(arg.norm_dtype);
+    p.norm_dtype = parse_dtype(arg.norm_dtype), p.max_shard = arg.max_shard;
     p.m = model_open(t.model, NULL, &e);
     if (!p.m || pack_read(&p, stream, which, t.layers[0], t.layers[1], &e) || pack_bind(&p, &e)) die(&e);
     tool_predict(pack_memory(&p), pack_disk(&p, packer->size), strcmp(t.out, "-") ? t.out : NULL);

@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A Hugging Face directory in the GPTQ layout, version 1: what vLLM, SGLang, transformers and llama.cpp's
  * converter read. */
-#include "common/checkpoint_impl.h"
 #include "common/gptq_file.h"
 #include "common/mem.h"
 #include "common/pack.h"
-#include "common/safetensors_write.h"
 #include "common/tool.h"
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum what { WEIGHTS, ZEROS, SCALES, GROUPS, PLAIN };
@@ -107,58 +103,24 @@ static int plan(struct job *j, struct err *e)
 
 /* ---- writing ---- */
 
-struct out {
-    struct safetensors_writer *w;
-    const struct safetensors_entry *entry;
-    void *buf;
-    size_t cap;
-};
-
-static int put_values(void *ctx, const float *x, size_t n, struct err *e)
+static int put(struct pack_file *f, struct err *e)
 {
-    struct out *o = ctx;
-    size_t size = (size_t)dtype_block_bytes(o->entry->dtype);
-    o->buf = mem_grow(o->buf, &o->cap, n * size, 1);
-    if (pack_round(o->buf, o->entry->dtype, x, n, o->entry->name, e) < 0) return -1;
-    return safetensors_put(o->w, o->buf, n * size, e);
-}
-
-static int put_part(struct job *j, struct out *o, const struct source *s, struct err *e)
-{
-    if (s->what == PLAIN) return pack_values(j->p, s->it, put_values, o, e);
+    struct job *j = f->ctx;
+    const struct source *s = f->entry->user;
+    if (s->what == PLAIN) return pack_values(j->p, s->it, pack_put_floats, f, e);
     struct qtensor q;
     struct gptq_linear g;
     uint64_t wrapped = 0;
     if (pack_load(j->p, s->it->q, &q, e) < 0) return -1;
     gptq_encode(&q, &g, &wrapped);
-    int rc = s->what == WEIGHTS ? safetensors_put(o->w, g.qweight, g.n_qweight * 4, e)
-           : s->what == ZEROS ? safetensors_put(o->w, g.qzeros, g.n_qzeros * 4, e)
-           : s->what == SCALES ? safetensors_put(o->w, g.scales, g.n_scales * 2, e)
-                               : safetensors_put(o->w, g.g_idx, (uint64_t)q.in * 4, e);
+    int rc = s->what == WEIGHTS  ? safetensors_put(f->w, g.qweight, g.n_qweight * 4, e)
+             : s->what == ZEROS  ? safetensors_put(f->w, g.qzeros, g.n_qzeros * 4, e)
+             : s->what == SCALES ? safetensors_put(f->w, g.scales, g.n_scales * 2, e)
+                                 : safetensors_put(f->w, g.g_idx, (uint64_t)q.in * 4, e);
     if (s->what == ZEROS) j->wrapped += wrapped;
     gptq_clear(&g);
     qtensor_clear(&q);
     return rc;
-}
-
-static int write_tensors(struct job *j, const char *path, struct err *e)
-{
-    struct outfile *f = outfile_open(path, e);
-    struct out o = {0};
-    if (f) o.w = safetensors_begin(f, j->list, j->n, NULL, e);
-    int rc = o.w ? 0 : -1;
-    progress_start("pack", "tensors", (double)j->n);
-    for (size_t i = 0; rc == 0 && (o.entry = safetensors_next(o.w)) != NULL; i++) {
-        rc = put_part(j, &o, o.entry->user, e);
-        progress_at((double)i + 1, "%s", o.entry->name);
-    }
-    progress_end();
-    if (rc == 0) rc = safetensors_end(o.w, e);
-    else safetensors_drop(o.w);
-    mem_free(o.buf);
-    if (rc == 0) return outfile_commit(f, e);
-    outfile_discard(f);
-    return -1;
 }
 
 static json_t *quantize_config(const struct job *j)
@@ -246,9 +208,8 @@ static int verify(struct job *j, const char *dir, struct err *e)
 
 static int write_all(struct job *j, const char *dir, struct err *e)
 {
-    char *file = path_join(dir, "model.safetensors");
     json_t *q = quantize_config(j), *extra = json_pack("{s:O}", "quantization_config", q);
-    int rc = write_tensors(j, file, e);
+    int rc = pack_write_safetensors(j->p, dir, j->list, j->n, put, j, e);
     if (rc == 0) rc = pack_write_config(j->p, dir, j->p->dtype, extra, e);
     if (rc == 0) rc = pack_write_json(dir, "quantize_config.json", q, e);
     if (rc == 0) rc = pack_copy_side_files(j->p, dir, e);
@@ -258,7 +219,6 @@ static int write_all(struct job *j, const char *dir, struct err *e)
              (unsigned long long)j->wrapped, j->bits);
     json_decref(q);
     json_decref(extra);
-    mem_free(file);
     return rc;
 }
 

@@ -16,6 +16,17 @@ run "hf from a GGUF model" pack -m $gguf "$tmp/w3.nts" --format hf -o "$tmp/hf-g
 run "hf from a GGUF model: values" oracle hf "$tmp/w3.nts" $hf "$tmp/hf-g" F32
 cmp -s "$tmp/hf-g/model.safetensors" "$tmp/hf-f32/model.safetensors"; ok $? "the model's format does not matter"
 
+run "hf in shards" pack -m $hf "$tmp/w3.nts" --format hf --max-shard-size 16K -o "$tmp/hf-s"
+run "hf in shards: files and index" oracle shards "$tmp/hf-s" 16384
+[ "$(cat "$tmp/stdout")" -gt 2 ]; ok $? "hf in shards: $(cat "$tmp/stdout") of them"
+run "hf in shards: values" oracle hf "$tmp/w3.nts" $hf "$tmp/hf-s" F32
+nt-quant --progress none -m "$tmp/hf-f32" -q rtn -b 4 -g 32 -o "$tmp/again.nts" 2>/dev/null
+run "hf in shards: as a model, equal to the one file" pack -m "$tmp/hf-s" "$tmp/again.nts" --format hf -o "$tmp/hf-whole"
+run "hf in shards: as a model, values" oracle hf "$tmp/again.nts" "$tmp/hf-f32" "$tmp/hf-whole" F32
+run "gptq in shards" pack -m $hf "$tmp/w3.nts" --format gptq --max-shard-size 16K -o "$tmp/gptq-s"
+run "gptq in shards: files and index" oracle shards "$tmp/gptq-s" 16384
+run "gptq in shards: values" oracle gptq "$tmp/w3.nts" $hf "$tmp/gptq-s"
+
 types() { oracle types "$1"; }
 want() { [ "$(types "$1")" = "$2" ]; ok $? "$3: $(types "$1")"; }
 run "gguf Q4_0" pack -m $gguf "$tmp/w4.nts" --format gguf -o "$tmp/w4.gguf"

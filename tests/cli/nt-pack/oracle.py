@@ -4,6 +4,7 @@
   oracle.py hf STREAM MODEL DIR DTYPE [WHICH]     oracle.py gguf STREAM MODEL FILE HEAD_DIM [WHICH]
   oracle.py gptq STREAM MODEL DIR [WHICH]         oracle.py overlay STREAM FILE [WHICH]
   oracle.py norms STREAM FROM TO [WHICH]          FROM and TO are files; prints the number of changed elements
+  oracle.py shards DIR BYTES                      how many files there are, none larger than asked for
   oracle.py types FILE                            counts of the element types of a GGUF file
 MODEL is the directory of the float model (BF16 safetensors). WHICH: old (default) or new norms."""
 import collections
@@ -128,6 +129,34 @@ def read_safetensors(path):
     return out, meta
 
 
+def read_directory(path):
+    """One file, or the shards that the index names, each tensor in the file where the index has it."""
+    index = os.path.join(path, "model.safetensors.index.json")
+    if not os.path.exists(index):
+        return read_safetensors(os.path.join(path, "model.safetensors"))
+    index, out, metas = json.load(open(index)), {}, []
+    for file in sorted(set(index["weight_map"].values())):
+        tensors, meta = read_safetensors(os.path.join(path, file))
+        assert set(tensors) == {k for k, v in index["weight_map"].items() if v == file}, file
+        out.update(tensors)
+        metas.append(meta)
+    assert all(m == metas[0] for m in metas)
+    return out, metas[0]
+
+
+def check_shards(path, most):
+    """No file is larger than asked for unless it holds a single tensor; names and sizes as the index has them."""
+    index = json.load(open(os.path.join(path, "model.safetensors.index.json")))
+    files = sorted(f for f in os.listdir(path) if f.endswith(".safetensors"))
+    assert files == ["model-%05d-of-%05d.safetensors" % (i + 1, len(files)) for i in range(len(files))]
+    assert set(files) == set(index["weight_map"].values())
+    size = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4}
+    sizes = {f: [size[t] * v.size for t, v in read_safetensors(os.path.join(path, f))[0].values()] for f in files}
+    assert all(sum(n) <= int(most) or len(n) == 1 for n in sizes.values()), sizes
+    assert index["metadata"]["total_size"] == sum(sum(n) for n in sizes.values())
+    print(len(files))
+
+
 TYPES = {0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24),
          8: ("Q8_0", 32, 34), 30: ("BF16", 1, 2)}
 
@@ -234,7 +263,7 @@ ROUND = {"F32": lambda x: x, "F16": lambda x: x.astype("<f2").astype("<f4"), "BF
 
 def check_hf(stream, model, path, dtype, which="old"):
     want, _ = expected(stream, model, which)
-    got, meta = read_safetensors(os.path.join(path, "model.safetensors"))
+    got, meta = read_directory(path)
     assert set(got) == set(want) and meta == {"format": "pt"}, set(got) ^ set(want)
     for name, (t, v) in got.items():
         assert t == dtype, f"{name} is {t}"
@@ -265,7 +294,7 @@ def check_gguf(stream, model, path, head, template, which="old"):
 
 def check_gptq(stream, model, path, which="old"):
     want, linears = expected(stream, model, which)
-    got, _ = read_safetensors(os.path.join(path, "model.safetensors"))
+    got, _ = read_directory(path)
     config = json.load(open(os.path.join(path, "quantize_config.json")))
     assert config == json.load(open(os.path.join(path, "config.json")))["quantization_config"]
     assert config["quant_method"] == "gptq" and config["checkpoint_format"] == "gptq"
@@ -324,4 +353,4 @@ def count_types(path):
 
 if __name__ == "__main__":
     {"retune": retune, "hf": check_hf, "gguf": check_gguf, "gptq": check_gptq, "overlay": check_overlay, "norms": check_norms,
-     "types": count_types}[sys.argv[1]](*sys.argv[2:])
+     "types": count_types, "shards": check_shards}[sys.argv[1]](*sys.argv[2:])
