@@ -45,5 +45,17 @@ check "W4 g32 symmetric leaves as Q4_0: the file stays below 100 MB" test "$(sta
 check "before the tweak: llama.cpp measures the same within 1 %" same_ppl "$tmp/w4.gguf" 0.01
 check "after the tweak: llama.cpp measures the same within 1 %" same_ppl "$tmp/w4nt.gguf" 0.01
 check "only norms differ between the two files" bash -c 'test "$(cmp -l "$1" "$2" | wc -l)" -le $((61 * 576 * 4)) && ! cmp -s "$1" "$2"' _ "$tmp/w4.gguf" "$tmp/w4nt.gguf"
+
+# The finished file improved in place of being packed again: a copy of it with the tweaked norms, by way of the stream and
+# by way of an overlay. llama.cpp measured w4nt.gguf above, which both must equal byte for byte.
+check "norms-into: the finished GGUF with new norms" nt-pack $q -m "$m" "$tmp/w4nt.nts" --norms new \
+    --norms-into "$tmp/w4.gguf" -o "$tmp/into.gguf"
+check "its bytes are those of the tweaked model packed anew" cmp "$tmp/into.gguf" "$tmp/w4nt.gguf"
+check "an overlay of the new norms" nt-pack $q -m "$m" "$tmp/w4nt.nts" --norms new --format overlay -o "$tmp/norms.safetensors"
+check "the overlay is below 512 KiB" test "$(stat -c %s "$tmp/norms.safetensors")" -lt $((512 * 1024))
+check "applied to the finished GGUF" nt-pack $q --apply "$tmp/norms.safetensors" -m "$tmp/w4.gguf" -o "$tmp/over.gguf"
+check "it gives the same file" cmp "$tmp/over.gguf" "$tmp/w4nt.gguf"
+falls() { awk -v a="$(llama_ppl "$tmp/w4.gguf")" -v b="$(llama_ppl "$tmp/into.gguf")" 'BEGIN { print "# llama.cpp: perplexity", a, "before,", b, "after"; exit !(b < a) }' >>"$tmp/log"; }
+check "llama.cpp's perplexity of the finished file falls" falls
 grep '^#' "$tmp/log" | sed "s|$tmp/||"
 finish
