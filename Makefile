@@ -8,7 +8,7 @@
 #   make bench           build/bench.tsv                        make ci         what .ci/run runs
 #   make install         PREFIX=/usr/local DESTDIR=             make clean
 #
-# Knobs: DEV=1 warnings are errors; SANITIZE=address,undefined; O=DIR build directory; PYTHON=python3 for the oracles;
+# Knobs: DEV=1 warnings are errors; SANITIZE=address,undefined; O=DIR build directory; ONEDNN= without bf16; PYTHON=python3 for the oracles;
 # MODEL=PATH and TEXT=PATH for demo-smollm2. Lists are made from the directories: a file added to common/quantizers,
 # common/families, common/losses, common/checkpoints, tools, tests needs no other edit.
 
@@ -26,22 +26,30 @@ VERSION := 0.1.0
 
 DEBS := gcc make pkg-config libc6-dev libopenblas-dev libmsgpack-dev libarchive-dev libarchive-tools libjansson-dev \
         libpcre2-dev libutf8proc-dev libexttextcat-dev libexttextcat-data libxxhash-dev libzstd-dev libssl-dev \
-        python3 python3-msgpack python3-numpy python3-pip python3-venv man-db zstd bsdextrautils
+        libdnnl-dev python3 python3-msgpack python3-numpy python3-pip python3-venv man-db zstd bsdextrautils
 MSGPACK := $(shell pkg-config --exists msgpack-c 2>/dev/null && echo msgpack-c || echo msgpack)
 PKGS := $(MSGPACK) libarchive jansson libpcre2-8 libutf8proc libxxhash libzstd libcrypto libexttextcat
+
+# --precision bf16 needs oneDNN 2.x. Debian's libdnnl-dev has no .pc file, so what pkg-config does not know is tried with
+# the compiler. ONEDNN= (empty) builds without; the tools then refuse --precision bf16.
+ifeq ($(origin ONEDNN),undefined)
+ONEDNN_TRY := \#include <oneapi/dnnl/dnnl.h>\nint main(void) { dnnl_matmul_desc_t d; return sizeof d == dnnl_version()->major; }\n
+ONEDNN := $(shell pkg-config --libs 'dnnl < 3' 2>/dev/null || \
+                  { printf '$(ONEDNN_TRY)' | $(CC) -x c -o /dev/null - -ldnnl && echo -ldnnl; } 2>/dev/null)
+endif
 
 WARN    := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings
 CFLAGS  ?= -O3 -g
 ARCH    ?=
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DNT_VERSION='"$(VERSION)"' $(WARN) $(if $(DEV),-Werror) -fopenmp -ffp-contract=off \
-             -I. -I$(O)/gen $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS) $(ARCH) \
+             $(if $(ONEDNN),-DNT_ONEDNN) -I. -I$(O)/gen $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CFLAGS) $(ARCH) \
              $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
-ALL_LDLIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lopenblas -lm -lpthread -ldl
+ALL_LDLIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null) $(ONEDNN) -lopenblas -lm -lpthread -ldl
 ALL_LDFLAGS = -fopenmp $(LDFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 
 TOOLS   := $(patsubst tools/%.c,%,$(wildcard tools/nt-*.c))
 COMMON  := $(wildcard common/*.c common/checkpoints/*.c common/families/*.c common/quantizers/*.c common/losses/*.c common/packers/*.c)
-KERNELS := $(wildcard kernels/*.c)
+KERNELS := $(filter-out $(if $(ONEDNN),,kernels/cpu_bf16%.c),$(wildcard kernels/*.c))
 UNITS   := $(patsubst tests/%.c,%,$(wildcard tests/unit/test_*.c tests/ops/test_*.c))
 TESTLIB := $(filter-out tests/unit/test_%.c tests/ops/test_%.c,$(wildcard tests/unit/*.c tests/ops/*.c))
 FUZZ    := $(patsubst tests/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))

@@ -61,6 +61,7 @@ struct head *head_open(struct model *m, const float *final_gain, struct err *e)
     float *buf;
     if (!h) return NULL;
     h->W = floats(h, (size_t)h->V * D), h->owns_W = true;
+    h->be->hold(h->W, (size_t)h->V * D);
     buf = MEM_NEW(float, READ_ROWS *D);
     for (int r0 = 0; r0 < h->V; r0 += READ_ROWS) {
         int n = h->V - r0 < READ_ROWS ? h->V - r0 : READ_ROWS;

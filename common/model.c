@@ -318,6 +318,7 @@ struct block *block_alloc(struct model *m, int max_pos)
         int out, in;
         role_dims(&b->s, r, &out, &in);
         b->w[r] = m->be->alloc((size_t)out * (size_t)in * sizeof(float));
+        m->be->hold(b->w[r], (size_t)out * (size_t)in);
         if (l->b[r]) b->b[r] = m->be->alloc((size_t)out * sizeof(float));
     }
     for (int n = 0; n < NORM_COUNT; n++) {

@@ -9,8 +9,8 @@ void closed_add_linear(const struct backend *be, dev W, dev Q, int out, int in, 
     size_t n = (size_t)out * in;
     be->copy(scratch, W, n * sizeof(float));
     be->axpy(scratch, -1, Q, n);
-    be->gemm(true, false, in, in, out, 1, Q, in, Q, in, 1, QQ, in);
-    be->gemm(true, false, in, in, out, 1, scratch, in, Q, in, 1, EQ, in);
+    be->gemm_f32(true, false, in, in, out, 1, Q, in, Q, in, 1, QQ, in);
+    be->gemm_f32(true, false, in, in, out, 1, scratch, in, Q, in, 1, EQ, in);
 }
 
 /* A = L L' in place (lower triangle); col[D] holds a copy of the column so that the inner loop runs along

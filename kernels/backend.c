@@ -2,7 +2,7 @@
  * Which backends are built in, and the step before any BLAS call: OpenBLAS chooses its kernels when it is
  * loaded, and under some hypervisors takes a CPU with AVX-512 for a Haswell or Zen. Only its environment can
  * tell it better, so the program is executed again with that set. */
-#include "kernels/cpu.h"
+#include "kernels/cpu_bf16.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +63,13 @@ struct backend *backend_open(const char *name, int threads, bool bf16)
 {
     if (!strcmp(name, "cuda")) cpu_die("device cuda: not built in; use --device cpu");
     if (strcmp(name, "cpu") && strcmp(name, "auto")) cpu_die("no such device: %s", name);
-    if (bf16) cpu_die("precision bf16 on the CPU: not built in; use --precision f32");
+#ifdef NT_ONEDNN
+    struct backend *be = cpu_open(threads);
+    if (bf16) cpu_bf16_open(be);
+    return be;
+#else
+    if (bf16)
+        cpu_die("precision bf16 on the CPU: built without oneDNN (libdnnl-dev, make deps); use --precision f32");
     return cpu_open(threads);
+#endif
 }

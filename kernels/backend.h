@@ -25,7 +25,7 @@ struct backend {
     const char *name;       /* "cpu", "cuda" */
     const char *core;       /* BLAS core type or device name, for provenance */
     int threads;
-    bool bf16;              /* gemm inputs are rounded to bf16 (--precision bf16) */
+    bool bf16;              /* gemm's inputs are rounded to bf16, its sums are f32 (--precision bf16) */
 
     /* ---- memory ---- */
     dev (*alloc)(size_t bytes);                         /* 64-byte aligned, zeroed */
@@ -34,12 +34,18 @@ struct backend {
     void (*get)(void *dst, dev src, size_t bytes);      /* device to host */
     void (*copy)(dev dst, dev src, size_t bytes);
     void (*fill)(dev dst, float value, size_t n);
+    /* The n floats at p are weights: until p is released they change by put, copy, fill and adam alone. gemm may then
+     * keep B in a form of its own. */
+    void (*hold)(dev p, size_t n);
 
     /* ---- matrix products ---- */
     /* C[M,N] = alpha * op(A)[M,K] op(B)[K,N] + beta * C; ta: A is stored [K,M]; tb: B is stored [N,K].
      * A linear layer Y[R,out] = X[R,in] W[out,in]^T is gemm(false, true, R, out, in, 1, X, in, W, in, 0, Y, out). */
     void (*gemm)(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda, dev B, int ldb, float beta, dev C, int ldc);
-    /* H[D,D] += X[R,D]^T X[R,D]; only the lower triangle (column <= row) is valid afterwards */
+    /* The same in f32, whatever the precision: for statistics. */
+    void (*gemm_f32)(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda, dev B, int ldb, float beta, dev C,
+                     int ldc);
+    /* H[D,D] += X[R,D]^T X[R,D], in f32; only the lower triangle (column <= row) is valid afterwards */
     void (*gram)(int R, int D, dev X, dev H);
 
     /* ---- element-wise ---- */
