@@ -204,8 +204,9 @@ static int slot_of(const struct tweak *t, const struct boundary *b)
     return b == &t->train ? 0 : t->train.n;
 }
 
-/* Advances b through q; *loss: the mean over its first sequences with q's present norms, when it is asked for. The last
- * block's output is for the verdict alone: no training sequence needs to go further than it is measured. */
+/* Advances b through q; *loss: the mean over its first sequences with q's present norms, when it is asked
+ * for. The last block's output is for the verdict alone: no training sequence needs to go further than it is
+ * measured. */
 static int advance_measured(struct tweak *t, struct boundary *b, double *loss, struct err *e)
 {
     const struct boundary *target = target_of(t, b);
@@ -287,8 +288,8 @@ static void measure_change(const struct tweak *t, const float *old_v, const floa
     rep->changed = memcmp(old_v, new_v, (size_t)t->tb.n_values * sizeof *old_v) != 0;
 }
 
-/* The losses after tuning come from the pass that advances the boundaries; one sequence is tried before, while
- * there is a way back. */
+/* The losses after tuning come from the pass that advances the boundaries; one sequence is tried before,
+ * while there is a way back. */
 static int tune_norms(struct tweak *t, float *old_v, float *new_v, struct tweak_report *rep, struct err *e)
 {
     const struct boundary *target = target_of(t, &t->train);

@@ -51,7 +51,8 @@ struct tweak_input {
     float *norms; /* [TWEAK_PARAMS, D] in the order of tweak_norm_at; NULL when there are none */
 };
 void tweak_input_clear(struct tweak_input *in);
-/* A linear of the next layer, before tweak_layer: dequantized at once, so that no stage holds a layer's codes. */
+/* A linear of the next layer, before tweak_layer: dequantized at once, so that no stage holds a layer's
+ * codes. */
 void tweak_linear(struct tweak *t, struct tweak_input *in, enum role r, const struct qtensor *q);
 
 /* The next layer (0, 1, ...). tune false: norms kept, boundaries advanced. old_v, new_v

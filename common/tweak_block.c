@@ -93,7 +93,8 @@ static bool has_target(const struct tweak_block *t, int slot)
     return !t->o->loss->power || (slot >= t->first && slot < t->first + t->held);
 }
 
-/* pass->x holds the sequences' inputs; pass->y is overwritten unless the loss needs the targets themselves. */
+/* pass->x holds the sequences' inputs; pass->y is overwritten unless the loss needs the targets themselves.
+ */
 static void make_targets(struct tweak_block *t, const float *target, int slot, int n)
 {
     int skip = t->o->skip_first;

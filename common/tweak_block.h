@@ -26,8 +26,9 @@ struct tweak_block {
     struct boundary_pass *pass; /* borrowed; with backward when there is anything to train by gradient */
     int T, D;
     struct loss_work *loss;
-    dev dy;                   /* [T, D] */
-    dev target;               /* [pass->group, T, D]: targets of slots first .. first + held - 1; losses of moments need none */
+    dev dy;     /* [T, D] */
+    dev target; /* [pass->group, T, D]: targets of slots first .. first + held - 1; losses of moments need
+                   none */
     int first, held;
     dev g, m, v;              /* [n_values]: gradients and Adam's moments of all trained norms */
     struct block_grads grads; /* views into g */
@@ -52,14 +53,14 @@ void tweak_block_reset(struct tweak_block *t);
 void tweak_block_get(const struct tweak_block *t, float *values);
 void tweak_block_put(const struct tweak_block *t, const float *values);
 
-/* Finds the targets of n consecutive sequences x[n, T, D] (host) together, which is faster than one by one in the
- * calls below: those of slots slot .. slot + n - 1, n at most pass->group. target[n, T, D] (host): rows to aim at;
- * NULL: f's output on x. */
+/* Finds the targets of n consecutive sequences x[n, T, D] (host) together, which is faster than one by one in
+ * the calls below: those of slots slot .. slot + n - 1, n at most pass->group. target[n, T, D] (host): rows
+ * to aim at; NULL: f's output on x. */
 void tweak_block_targets(struct tweak_block *t, const float *x, const float *target, int slot, int n);
 /* Sum of the losses of n sequences x[n, T, D] (host) with q's present norms. */
 double tweak_block_losses(struct tweak_block *t, const float *x, const float *target, int slot, int n);
-/* The same for n <= pass->group sequences that q was just run on: inputs in pass->x, outputs in pass->y, which stay.
- * The moments of their targets are known. */
+/* The same for n <= pass->group sequences that q was just run on: inputs in pass->x, outputs in pass->y,
+ * which stay. The moments of their targets are known. */
 double tweak_block_visit(struct tweak_block *t, const float *target, int slot, int n);
 
 /* Loss of a sequence x[T, D] (host) with q's present norms. target[T, D] (host): rows to aim at; NULL: f's

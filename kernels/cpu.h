@@ -34,6 +34,8 @@ struct vec_ops {
     int panel, cols; /* of panel_product: rows of a panel, columns of a block */
     void (*panel_product)(float *c, size_t ldc, float alpha, float beta, int m, const float *xt,
                           const float *w, size_t wj, size_t wk, int K, int cols, bool ahead);
+    void (*panel_rows)(float *c, size_t ldc, float alpha, float beta, int m, const float *xt, const float *w,
+                       size_t wj, int K, int rows);
     void (*copy_strip)(float *to, const float *w, size_t wk,
                        int K); /* `cols` neighbouring numbers of each of K rows */
     void (*pack_panel)(float *xt, const float *x, size_t ldx, bool transposed, int m, int K);

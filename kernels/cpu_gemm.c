@@ -2,20 +2,20 @@
  * Matrix products on fixed tiles of the result, so that it does not depend on who computes which. Two ways:
  * - one single-threaded BLAS call per tile, tiles large enough for BLAS to run near its peak and many enough
  * to share out;
- * - our own (vec_gemm.h), which packs A alone: for few rows (decoding), where BLAS would spend its time on
- * packing B, and with AVX-512, where it is the faster at every size that we use. */
+ * - our own (vec_gemm.h), which packs one matrix alone: for few rows (decoding), where BLAS would spend its
+ * time on packing B, and with AVX-512, where it is the faster at every size that we use. Every element is one
+ * sum over k in order, whatever is packed and shared out how. */
 #include "kernels/cpu.h"
 #include <cblas.h>
 #include <omp.h>
 
 enum {
     FEW_ROWS = 64,
-    FEW_PANELS = 8,          /* up to here all threads share one packed A */
-    PACK = 128,              /* of K, that one task packs then */
-    BLOCK_PANELS = 4,        /* else a task packs and multiplies this many panels at most, */
-    TASKS = 16,              /* fewer when there would be fewer tasks than this, */
-    GRAM_ROWS = 2048,        /* of X'X at a time, to bound the packed copy */
-    BLOCK_BYTES = 640 << 10, /* or more packed A than stays in a core's second cache */
+    FEW_PANELS = 8,   /* up to here all threads share one packed A */
+    PACK = 128,       /* of K, that one task packs then */
+    GRAM_ROWS = 2048, /* of X'X at a time, to bound the packed copy */
+    TASKS = 4,        /* for each thread, when a panel of B need not be packed more often than */
+    TASK_ROWS = 252,  /* once for this many rows of A */
 };
 
 struct tiles {
@@ -83,7 +83,7 @@ static void own_block(const struct product *g, const float *xt, int p0, int p1, 
             int r = p * vec->panel, m = g->M - r < vec->panel ? g->M - r : vec->panel;
             vec->panel_product(g->c + (size_t)r * g->ldc + j, (size_t)g->ldc, g->alpha, g->beta, m,
                                xt + (size_t)(p - p0) * g->K * vec->panel, w, wj, wk, g->K, n,
-                               (g->tb || strips) && p == first);
+                               strips && p == first);
         }
     }
 }
@@ -118,38 +118,57 @@ static void pack_strips(const struct product *g, float *strips)
                             (size_t)g->ldb, g->K - k < PACK ? g->K - k : PACK);
 }
 
-/* Each task packs a block of panels of its own and passes B by it: all of it, or (lower) only the columns
- * that begin at or left of the diagonal. */
-static void own_blocks(const struct product *g, bool lower)
+/* Each task packs a panel of A and passes B by it: all of it, or (lower) only the columns that begin at or
+ * left of the diagonal. */
+static void own_panels(const struct product *g, bool lower)
 {
-    int panel = vec->panel, panels = (g->M + panel - 1) / panel, block = panels / TASKS, blocks;
-    size_t size = (size_t)g->K * panel, fit = BLOCK_BYTES / (size * sizeof(float)), each;
-    float *work, *strips;
-    if (block > BLOCK_PANELS) block = BLOCK_PANELS;
-    if (block > (int)fit) block = (int)fit;
-    if (block < 1) block = 1;
-    blocks = (panels + block - 1) / block;
-    each = size * block;
-    work = cpu_scratch(each * omp_get_max_threads() + (g->tb ? 0 : (size_t)g->K * g->N));
-    strips = g->tb ? NULL : work + each * omp_get_max_threads();
+    int panel = vec->panel, panels = (g->M + panel - 1) / panel;
+    size_t size = (size_t)g->K * panel;
+    float *work = cpu_scratch(size * omp_get_max_threads() + (g->tb ? 0 : (size_t)g->K * g->N));
+    float *strips = g->tb ? NULL : work + size * omp_get_max_threads();
     if (strips) pack_strips(g, strips);
 #pragma omp parallel for schedule(dynamic)
-    for (int i = blocks - 1; i >= 0; i--) { /* those with most columns first */
-        float *xt = work + each * omp_get_thread_num();
-        int p = i * block, end = p + block < panels ? p + block : panels, n = g->N;
-        if (lower && end * panel < n) n = (end * panel + vec->cols - 1) / vec->cols * vec->cols;
-        for (int j = p; j < end; j++) pack_panel(g, xt + (j - p) * size, j, 0, g->K);
-        own_block(g, xt, p, end, 0, n < g->N ? n : g->N, strips, lower);
+    for (int p = panels - 1; p >= 0; p--) { /* those with most columns first */
+        float *xt = work + size * omp_get_thread_num();
+        int n = g->N;
+        if (lower && (p + 1) * panel < n) n = ((p + 1) * panel + vec->cols - 1) / vec->cols * vec->cols;
+        pack_panel(g, xt, p, 0, g->K);
+        own_block(g, xt, p, p + 1, 0, n < g->N ? n : g->N, strips, lower);
     }
+}
+
+/* The other way round: a task packs a panel of columns of B and passes rows of A by it. Less to pack when B
+ * is the smaller one, or would have to be packed anyway, and rows of C are written as they come. */
+static void own_rows(const struct product *g)
+{
+    int panel = vec->panel, panels = (g->N + panel - 1) / panel, tasks = TASKS * omp_get_max_threads();
+    int parts = (tasks + panels - 1) / panels, most = (g->M + TASK_ROWS - 1) / TASK_ROWS, rows;
+    size_t size = (size_t)g->K * panel;
+    float *work = cpu_scratch(size * omp_get_max_threads());
+    rows = part_size(g->M, parts < most ? parts : most, vec->cols);
+#pragma omp parallel for schedule(dynamic) collapse(2)
+    for (int p = 0; p < panels; p++)
+        for (int r = 0; r < g->M; r += rows) {
+            float *xt = work + size * omp_get_thread_num();
+            int n = p * panel, m = g->N - n < panel ? g->N - n : panel;
+            vec->pack_panel(xt, g->tb ? g->b + (size_t)n * g->ldb : g->b + n, (size_t)g->ldb, !g->tb, m,
+                            g->K);
+            vec->panel_rows(g->c + (size_t)r * g->ldc + n, (size_t)g->ldc, g->alpha, g->beta, m, xt,
+                            g->a + (size_t)r * g->lda, (size_t)g->lda, g->K,
+                            g->M - r < rows ? g->M - r : rows);
+        }
 }
 
 static void own_gemm(const struct product *g)
 {
     int panels = (g->M + vec->panel - 1) / vec->panel;
+    bool rows = !g->ta && g->lda % 1024 != 0 && (!g->tb || g->N <= 4 * g->M);
     if (panels <= FEW_PANELS)
         own_gemm_few(g, panels);
+    else if (rows)
+        own_rows(g);
     else
-        own_blocks(g, false);
+        own_panels(g, false);
 }
 
 void cpu_gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int lda, dev B, int ldb, float beta,
@@ -207,6 +226,6 @@ void cpu_gram(int R, int D, dev X, dev H)
     for (int r = 0; r < R; r += GRAM_ROWS) {
         g.a = g.b = cpu_f(X) + (size_t)r * D;
         g.K = R - r < GRAM_ROWS ? R - r : GRAM_ROWS;
-        own_blocks(&g, true);
+        own_panels(&g, true);
     }
 }

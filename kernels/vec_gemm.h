@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Part of vec_ops.h: the inner product of our own gemm. Rows of A lie transposed in panels [K, PANEL]; B is
- * read where it lies, one number spread over a vector at a time, so only A is ever packed. */
+ * read where it lies, one number spread over a vector at a time, so only one of the two is packed. */
 enum { LANES = VEC_BYTES / 4, PANEL = 2 * LANES };
 typedef float vf __attribute__((vector_size(VEC_BYTES)));
 typedef float vf_loose
@@ -29,20 +29,17 @@ INLINE void transpose(vf *r)
     }
 }
 
-enum ahead { NOTHING, BY_ROWS, BY_STRIPS };
-
 /* acc[j] = sum_k xt[k] w[j wj + k wk] for `cols` columns, PANEL rows each. cols is constant where this is
- * inlined, so that the sums stay in registers. `ahead`: the next columns are asked for, rows of B (wk 1) or
- * the next packed strip. */
+ * inlined, so that the sums stay in registers. `ahead`: the next packed strip is asked for; of rows (wk 1)
+ * the machine sees to that itself. */
 INLINE void panel_sums(vf acc[][2], const float *xt, const float *w, size_t wj, size_t wk, int K, int cols,
-                       enum ahead ahead)
+                       bool ahead)
 {
 #pragma GCC unroll 12
     for (int j = 0; j < cols; j++) acc[j][0] = acc[j][1] = SPREAD(0.0f);
     for (int k = 0; k < K; k++, xt += PANEL) {
         vf x0 = LOAD(xt), x1 = LOAD(xt + LANES);
-        if (ahead == BY_ROWS && k % 16 < cols) __builtin_prefetch(w + (cols + k % 16) * wj + k);
-        if (ahead == BY_STRIPS) __builtin_prefetch(w + (K + k) * wk);
+        if (ahead) __builtin_prefetch(w + (K + k) * wk);
 #pragma GCC unroll 12
         for (int j = 0; j < cols; j++) {
             vf b = SPREAD(w[j * wj + k * wk]);
@@ -81,18 +78,16 @@ static void vec_panel_product(float *c, size_t ldc, float alpha, float beta, int
 {
     vf acc[VEC_COLS][2];
     if (cols == VEC_COLS) {
-        if (ahead && wk == 1)
-            panel_sums(acc, xt, w, wj, 1, K, VEC_COLS, BY_ROWS);
-        else if (ahead)
-            panel_sums(acc, xt, w, 1, wk, K, VEC_COLS, BY_STRIPS);
+        if (ahead)
+            panel_sums(acc, xt, w, 1, wk, K, VEC_COLS, true);
         else
-            panel_sums(acc, xt, w, wj, wk, K, VEC_COLS, NOTHING);
+            panel_sums(acc, xt, w, wj, wk, K, VEC_COLS, false);
         store_block(c, ldc, alpha, beta, acc, m);
         return;
     }
     for (int j = 0; j < cols; j++) {
         float t[PANEL];
-        panel_sums(acc, xt, w + j * wj, wj, wk, K, 1, NOTHING);
+        panel_sums(acc, xt, w + j * wj, wj, wk, K, 1, false);
         STORE(t, acc[0][0]);
         STORE(t + LANES, acc[0][1]);
         for (int i = 0; i < m; i++) {
@@ -100,6 +95,54 @@ static void vec_panel_product(float *c, size_t ldc, float alpha, float beta, int
             *to = alpha * t[i] + (beta == 0 ? 0 : beta * *to);
         }
     }
+}
+
+/* Rows of c that lie along the panel: c[j, m] = alpha acc[j] + beta c. */
+INLINE void store_rows(float *c, size_t ldc, float alpha, float beta, vf acc[][2], int rows, int m)
+{
+#pragma GCC unroll 12
+    for (int j = 0; j < rows; j++, c += ldc) {
+        vf v[2] = {acc[j][0] * alpha, acc[j][1] * alpha}, old[2];
+        size_t bytes = m < PANEL ? (size_t)m * sizeof(float) : sizeof v;
+        if (beta != 0) {
+            memcpy(old, c, bytes);
+            v[0] += old[0] * beta;
+            v[1] += old[1] * beta;
+        }
+        memcpy(c, v, bytes);
+    }
+}
+
+/* One block of panel_rows. */
+INLINE void rows_block(float *c, size_t ldc, float alpha, float beta, int m, const float *xt, const float *w,
+                       size_t wj, int K, int rows)
+{
+    vf acc[VEC_COLS][2];
+    panel_sums(acc, xt, w, wj, 1, K, rows, false);
+    if (m == PANEL && beta == 0) /* constants, so that the sums stay in registers */
+        store_rows(c, ldc, alpha, 0, acc, rows, PANEL);
+    else if (m == PANEL)
+        store_rows(c, ldc, alpha, beta, acc, rows, PANEL);
+    else
+        store_rows(c, ldc, alpha, beta, acc, rows, m);
+}
+
+/* The same product seen from the other side: the panel holds m columns of the result, w its rows.
+ * c[rows, m] = alpha W X^T + beta c, any number of rows. */
+static void vec_panel_rows(float *c, size_t ldc, float alpha, float beta, int m, const float *xt,
+                           const float *w, size_t wj, int K, int rows)
+{
+    enum {
+        PART = VEC_COLS / 3 > 1 ? VEC_COLS / 3 : 1
+    }; /* what is left is done in blocks of this, then one by one */
+    int j = 0;
+    for (; j + VEC_COLS <= rows; j += VEC_COLS)
+        rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, K, VEC_COLS);
+    for (; j + 2 * PART <= rows; j += 2 * PART)
+        rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, K, 2 * PART);
+    for (; j + PART <= rows; j += PART)
+        rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, K, PART);
+    for (; j < rows; j++) rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, K, 1);
 }
 
 static void vec_copy_strip(float *to, const float *w, size_t wk, int K)

@@ -352,9 +352,11 @@ static void vec_mix(float *o, const float *p, const float *v, size_t ldv, int n,
 }
 
 const struct vec_ops VEC_TABLE = {
-    VEC_NAME,          PANEL,          VEC_COLS,         vec_panel_product, vec_copy_strip,  vec_pack_panel,
-    vec_scores,        vec_mix,        vec_add,          vec_axpy,          vec_dot,         vec_scale,
-    vec_exp,           vec_max,        vec_exp_sum,      vec_swiglu,        vec_swiglu_back, vec_norm_row,
-    vec_norm_back_row, vec_rope_row,   vec_sum_exp,      vec_sum_exp_diff,  vec_ce_row,      vec_kl_row,
-    vec_softmax_back,  vec_stats_cols, vec_moments_cols, vec_affine_row,    vec_diff_cols,   vec_adam,
+    VEC_NAME,         PANEL,          VEC_COLS,         vec_panel_product, vec_panel_rows,
+    vec_copy_strip,   vec_pack_panel, vec_scores,       vec_mix,           vec_add,
+    vec_axpy,         vec_dot,        vec_scale,        vec_exp,           vec_max,
+    vec_exp_sum,      vec_swiglu,     vec_swiglu_back,  vec_norm_row,      vec_norm_back_row,
+    vec_rope_row,     vec_sum_exp,    vec_sum_exp_diff, vec_ce_row,        vec_kl_row,
+    vec_softmax_back, vec_stats_cols, vec_moments_cols, vec_affine_row,    vec_diff_cols,
+    vec_adam,
 };

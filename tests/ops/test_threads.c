@@ -49,6 +49,8 @@ static void matrix_ops(int n)
     same(8, "gemm, gradient of weights", &w, n);
     be->gemm(false, true, 32, V, D, 1, a.p, D, b.p, D, 0, s.p, V);
     same(9, "gemm, few rows", &s, n);
+    be->gemm(false, false, R, D, V, 1, c.p, V, b.p, D, 0, a.p, D);
+    same(31, "gemm, gradient of the input", &a, n);
     be->gram(R, D, a.p, h.p);
     same(10, "gram", &h, n);
 }

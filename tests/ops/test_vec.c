@@ -58,6 +58,19 @@ static void test_products(const struct vec_ops *v)
         worst = fmax(worst, check_rel(t, want, (size_t)(cols * m)));
     }
     CHECK(worst == 0, "%s: panel_product, 1 to %d columns, exact on integers", v->name, v->cols);
+    worst = 0;
+    for (int n = 1; n <= COLS; n++) { /* c = 2 W X' - c, one column beyond stays */
+        for (int i = 0; i < n * rows; i++) t[i] = (float)(i % 5);
+        v->panel_rows(t, (size_t)rows, 2, -1, m, xt, w, K, K, n);
+        for (int i = 0; i < n * rows; i++) {
+            want[i] = i % 5;
+            if (i % rows == m) continue;
+            want[i] = -want[i];
+            for (int l = 0; l < K; l++) want[i] += 2.0 * x[i % rows * K + l] * w[i / rows * K + l];
+        }
+        worst = fmax(worst, check_rel(t, want, (size_t)(n * rows)));
+    }
+    CHECK(worst == 0, "%s: panel_rows, 1 to %d rows, exact on integers", v->name, (int)COLS);
     for (int i = 0; i < E; i++) q[i] = (float)(i % 9) - 4;
     for (int i = 0; i < N * LD; i++) k[i] = (float)(i * 3 % 17) - 8;
     v->scores(s, q, k, LD, N, E, 0.5f);
