@@ -14,7 +14,6 @@
 
 #define ROWS_STREAM 0x726f7773u /* "rows": the random stream that chooses sample rows */
 #define MOMENT_ROWS 6           /* of be->channel_stats: five sums, then max |x| */
-#define FIXED_BYTES (48u << 20) /* program, libraries, BLAS buffers, stream segments */
 
 struct collect {
     const struct collect_opts *o;
@@ -90,16 +89,14 @@ void collect_predict(const struct model *m, const struct tokens *t, const struct
                      uint64_t *mem_bytes, uint64_t *disk_bytes)
 {
     const struct block_shape *s = &m->c.block;
-    uint64_t all = 0, largest = 0, disk = 4096, D = (uint64_t)s->D;
+    uint64_t all = 0, disk = 4096, D = (uint64_t)s->D;
     for (int i = 0; i < SITE_COUNT; i++) {
-        uint64_t site = stats_site_bytes(&o->want, site_dim(s, (enum site)i));
-        all += site;
-        largest = site > largest ? site : largest;
+        all += stats_site_bytes(&o->want, site_dim(s, (enum site)i));
         disk += stats_site_disk(&o->want, site_dim(s, (enum site)i));
     }
     uint64_t target = o->want.mask & STATS_TARGETS ? (uint64_t)n * 2 * D * sizeof(double) : 0;
-    *mem_bytes = FIXED_BYTES + block_bytes(&m->c) + boundary_bytes(n, t->T, s->D) +
-                 boundary_pass_bytes(&m->c, t->T, false) + all + largest + target +
+    *mem_bytes = TOOL_BASE_BYTES + block_bytes(&m->c) + boundary_bytes(n, t->T, s->D) +
+                 boundary_pass_bytes(&m->c, t->T, false) + all + target +
                  (uint64_t)t->n * (uint64_t)t->T * sizeof(int32_t);
     *disk_bytes = (disk + target) * (uint64_t)(o->layers[1] - o->layers[0]);
 }
@@ -168,15 +165,11 @@ static void layer_reset(struct collect *c)
     }
 }
 
-/* The site's statistics on the host; the sample rows are lent, not copied. */
+/* The site's statistics on the host, without X'X; the sample rows are lent, not copied. */
 static void site_fetch(const struct collect *c, enum site site, struct site_stats *s)
 {
     size_t d = (size_t)site_dim(&c->m->c.block, site);
     *s = (struct site_stats){.site = site, .dim = (int)d, .count = (uint64_t)c->b.n * (uint64_t)c->b.T};
-    if (wants(c, STATS_HESSIAN)) {
-        s->hessian = mem_array(d * d, sizeof(float));
-        c->be->get(s->hessian, c->hessian[site], d * d * sizeof(float));
-    }
     if (dev_ok(c->moments[site])) {
         double *m = MEM_NEW(double, MOMENT_ROWS *d);
         c->be->get(m, c->moments[site], MOMENT_ROWS * d * sizeof(double));
@@ -211,6 +204,33 @@ static void add_to_imatrix(const struct collect *c, int layer, struct imatrix *i
     }
 }
 
+/* X'X leaves the device a few rows at a time: a copy of it would be the largest thing here. */
+struct hessian_source {
+    const struct backend *be;
+    dev h;
+    size_t d;
+};
+
+static void get_rows(void *ctx, int i, int n, float *dst)
+{
+    const struct hessian_source *s = ctx;
+    s->be->get(dst, dev_at(s->h, (size_t)i * s->d), (size_t)n * s->d * sizeof(float));
+}
+
+static int site_write(const struct collect *c, int layer, const struct site_stats *s, struct stream_writer *w,
+                      struct err *e)
+{
+    struct hessian_source h = {c->be, c->hessian[s->site], (size_t)s->dim};
+    struct site_stats out = *s; /* what was collected for the imatrix alone stays out of the stream */
+    if (!wants(c, STATS_SUMS)) out.sums = NULL;
+    if (!wants(c, STATS_ABSMAX)) out.absmax = NULL;
+    json_t *linears = site_linears(c->m, layer, s->site);
+    int rc = dev_ok(h.h) ? stats_write_hessian(w, layer, &out, linears, get_rows, &h, e) : 0;
+    if (rc == 0) rc = stats_write_site(w, layer, &out, linears, e);
+    json_decref(linears);
+    return rc;
+}
+
 static int layer_write(struct collect *c, int layer, struct stream_writer *w, struct imatrix *im,
                        struct err *e)
 {
@@ -219,12 +239,7 @@ static int layer_write(struct collect *c, int layer, struct stream_writer *w, st
         struct site_stats s;
         site_fetch(c, (enum site)i, &s);
         if (im) add_to_imatrix(c, layer, im, &s);
-        struct site_stats out = s; /* what was collected for the imatrix alone stays out of the stream */
-        if (!wants(c, STATS_SUMS)) out.sums = NULL;
-        if (!wants(c, STATS_ABSMAX)) out.absmax = NULL;
-        json_t *linears = site_linears(c->m, layer, (enum site)i);
-        rc = stats_write_site(w, layer, &out, linears, e);
-        json_decref(linears);
+        rc = site_write(c, layer, &s, w, e);
         s.rows = NULL;
         site_stats_clear(&s);
     }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "common/mem.h"
 #include "common/tool.h"
+#include "common/triangle.h"
 
 int quantize_init(struct quantize *z, struct model *m, struct plan *plan, const struct backend *be, int64_t a,
                   int64_t b, struct err *e)
@@ -33,22 +34,32 @@ void quantize_clear(struct quantize *z)
     memset(z, 0, sizeof *z);
 }
 
-uint64_t quantize_bytes(const struct model_config *c, bool hessian)
+/* No linear after this one has the same input. */
+static bool last_of_site(enum role r)
 {
-    uint64_t most = 0, sites = 0, widest = 0;
-    for (int r = 0; r < ROLE_COUNT; r++) {
+    return r + 1 == ROLE_COUNT || role_site(r + 1) != role_site(r);
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Per linear: the weights, then their error, codes and packed codes. Per site: X'X, of the later ones too; its factor,
+ * and while that is made the triangle in f64. */
+uint64_t quantize_bytes(const struct model_config *c, bool hessian, bool f64)
+{
+    uint64_t weights = 0, peak = 0, later = 0;
+    for (int r = ROLE_COUNT - 1; r >= 0; r--) {
         int out, in;
         role_dims(&c->block, r, &out, &in);
-        if ((uint64_t)out * in > most) most = (uint64_t)out * in;
+        uint64_t n = (uint64_t)out * in, square = (uint64_t)in * in, factor = square * (f64 ? 8 : 4), work = n * 6;
+        if (hessian && last_of_site(r)) later += square * sizeof(float);
+        if (hessian) work = factor + max_u64(work, triangle_doubles(in) * sizeof(double));
+        peak = max_u64(peak, later + work);
+        weights = max_u64(weights, n * sizeof(float));
     }
-    for (int t = 0; t < SITE_COUNT; t++) {
-        uint64_t d = (uint64_t)site_dim(&c->block, t);
-        sites += d * d;
-        if (d > widest) widest = d;
-    }
-    /* weights and their error; codes, unpacked and packed; with Hessians the squares, their f32 factors,
-     * one in f64 */
-    return most * (4 + 4 + 1 + 1) + (hessian ? sites * (4 + 4) + widest * widest * 8 : 0);
+    return TOOL_BASE_BYTES + weights + peak;
 }
 
 json_t *quantize_header(const struct quantize *z, const json_t *stats_header)
@@ -137,8 +148,7 @@ static int write_norms(struct quantize *z, struct stream_writer *w, int layer, s
     return rc;
 }
 
-int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, const struct site_stats *st,
-                   struct err *e)
+int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, struct site_stats *st, struct err *e)
 {
     if (layer < 0 || layer >= z->m->c.n_layers)
         return err_set(e, NT_EXIT_DATA, "statistics of layer %d: the model has layers 0 to %d", layer,
@@ -146,9 +156,12 @@ int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, const
     if (layer < z->first || layer >= z->end) return 0;
     if (z->done[layer])
         return err_set(e, NT_EXIT_DATA, "layer %d is there twice; merge shards with nt-stream merge", layer);
-    for (int r = 0; r < ROLE_COUNT; r++)
+    for (int r = 0; r < ROLE_COUNT; r++) {
         if (one_linear(z, w, layer, r, st, e)) return -1;
-    quantizer_cache_clear(z->cache);
+        if (!last_of_site(r)) continue;
+        quantizer_cache_clear(z->cache);
+        if (st) site_stats_clear(&st[role_site(r)]);
+    }
     if (write_norms(z, w, layer, e)) return -1;
     z->done[layer] = true;
     return stream_layer_end(w, layer, e);

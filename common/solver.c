@@ -9,12 +9,9 @@
 #include <string.h>
 #include "common/grid.h"
 #include "common/mem.h"
-
-/* LAPACK, column-major, as OpenBLAS exports it. */
-void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
+#include "common/triangle.h"
 
 #define DAMP_LIMIT 1e3
-#define FACTOR_TILE 128 /* fixed, so that the result does not depend on threads */
 
 #if defined __x86_64__ && !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -96,87 +93,68 @@ static void order_columns(struct solver_factor *f, const float *H, double mean, 
     mem_free(v);
 }
 
-/* A[n, n] = damped H in reversed processing order: the ordinary Cholesky factor of the reversed matrix is
- * the factor from the last column to the first. */
-static void load_reversed(const struct solver_factor *f, const float *H, double mean, double damp, double *A)
+/* A = damped H in reversed processing order: the ordinary Cholesky factor of the reversed matrix is the factor
+ * from the last column to the first. */
+static void load_tile(const struct solver_factor *f, const float *H, double mean, double *A, int row, int col)
 {
-    int n = f->n;
-#pragma omp parallel for schedule(static)
-    for (int i = 0; i < n; i++) {
-        int ci = f->order[n - 1 - i];
-        for (int j = 0; j < n; j++) {
-            int cj = f->order[n - 1 - j];
-            double h = ci == cj && f->dead[ci] ? mean : (double)H[(size_t)ci * n + cj];
-            A[(size_t)i * n + j] = ci == cj ? h + damp * mean : f->dead[ci] || f->dead[cj] ? 0 : h;
+    int n = f->n, i0 = row * TRIANGLE_TILE, j0 = col * TRIANGLE_TILE;
+    double *t = triangle_tile(A, n, row, col);
+    memset(t, 0, sizeof *t * TRIANGLE_TILE * TRIANGLE_TILE);
+    for (int j = j0; j < n && j < j0 + TRIANGLE_TILE; j++) {
+        int cj = f->order[n - 1 - j];
+        for (int i = i0 > j ? i0 : j; i < n && i < i0 + TRIANGLE_TILE; i++) {
+            int ci = f->order[n - 1 - i];
+            double h = i == j && f->dead[ci] ? mean : (double)H[(size_t)cj * n + ci];
+            t[(size_t)(j - j0) * TRIANGLE_TILE + (i - i0)] =
+                i == j ? h + f->damp * mean : f->dead[ci] || f->dead[cj] ? 0 : h;
         }
     }
 }
 
-/* A = L L', lower and column-major, in tiles of fixed size. 0 ok, 1 not positive definite. */
-static int cholesky(double *A, int n)
+static void load_reversed(const struct solver_factor *f, const float *H, double mean, double *A)
 {
-#define AT(i, j) (A + (size_t)(j) * n + (i))
-    for (int k = 0; k < n; k += FACTOR_TILE) {
-        int kb = n - k < FACTOR_TILE ? n - k : FACTOR_TILE, first = k + kb, info = 0;
-        int tiles = (n - first + FACTOR_TILE - 1) / FACTOR_TILE;
-        dpotrf_("L", &kb, AT(k, k), &n, &info);
-        if (info) return 1;
-#pragma omp parallel
-        {
-#pragma omp for schedule(dynamic)
-            for (int t = 0; t < tiles; t++) {
-                int i = first + t * FACTOR_TILE, ib = n - i < FACTOR_TILE ? n - i : FACTOR_TILE;
-                cblas_dtrsm(CblasColMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, ib, kb, 1,
-                            AT(k, k), n, AT(i, k), n);
-            }
-#pragma omp for schedule(dynamic)
-            for (int p = 0; p < tiles * tiles; p++) {
-                int i = first + p / tiles * FACTOR_TILE, j = first + p % tiles * FACTOR_TILE;
-                int ib = n - i < FACTOR_TILE ? n - i : FACTOR_TILE;
-                int jb = n - j < FACTOR_TILE ? n - j : FACTOR_TILE;
-                if (i >= j)
-                    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, ib, jb, kb, -1, AT(i, k), n, AT(j, k), n,
-                                1, AT(i, j), n);
-            }
-        }
-    }
-    return 0;
-#undef AT
+    int tiles = triangle_tiles(f->n);
+#pragma omp parallel for schedule(dynamic)
+    for (int p = 0; p < tiles * tiles; p++)
+        if (p / tiles >= p % tiles) load_tile(f, H, mean, A, p / tiles, p % tiles);
 }
 
-/* U[a][b] = inverse(L)[n-1-a][n-1-b] for b >= a, 0 elsewhere; a few columns of the inverse at a time.
- * 0 ok, 1 when a value is not finite. */
-static int invert(struct solver_factor *f, const double *L, bool f64)
+/* U[a][b] = inverse(L)[n-1-a][n-1-b] for b >= a, 0 elsewhere. Returns the number of values that are not finite. */
+static int store_tile(struct solver_factor *f, double *A, int row, int col)
 {
-    int n = f->n, bad = 0;
-    if (f64 && !f->U64) f->U64 = MEM_NEW(double, (size_t)n * n);
-    if (!f64 && !f->U) f->U = MEM_NEW(float, (size_t)n * n);
+    int n = f->n, i0 = row * TRIANGLE_TILE, j0 = col * TRIANGLE_TILE, bad = 0;
+    const double *t = triangle_tile(A, n, row, col);
+    for (int i = i0; i < n && i < i0 + TRIANGLE_TILE; i++)
+        for (int j = j0; j <= i && j < j0 + TRIANGLE_TILE; j++) {
+            size_t to = (size_t)(n - 1 - i) * n + (size_t)(n - 1 - j);
+            double u = t[(size_t)(j - j0) * TRIANGLE_TILE + (i - i0)];
+            bad += !isfinite(u);
+            if (f->U64)
+                f->U64[to] = u;
+            else
+                f->U[to] = (float)u;
+        }
+    return bad;
+}
+
+static int store_inverse(struct solver_factor *f, bool f64, double *A)
+{
+    int tiles = triangle_tiles(f->n), bad = 0;
+    size_t square = (size_t)f->n * f->n;
+    if (f64 && !f->U64) f->U64 = MEM_NEW(double, square);
+    if (!f64 && !f->U) f->U = MEM_NEW(float, square);
 #pragma omp parallel for schedule(dynamic) reduction(+ : bad)
-    for (int j = 0; j < n; j += FACTOR_TILE) {
-        int m = n - j, jb = m < FACTOR_TILE ? m : FACTOR_TILE;
-        double *x = MEM_NEW(double, (size_t)m * jb);
-        for (int c = 0; c < jb; c++) x[(size_t)c * m + c] = 1;
-        cblas_dtrsm(CblasColMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, m, jb, 1,
-                    L + (size_t)j * n + j, n, x, m);
-        for (int r = 0; r < m; r++)
-            for (int c = 0; c < jb && c <= r; c++) {
-                size_t to = (size_t)(n - 1 - j - r) * n + (size_t)(n - 1 - j - c);
-                double u = x[(size_t)c * m + r];
-                bad += !isfinite(u);
-                if (f64)
-                    f->U64[to] = u;
-                else
-                    f->U[to] = (float)u;
-            }
-        mem_free(x);
-    }
+    for (int p = 0; p < tiles * tiles; p++)
+        if (p / tiles >= p % tiles) bad += store_tile(f, A, p / tiles, p % tiles);
     return bad > 0;
 }
 
 static int factor_once(struct solver_factor *f, const float *H, double mean, bool f64, double *A)
 {
-    load_reversed(f, H, mean, f->damp, A);
-    return cholesky(A, f->n) || invert(f, A, f64);
+    load_reversed(f, H, mean, A);
+    if (triangle_factor(A, f->n)) return 1;
+    triangle_invert(A, f->n);
+    return store_inverse(f, f64, A);
 }
 
 struct solver_factor *solver_factor_alloc(const float *H, int n, const struct quant_opts *o, json_t *info,
@@ -190,7 +168,7 @@ struct solver_factor *solver_factor_alloc(const float *H, int n, const struct qu
     double mean = scan_diagonal(f, H, e);
     if (!(mean > 0)) goto fail;
     order_columns(f, H, mean, o->act_order);
-    A = MEM_NEW(double, (size_t)n * n);
+    A = MEM_NEW(double, triangle_doubles(n));
     openblas_set_num_threads(1);
     int raised = 0;
     f->damp = o->damp;

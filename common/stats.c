@@ -13,6 +13,7 @@
 /* Wider inputs than this are taken for damage: X'X alone would be 256 GiB. */
 #define MAX_DIM (1 << 18)
 #define MAX_ROWS (1 << 24)
+#define COPY_FLOATS (1 << 18)
 #define RECORD_OVERHEAD 640 /* head, meta, tail and padding of one record, roughly */
 
 static const struct {
@@ -131,21 +132,42 @@ static int nonfinite(int layer, const struct site_stats *s, const char *stat, si
                    site_name(s->site), stat, row, col);
 }
 
-static int write_hessian(struct stream_writer *w, int layer, const struct site_stats *s,
-                         const json_t *linears, struct err *e)
+/* The first elements of rows i0 .. i0+n-1, up to the diagonal. */
+static int put_triangle_rows(struct stream_writer *w, int layer, const struct site_stats *s, const float *x, size_t i0,
+                             size_t n, struct err *e)
 {
     size_t d = (size_t)s->dim;
-    for (size_t i = 0; i < d; i++) {
-        size_t bad = f32_first_nonfinite(s->hessian + i * d, i + 1);
+    for (size_t i = i0; i < i0 + n; i++, x += d) {
+        size_t bad = f32_first_nonfinite(x, i + 1);
         if (bad <= i) return nonfinite(layer, s, "X'X", i, bad, e);
+        if (stream_write_put(w, x, (i + 1) * sizeof(float), e)) return -1;
     }
+    return 0;
+}
+
+int stats_write_hessian(struct stream_writer *w, int layer, const struct site_stats *s, const json_t *linears,
+                        stats_rows *rows, void *ctx, struct err *e)
+{
+    size_t d = (size_t)s->dim, step = d < COPY_FLOATS ? COPY_FLOATS / d : 1;
     uint64_t shape[1] = {d * (d + 1) / 2};
     json_t *meta = site_meta(layer, s, linears, "hessian");
+    float *buf = MEM_NEW(float, step *d);
     int rc = stream_write_begin(w, "hessian", meta, DT_F32, 1, shape, e);
     json_decref(meta);
-    for (size_t i = 0; i < d && rc == 0; i++)
-        rc = stream_write_put(w, s->hessian + i * d, (i + 1) * sizeof(float), e);
+    for (size_t i = 0; i < d && rc == 0; i += step) {
+        size_t n = d - i < step ? d - i : step;
+        rows(ctx, (int)i, (int)n, buf);
+        rc = put_triangle_rows(w, layer, s, buf, i, n, e);
+    }
+    mem_free(buf);
     return rc;
+}
+
+static void own_rows(void *ctx, int i, int n, float *dst)
+{
+    const struct site_stats *s = ctx;
+    size_t d = (size_t)s->dim;
+    memcpy(dst, s->hessian + (size_t)i * d, (size_t)n * d * sizeof(float));
 }
 
 static int write_matrix(struct stream_writer *w, int layer, const struct site_stats *s, const json_t *linears,
@@ -167,7 +189,7 @@ static int write_matrix(struct stream_writer *w, int layer, const struct site_st
 int stats_write_site(struct stream_writer *w, int layer, const struct site_stats *s, const json_t *linears,
                      struct err *e)
 {
-    if (s->hessian && write_hessian(w, layer, s, linears, e) < 0) return -1;
+    if (s->hessian && stats_write_hessian(w, layer, s, linears, own_rows, (void *)(uintptr_t)s, e) < 0) return -1;
     if (s->sums && write_matrix(w, layer, s, linears, "sums", DT_F64, s->sums, 2, STATS_SUMS_ROWS, e) < 0)
         return -1;
     if (s->absmax && write_matrix(w, layer, s, linears, "absmax", DT_F32, s->absmax, 1, 1, e) < 0) return -1;

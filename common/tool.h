@@ -74,6 +74,7 @@ struct backend *tool_backend(const struct tool *t);
 
 /* Before long work: says predicted memory and disk on stderr and exits 75 if they exceed --max-mem or what is
  * free. disk_path NULL: no disk needed. */
+#define TOOL_BASE_BYTES (24u << 20) /* what every stage takes: program, libraries, BLAS, streams */
 void tool_predict(uint64_t mem_bytes, uint64_t disk_bytes, const char *disk_path);
 
 /* Progress to stderr: a redrawn line on a terminal, a line every few seconds (plain), JSON lines, or nothing.

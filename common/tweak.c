@@ -35,7 +35,7 @@ uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, cons
     work += (uint64_t)c->block.F * D; /* the codes of the largest linear */
     if (o->closed_form) work += 9 * square + (uint64_t)c->block.F * D * sizeof(float);
     uint64_t head = tk->n_holdout ? head_bytes(c) : 0;
-    return rows + (work > head ? work : head);
+    return TOOL_BASE_BYTES + rows + (work > head ? work : head);
 }
 
 struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct tweak_opts *o, struct err *e)

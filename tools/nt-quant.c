@@ -121,7 +121,7 @@ int main(int argc, char **argv)
     struct backend *be = tool_backend(&t);
     struct model *m = model_open(t.model, NULL, &e);
     if (!m || quantize_init(&z, m, &plan, be, t.layers[0], t.layers[1], &e)) die(&e);
-    tool_predict(quantize_bytes(&m->c, needs[0]), 0, NULL);
+    tool_predict(quantize_bytes(&m->c, needs[0], arg.f64), 0, NULL);
     struct stream_reader *in = needs[0] ? stream_open(t.argc ? t.argv[0] : "-", "stats", &e) : NULL;
     if (needs[0] && (!in || model_check_identity(m, stream_header(in), stream_name(in), &e))) die(&e);
 
