@@ -139,6 +139,16 @@ const struct checkpoint_tensor *checkpoint_find(const struct checkpoint *c, cons
     return NULL;
 }
 
+static int add_mapping(struct checkpoint *c, const char *path, struct mapping m)
+{
+    struct checkpoint_index *x = c->index;
+    x->maps = mem_grow(x->maps, &x->maps_cap, (size_t)c->n_files + 1, sizeof *x->maps);
+    c->files = mem_grow(c->files, &x->files_cap, (size_t)c->n_files + 1, sizeof *c->files);
+    x->maps[c->n_files] = m;
+    c->files[c->n_files] = mem_strdup(path);
+    return c->n_files++;
+}
+
 int checkpoint_map(struct checkpoint *c, const char *path, struct err *e)
 {
     static const char lfs[] = "version https://git-lfs";
@@ -153,16 +163,16 @@ int checkpoint_map(struct checkpoint *c, const char *path, struct err *e)
     close(fd);
     if (p == MAP_FAILED) return err_set(e, NT_EXIT_IO, "%s: cannot be mapped: %s", path, strerror(why));
 
-    struct checkpoint_index *x = c->index;
-    x->maps = mem_grow(x->maps, &x->maps_cap, (size_t)c->n_files + 1, sizeof *x->maps);
-    c->files = mem_grow(c->files, &x->files_cap, (size_t)c->n_files + 1, sizeof *c->files);
-    x->maps[c->n_files] = (struct mapping){p, (uint64_t)st.st_size};
-    c->files[c->n_files] = mem_strdup(path);
-    c->n_files++;
+    int file = add_mapping(c, path, (struct mapping){.at = p, .size = (uint64_t)st.st_size});
     if ((size_t)st.st_size >= sizeof lfs - 1 && memcmp(p, lfs, sizeof lfs - 1) == 0)
         return err_set(e, NT_EXIT_DATA,
                        "%s: a Git LFS pointer, not the model: run git lfs pull or download the file", path);
-    return c->n_files - 1;
+    return file;
+}
+
+int checkpoint_take_memory(struct checkpoint *c, const char *path, void *at, uint64_t size)
+{
+    return add_mapping(c, path, (struct mapping){.at = at, .size = size, .memory = true});
 }
 
 struct mapping checkpoint_mapping(const struct checkpoint *c, int file) { return c->index->maps[file]; }
@@ -240,7 +250,7 @@ void checkpoint_release(const struct checkpoint *c, const struct checkpoint_tens
     struct mapping m = c->index->maps[t->file];
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     uint64_t from = (t->offset + page - 1) / page * page, to = (t->offset + t->t.nbytes) / page * page;
-    if (to > from) madvise((void *)(uintptr_t)(m.at + from), (size_t)(to - from), MADV_DONTNEED);
+    if (to > from && !m.memory) madvise((void *)(uintptr_t)(m.at + from), (size_t)(to - from), MADV_DONTNEED);
 }
 
 /* ---- identity ---- */

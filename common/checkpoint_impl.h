@@ -8,10 +8,13 @@
 struct mapping {
     const uint8_t *at;
     uint64_t size;
+    bool memory; /* not a file: pages that are let go of would be lost */
 };
 
 /* Maps a regular, non-empty file that is no Git LFS pointer, and lists it in c->files. Its index, or -1. */
 int checkpoint_map(struct checkpoint *c, const char *path, struct err *e) NT_MUST_CHECK;
+/* The same with anonymous memory from mmap, which close unmaps; path is for messages. */
+int checkpoint_take_memory(struct checkpoint *c, const char *path, void *at, uint64_t size);
 struct mapping checkpoint_mapping(const struct checkpoint *c, int file);
 
 /* Adds a tensor whose bytes [offset, offset + t->nbytes) of `file` the format has checked; sets data. The

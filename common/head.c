@@ -13,7 +13,8 @@ struct head {
     const struct backend *be;
     struct block_shape s;
     int V;
-    dev W; /* [V, D] */
+    dev W;  /* [V, D] */
+    dev dW; /* the same, or none */
     bool owns_W;
     dev gain, bias;
     dev xn, stat;     /* [HEAD_ROWS, D], [HEAD_ROWS, 2] */
@@ -87,6 +88,12 @@ struct head *head_share(struct model *m, const struct head *with, const float *f
 void head_put_gain(struct head *h, const float *final_gain)
 {
     h->be->put(h->gain, final_gain, (size_t)h->s.D * sizeof(float));
+}
+
+void head_train(struct head *h, dev W, dev dW)
+{
+    if (h->owns_W) h->be->release(h->W);
+    h->W = W, h->dW = dW, h->owns_W = false;
 }
 
 void head_free(struct head *h)
@@ -276,6 +283,8 @@ static void back_rows(struct head *t, struct head *s, bool ce, int R, float kl_s
         if (t && ce) be->add(s->z, s->z, z, (size_t)R * (size_t)c);
         be->gemm(false, false, R, D, c, 1, s->z, c, dev_at(s->W, (size_t)v0 * (size_t)D), D, v0 ? 1 : 0,
                  s->dxn, D);
+        if (dev_ok(s->dW))
+            be->gemm(true, false, c, D, R, 1, s->z, c, s->xn, D, 1, dev_at(s->dW, (size_t)v0 * (size_t)D), D);
     }
 }
 

@@ -127,6 +127,9 @@ struct head *head_open(struct model *m, const float *final_gain /* NULL: the mod
 struct head *head_share(struct model *m, const struct head *with, const float *final_gain,
                         struct err *e) NT_MUST_CHECK;
 void head_put_gain(struct head *h, const float *final_gain); /* another final norm, [D] */
+/* Training the vocabulary's weights: the head runs with W [V, D] of the caller's, and its backward adds their
+ * gradient to dW. */
+void head_train(struct head *h, dev W, dev dW);
 void head_free(struct head *h);
 uint64_t head_bytes(const struct model_config *c);
 /* Per row of x[R,D] (output of the last block): nll[R] = -log p(target) in nats (0 where target < 0), best[R]

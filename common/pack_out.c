@@ -188,6 +188,7 @@ int pack_write_config(const struct pack *p, const char *dir, enum dtype dtype, c
     json_t *c = json_copy(p->m->hf_config);
     json_object_set_new(c, json_object_get(c, "dtype") ? "dtype" : "torch_dtype", json_string(name));
     json_object_set_new(c, "tie_word_embeddings", json_boolean(p->m->head == p->m->embed));
+    json_object_del(c, "nt_init_seed"); /* the weights are there now */
     if (extra) json_object_update(c, (json_t *)(uintptr_t)extra);
     int rc = pack_write_json(dir, "config.json", c, e);
     json_decref(c);

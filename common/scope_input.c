@@ -206,6 +206,18 @@ int scope_input_read(struct scope_input *in, struct model *m, bool in_memory, st
     return rc;
 }
 
+int scope_input_none(struct scope_input *in, struct model *m, struct err *e)
+{
+    *in = (struct scope_input){.src = {.given = m->ck->path}, .n_layers = m->c.n_layers, .D = m->c.block.D};
+    size_t vectors = (size_t)in->n_layers * NORM_COUNT + 1;
+    in->t = MEM_NEW(struct scope_tensor, (size_t)in->n_layers * ROLE_COUNT);
+    in->norms = MEM_NEW(float, vectors *(size_t)in->D);
+    in->has_norm = MEM_NEW(bool, vectors);
+    in->header = json_pack("{s:s, s:o, s:O}", "kind", "qweights", "model", model_identity(m), "config",
+                           m->hf_config);
+    return model_norms(in, m, e);
+}
+
 void scope_input_clear(struct scope_input *in)
 {
     for (int i = 0; in->t && i < in->n_layers * ROLE_COUNT; i++) {

@@ -36,6 +36,8 @@ struct scope_input {
 int scope_input_open(struct scope_input *in, const char *path, struct model *m, struct err *e) NT_MUST_CHECK;
 /* Reads the tensors and norms. in_memory: where the packed codes go. */
 int scope_input_read(struct scope_input *in, struct model *m, bool in_memory, struct err *e) NT_MUST_CHECK;
+/* No stream: every linear and norm is the model's own. */
+int scope_input_none(struct scope_input *in, struct model *m, struct err *e) NT_MUST_CHECK;
 void scope_input_clear(struct scope_input *in);
 
 /* w[out, in] = the dequantized linear; scale, minimum [out, n_groups]: in place of its own (NULL: its own).

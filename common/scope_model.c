@@ -26,7 +26,8 @@ uint64_t scope_bytes(const struct model_config *c, const struct scope_opts *o, c
     uint64_t R = (uint64_t)o->batch * (uint64_t)o->seq, D = (uint64_t)c->block.D, L = (uint64_t)c->n_layers;
     uint64_t bytes =
         block_bytes(c) + block_work_bytes(&c->block, (int)R, true) + (L + 4) * R * D * sizeof(float);
-    uint64_t n = (L * NORM_COUNT + 1) * D + (o->scales ? in->n_scales + in->n_minima : 0);
+    uint64_t n = (L * NORM_COUNT + 1) * D + (o->scales ? in->n_scales + in->n_minima : 0) +
+                 (o->all ? scope_all_values(c) : 0);
     bytes += 8 * n * sizeof(float) + (in->n_scales + in->n_minima) * (sizeof(float) + 1);
     bytes += largest_role(c) * (sizeof(float) + 2);
     for (int r = 0, out; r < ROLE_COUNT && o->scales; r++) bytes += role_size(c, r, &out) * sizeof(float);
@@ -62,7 +63,8 @@ static void place_values(struct scope *s)
             (kind ? s->min_at : s->scale_at)[i] = has ? n : SCOPE_NONE;
             if (has) n += (size_t)q->out * (size_t)q->n_groups;
         }
-    s->n = n;
+    s->matrix_at = MEM_NEW(size_t, (size_t)s->L * ROLE_COUNT + 2);
+    s->n = s->o->all ? scope_all_place(s, n) : n;
 }
 
 const float *scope_norm(const struct scope *s, int i)
@@ -91,6 +93,7 @@ void scope_start(struct scope *s)
              s->scale_at[i] != SCOPE_NONE && k < (size_t)s->in->t[i].q.out * (size_t)s->in->t[i].q.n_groups;
              k++)
             v[s->scale_at[i] + k] = 1;
+    if (s->o->all) memcpy(v + s->n_norms, s->first, (s->n - s->n_norms) * sizeof *v);
     scope_put(s, v);
     s->be->fill(s->am, 0, s->n);
     s->be->fill(s->av, 0, s->n);
@@ -144,7 +147,7 @@ struct scope *scope_open(struct model *m, struct scope_input *in, const struct s
     s->work = block_work_alloc(m->be, &m->c.block, s->R, true);
     s->teacher = head_open(m, NULL, e);
     if (s->teacher) s->student = head_share(m, s->teacher, NULL, e);
-    if (s->student) {
+    if (s->student && (!o->all || !scope_all_open(s, e))) {
         scope_start(s);
         return s;
     }
@@ -155,9 +158,9 @@ struct scope *scope_open(struct model *m, struct scope_input *in, const struct s
 void scope_close(struct scope *s)
 {
     if (!s) return;
-    dev held[] = {s->bound, s->xt, s->dy, s->dx, s->p, s->g, s->am, s->av};
-    void *host[] = {s->norm_at, s->scale_at, s->min_at, s->value,   s->grad,  s->w,
-                    s->scale,   s->minimum,  s->kl_row, s->nll_row, s->target};
+    dev held[] = {s->bound, s->xt, s->dy, s->dx, s->p, s->g, s->am, s->av, s->ids};
+    void *host[] = {s->norm_at, s->scale_at, s->min_at, s->matrix_at, s->value,   s->grad,  s->first,
+                    s->w,       s->scale,    s->minimum, s->kl_row,   s->nll_row, s->target};
     head_free(s->student);
     head_free(s->teacher);
     block_free(s->m, s->blk);
@@ -223,7 +226,8 @@ static int load_linear(struct scope *s, int layer, enum role r, struct err *e)
 
 int scope_load(struct scope *s, int layer, struct err *e)
 {
-    for (int r = 0; r < ROLE_COUNT; r++)
+    if (s->o->all) scope_all_load(s, layer);
+    for (int r = 0; r < ROLE_COUNT && !s->o->all; r++)
         if (load_linear(s, layer, r, e)) return -1;
     for (int n = 0; n < NORM_COUNT; n++)
         s->be->put(s->blk->gain[n], scope_norm(s, layer * NORM_COUNT + n), (size_t)s->D * sizeof(float));
@@ -239,7 +243,10 @@ static dev boundary_at(const struct scope *s, int layer)
 
 static int forward(struct scope *s, const int32_t *ids, struct err *e)
 {
-    if (model_embed(s->m, ids, s->R, s->bound, e)) return -1;
+    if (s->o->all)
+        scope_all_embed(s, ids, s->bound);
+    else if (model_embed(s->m, ids, s->R, s->bound, e))
+        return -1;
     for (int l = 0; l < s->L; l++) {
         if (err_stopped(e) || scope_load(s, l, e)) return -1;
         block_forward(s->be, s->blk, s->work, s->o->batch, s->o->seq, 0, boundary_at(s, l),
@@ -305,9 +312,11 @@ static int backward_layer(struct scope *s, int l, int first, struct err *e)
         if (s->scale_at[l * ROLE_COUNT + r] != SCOPE_NONE) {
             be->fill(s->dw[r], 0, role_size(&s->m->c, r, &out));
             g.w[r] = s->dw[r];
+        } else if (s->o->all) {
+            g.w[r] = dev_at(s->g, s->matrix_at[l * ROLE_COUNT + r]);
         }
     block_backward(be, s->blk, s->work, s->o->batch, s->o->seq, 0, boundary_at(s, l), s->dy,
-                   l > first ? s->dx : DEV_NONE, &g, NULL, NULL);
+                   l > first || s->o->all ? s->dx : DEV_NONE, &g, NULL, NULL);
     dev swap = s->dy;
     s->dy = s->dx, s->dx = swap;
     return 0;
@@ -342,7 +351,8 @@ int scope_gradient(struct scope *s, const int32_t *ids, double *kl, double *ce, 
     memset(s->grad + s->n_norms, 0, (s->n - s->n_norms) * sizeof(float));
     for (int l = s->L - 1; l >= first; l--)
         if (backward_layer(s, l, first, e) || scale_gradients(s, l, e)) return -1;
-    s->be->get(s->grad, s->g, s->n_norms * sizeof(float));
+    if (s->o->all) scope_all_embed_back(s, s->dy);
+    s->be->get(s->grad, s->g, (s->o->all ? s->n : s->n_norms) * sizeof(float));
     return 0;
 }
 
@@ -356,12 +366,13 @@ double scope_step(struct scope *s, int step, double lr)
     for (size_t i = 0; i < s->n && shrink < 1; i++) s->grad[i] = (float)(s->grad[i] * shrink);
     s->be->put(s->g, s->grad, s->n * sizeof(float));
     size_t from[] = {0, s->n_norms, s->n};
+    /* weights decay where they are matrices; without any, norms do; scales never */
     for (int k = 0; k < 2; k++)
         if (from[k + 1] > from[k])
             s->be->adam(dev_at(s->p, from[k]), dev_at(s->g, from[k]), dev_at(s->am, from[k]),
                         dev_at(s->av, from[k]), from[k + 1] - from[k],
-                        (float)(k ? s->o->scales_step * lr : lr), 0.9f, 0.999f, 1e-8f,
-                        (float)(k ? 0 : s->o->weight_decay), step);
+                        (float)(k && !s->o->all ? s->o->scales_step * lr : lr), 0.9f, 0.999f, 1e-8f,
+                        (float)(k == (int)s->o->all ? s->o->weight_decay : 0), step);
     s->be->get(s->value, s->p, s->n * sizeof(float));
     if (s->final_at != SCOPE_NONE) head_put_gain(s->student, s->value + s->final_at);
     return norm;

@@ -23,7 +23,10 @@ json_t *scope_settings(const struct scope_opts *o, const struct tokens *tk)
                           o->kl <= 0  ? "ce"
                           : o->ce > 0 ? "kl+ce"
                                       : "kl",
-                          "opt", "adamw", "params", o->scales ? "norms+scales" : "norms");
+                          "opt", "adamw", "params",
+                          o->all      ? "all"
+                          : o->scales ? "norms+scales"
+                                      : "norms");
     json_object_set_new(t, "final_norm", json_boolean(o->final_norm));
     json_object_set_new(t, "lr", isnan(o->lr) ? json_string("auto") : json_real(o->lr));
     if (o->scales) json_object_set_new(t, "scales_step", json_real(o->scales_step));
@@ -58,7 +61,7 @@ static json_t *make_header(const struct scope_input *in, const struct scope_opts
 
 /* ---- writing ---- */
 
-static int write_norm(const struct scope *s, struct stream_writer *w, int i, struct err *e)
+int scope_write_norm(const struct scope *s, struct stream_writer *w, int i, struct err *e)
 {
     const float *both[] = {s->in->norms + (size_t)i * (size_t)s->D, scope_norm(s, i)};
     bool final = i == s->L * NORM_COUNT;
@@ -107,7 +110,7 @@ static int write_record(struct scope *s, struct stream_reader *r, struct record 
 {
     if (!strcmp(rec->kind, "LayerEnd")) {
         for (int n = 0; n < NORM_COUNT; n++)
-            if (write_norm(s, w, (int)rec->layer * NORM_COUNT + n, e)) return -1;
+            if (scope_write_norm(s, w, (int)rec->layer * NORM_COUNT + n, e)) return -1;
         return stream_layer_end(w, (int)rec->layer, e);
     }
     if (!strcmp(rec->kind, "Norm") || !strcmp(rec->kind, "tweak")) return 0;
@@ -119,9 +122,9 @@ static int write_record(struct scope *s, struct stream_reader *r, struct record 
     return write_rescaled(s, w, i, e);
 }
 
-static json_t *make_trailer(const struct scope_train *t, const struct stream_reader *r)
+static json_t *make_trailer(const struct scope_train *t, const json_t *in)
 {
-    json_t *x = tweak_trailer(&t->v, stream_trailer(r));
+    json_t *x = tweak_trailer(&t->v, in);
     json_object_set_new(x, "best_step", json_integer(t->best_step));
     json_object_set_new(x, "steps", json_integer(t->step));
     json_object_set_new(x, "lr", json_real(t->lr));
@@ -142,8 +145,8 @@ static int write_result(struct scope_train *t, struct stream_writer *w, struct e
     if (got < 0) rc = -1;
     if (!rc && strcmp(stream_hash(r), s->in->hash))
         rc = err_set(e, NT_EXIT_DATA, "%s: changed while it was in use", s->in->src.given);
-    if (!rc && (s->final_at != SCOPE_NONE || s->in->has_norm[last])) rc = write_norm(s, w, last, e);
-    json_t *trailer = rc ? NULL : make_trailer(t, r);
+    if (!rc && (s->final_at != SCOPE_NONE || s->in->has_norm[last])) rc = scope_write_norm(s, w, last, e);
+    json_t *trailer = rc ? NULL : make_trailer(t, stream_trailer(r));
     if (!rc) {
         stream_note_input(w, r);
         rc = stream_finish(w, trailer, e);
@@ -152,6 +155,18 @@ static int write_result(struct scope_train *t, struct stream_writer *w, struct e
     }
     json_decref(trailer);
     stream_close(r);
+    return rc;
+}
+
+static int write_all(struct scope_train *t, struct stream_writer *w, struct err *e)
+{
+    json_t *trailer = make_trailer(t, NULL);
+    int rc = scope_all_write(t->s, w, e);
+    if (!rc)
+        rc = stream_finish(w, trailer, e);
+    else
+        stream_abort(w, e);
+    json_decref(trailer);
     return rc;
 }
 
@@ -215,7 +230,22 @@ static int open_files(const struct scope_job *job, const struct scope_input *in,
     if (!*w) return -1;
     if (!job->report) return 0;
     t->report = outfile_open(job->report, e);
-    return t->report ? outfile_write(t->report, SCOPE_REPORT_HEAD, strlen(SCOPE_REPORT_HEAD), e) : -1;
+    char head[sizeof SCOPE_REPORT_HEAD];
+    snprintf(head, sizeof head, SCOPE_REPORT_HEAD, job->o->all ? "ce" : "kl");
+    return t->report ? outfile_write(t->report, head, strlen(head), e) : -1;
+}
+
+static int open_input(struct scope_input *in, struct model *m, const struct scope_job *job, struct err *e)
+{
+    if (job->o->all) {
+        if (scope_input_none(in, m, e)) return -1;
+        predict(&m->c, job, in);
+        return 0;
+    }
+    predict_spool(&m->c, job->qweights);
+    return scope_input_open(in, job->qweights, m, e) || scope_input_read(in, m, predict(&m->c, job, in), e)
+               ? -1
+               : 0;
 }
 
 int scope_run(struct model *m, const struct scope_job *job, struct tweak_verdict *v, struct err *e)
@@ -225,9 +255,7 @@ int scope_run(struct model *m, const struct scope_job *job, struct tweak_verdict
     struct stream_writer *w = NULL;
     struct scope *s = NULL;
     struct outfile *report = NULL;
-    predict_spool(&m->c, job->qweights);
-    int rc = scope_input_open(&in, job->qweights, m, e);
-    if (!rc) rc = scope_input_read(&in, m, predict(&m->c, job, &in), e);
+    int rc = open_input(&in, m, job, e);
     if (!rc) rc = open_files(job, &in, &t, &w, e);
     report = t.report;
     if (!rc) rc = (s = scope_open(m, &in, job->o, job->tk->T, e)) ? 0 : -1;
@@ -237,7 +265,7 @@ int scope_run(struct model *m, const struct scope_job *job, struct tweak_verdict
     if (!rc) rc = scope_train(&t, e);
     if (!rc) progress_end();
     if (!rc && report) rc = outfile_commit(report, e);
-    if (!rc) rc = write_result(&t, w, e);
+    if (!rc) rc = job->o->all ? write_all(&t, w, e) : write_result(&t, w, e);
     if (!rc) {
         *v = t.v;
         say(&t, &in);

@@ -62,6 +62,7 @@ int scope_train_open(struct scope_train *t, struct scope *s, const struct tokens
     t->states = MEM_NEW(float, (size_t)t->chunk *(size_t)s->R *(size_t)s->D);
     if (!n) return 0;
     boundary_pass_init(&t->pass, s->m, tk->T, false);
+    if (s->o->all) return 0;
     int rc = boundary_from_tokens(&t->hold_f, s->m, tk, tk->n - t->n_hold, t->n_hold, e);
     for (int l = 0; l < s->L && !rc; l++)
         rc = scope_load_float(s, l, e) ||
@@ -86,6 +87,7 @@ int scope_evaluate(struct scope_train *t, double *kl, double *top1, struct err *
 {
     struct scope *s = t->s;
     struct boundary b;
+    if (s->o->all) return scope_all_evaluate(t, kl, top1, count_group, e);
     int R = t->tk->T - 1, rc = boundary_from_tokens(&b, s->m, t->tk, t->tk->n - t->n_hold, t->n_hold, e);
     if (rc) return -1;
     for (int l = 0; l < s->L && !rc; l++)
@@ -277,7 +279,8 @@ static int search_rate(struct scope_train *t, struct err *e)
         forget(t);
         if (run_steps(t, steps, rates[i], true, e)) return -1;
         double kl = t->best_step ? mean(t->kl_best, t->n_hold) : INFINITY;
-        note("--lr auto: %g: KL %.5f on held-out tokens after %d steps", rates[i], kl, steps);
+        note("--lr auto: %g: %s %.5f on held-out tokens after %d steps", rates[i],
+             t->s->o->all ? "cross-entropy" : "KL", kl, steps);
         if (kl < least) least = kl, t->lr = rates[i];
     }
     forget(t);
@@ -288,7 +291,8 @@ static void give_verdict(struct scope_train *t)
 {
     int n = t->n_hold;
     double sum = 0, square = 0;
-    t->v = (struct tweak_verdict){.verdict = "none", .norms = "new", .changed = t->best_step > 0};
+    t->v = (struct tweak_verdict){
+        .verdict = "none", .norms = "new", .changed = t->best_step > 0, .ce = t->s->o->all};
     if (!n) return;
     if (!t->best_step) { /* no step gave a finite KL: the start stands */
         memcpy(t->kl_best, t->kl_old, (size_t)n * sizeof(double));
@@ -323,7 +327,7 @@ int scope_train(struct scope_train *t, struct err *e)
         t->best_step = t->step;
     }
     give_verdict(t);
-    bool vain = !t->best_step || (o->scales && t->v.norms[0] == 'o');
+    bool vain = !t->best_step || ((o->scales || o->all) && t->v.norms[0] == 'o');
     if (vain)
         scope_start(t->s);
     else

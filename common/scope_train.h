@@ -39,21 +39,29 @@ void scope_train_clear(struct scope_train *t);
 /* Resumes from the checkpoint if its file is there, searches the rate if asked to, trains, judges, leaves the
  * values to be written in the scope: the best ones, or the input's where scales were trained in vain. */
 int scope_train(struct scope_train *t, struct err *e) NT_MUST_CHECK;
-/* KL and top-1 of the present values by held-out sequence. */
+/* KL (with scope_opts.all cross-entropy) and top-1 of the present values by held-out sequence. */
 int scope_evaluate(struct scope_train *t, double *kl, double *top1, struct err *e) NT_MUST_CHECK;
 
 /* scope_state.c: 1 loaded, 0 there is no such file. */
 int scope_state_read(struct scope_train *t, struct err *e) NT_MUST_CHECK;
 int scope_state_write(const struct scope_train *t, struct err *e) NT_MUST_CHECK;
 
-#define SCOPE_REPORT_HEAD "step\tlr\tkl\tce\tgrad_norm\tholdout_kl\tseconds\n"
+/* KL, with scope_opts.all cross-entropy, on held-out sequences. */
+#define SCOPE_REPORT_HEAD "step\tlr\tkl\tce\tgrad_norm\tholdout_%s\tseconds\n"
+
+/* scope_all.c: held-out cross-entropy and top-1 by sequence; all records of a result. */
+int scope_all_evaluate(struct scope_train *t, double *ce, double *top1, boundary_visit *visit,
+                       struct err *e) NT_MUST_CHECK;
+int scope_all_write(const struct scope *s, struct stream_writer *w, struct err *e) NT_MUST_CHECK;
+/* scope_run.c: a norm, old and new; i as in scope_input's norms. */
+int scope_write_norm(const struct scope *s, struct stream_writer *w, int i, struct err *e) NT_MUST_CHECK;
 
 /* scope_run.c: everything nt-tweak --scope model does after its options: qweights (file or "-") to w's file.
  */
 struct scope_job {
     const struct scope_opts *o;
     const struct tokens *tk;
-    const char *qweights, *out, *report; /* report may be NULL */
+    const char *qweights, *out, *report; /* report may be NULL; no qweights with scope_opts.all */
 };
 int scope_run(struct model *m, const struct scope_job *job, struct tweak_verdict *v,
               struct err *e) NT_MUST_CHECK;

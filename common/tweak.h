@@ -28,6 +28,7 @@ struct tweak_verdict {
     const char *norms;         /* which norms are valid: "new", "old" */
     bool changed;              /* some element of some layer */
     long n;                    /* held-out tokens compared */
+    bool ce;                   /* kl_*: cross-entropies; top1_*: shares of next tokens (--params all) */
     double kl_old, kl_new;     /* mean KL(float || quantized) in nats */
     double kl_gain_err;        /* standard error of kl_old - kl_new over sequences; NaN with one sequence */
     double top1_old, top1_new; /* share of tokens with the float model's argmax */

@@ -78,10 +78,14 @@ int tweak_block_check(const struct tweak_args *a, const struct tweak_opts *o, co
 
 static int check_model_options(const struct tweak_args *a, const struct scope_opts *o, struct err *e)
 {
-    if (strcmp(a->params, "norms") && !o->scales)
+    if (strcmp(a->params, "norms") && !o->scales && !o->all)
         return err_set(e, NT_EXIT_USAGE,
-                       "--params: '%s' is not available in model scope, only norms and norms+scales",
+                       "--params: '%s' is not available in model scope, only norms, norms+scales and all",
                        a->params);
+    if (o->all && (o->kl > 0 || o->layers[0] > 0 || o->layers[1] < INT64_MAX))
+        return err_set(e, NT_EXIT_USAGE, "--params all: %s",
+                       o->kl > 0 ? "there is no other model to follow, only --loss ce"
+                                 : "all layers are trained, --layers has no meaning");
     if (a->opt && a->opt[0] == 'c')
         return err_set(e, NT_EXIT_USAGE, "--opt closed-form: only with --scope block");
     if (a->checkpoint && !strcmp(a->checkpoint, "-"))
@@ -100,6 +104,7 @@ int tweak_model_options(const struct tweak_args *a, const struct tool *t, struct
     double lr;
     if (rate(a->lr, &lr, &automatic, e)) return -1;
     *o = (struct scope_opts){.scales = !strcmp(a->params, "norms+scales"),
+                             .all = !strcmp(a->params, "all"),
                              .final_norm = a->final_norm,
                              .steps = (int)a->steps,
                              .batch = (int)a->batch,
@@ -114,7 +119,8 @@ int tweak_model_options(const struct tweak_args *a, const struct tool *t, struct
                              .lr = automatic || !isnan(lr) ? lr : 1e-3,
                              .seed = (uint64_t)t->seed,
                              .layers = {t->layers[0], t->layers[1]}};
-    if (scope_loss(a->loss ? a->loss : "kl", o))
+    if (o->all) o->final_norm = true;
+    if (scope_loss(a->loss ? a->loss : o->all ? "ce" : "kl", o))
         return err_set(e, NT_EXIT_USAGE,
                        "--loss: '%s' is not available in model scope, only kl, ce and kl+ce", a->loss);
     return check_model_options(a, o, e);
@@ -136,5 +142,5 @@ int tweak_model_check(const struct tweak_args *a, struct scope_opts *o, const st
     if (model_norm_has_bias(m))
         return err_set(e, NT_EXIT_USAGE, "--scope model: norms with biases (%s has them) are not available",
                        m->ck->path);
-    return 0;
+    return o->all ? scope_all_check(m, e) : 0;
 }

@@ -180,9 +180,9 @@ json_t *tweak_trailer(const struct tweak_verdict *v, const json_t *in)
                           v->changed, "n", (json_int_t)v->n);
     if (json_object_get(in, "bits")) json_object_set(t, "bits", json_object_get(in, "bits"));
     if (!v->n) return t;
-    json_object_set_new(t, "kl_old", real_or_null(v->kl_old));
-    json_object_set_new(t, "kl_new", real_or_null(v->kl_new));
-    json_object_set_new(t, "kl_gain_stderr", real_or_null(v->kl_gain_err));
+    json_object_set_new(t, v->ce ? "ce_old" : "kl_old", real_or_null(v->kl_old));
+    json_object_set_new(t, v->ce ? "ce_new" : "kl_new", real_or_null(v->kl_new));
+    json_object_set_new(t, v->ce ? "ce_gain_stderr" : "kl_gain_stderr", real_or_null(v->kl_gain_err));
     json_object_set_new(t, "top1_old", json_real(v->top1_old));
     json_object_set_new(t, "top1_new", json_real(v->top1_new));
     return t;

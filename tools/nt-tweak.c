@@ -13,7 +13,7 @@ static struct tweak_args arg = TWEAK_ARGS;
 static const struct opt options[] = {
     {0, "tokens", OPT_STR, &arg.tokens, "FILE", "tokens stream: training and held-out sequences"},
     {0, "params", OPT_STR, &arg.params, "WHAT",
-     "what to train: norms, norms+bias (block), norms+scales (model)"},
+     "what to train: norms, norms+bias (block), norms+scales (model), all (model)"},
     {0, "loss", OPT_STR, &arg.loss, "NAME",
      "against what, 'list' shows all (default author; model scope: kl)"},
     {0, "scope", OPT_STR, &arg.scope, "SPAN", "over which span: block or model"},
@@ -70,8 +70,8 @@ static void say_verdict(const struct tweak_verdict *v, bool at_end)
     else {
         char err[32] = ""; /* one held-out sequence gives no standard error */
         if (isfinite(v->kl_gain_err)) snprintf(err, sizeof err, " +- %.5f", v->kl_gain_err);
-        note("verdict %s: KL on %ld held-out tokens %.5f -> %.5f (fell by %.5f%s), top-1 %.2f -> %.2f %%",
-             v->verdict, v->n, v->kl_old, v->kl_new, v->kl_old - v->kl_new, err, 100 * v->top1_old,
+        note("verdict %s: %s on %ld held-out tokens %.5f -> %.5f (fell by %.5f%s), top-1 %.2f -> %.2f %%",
+             v->verdict, v->ce ? "cross-entropy" : "KL", v->n, v->kl_old, v->kl_new, v->kl_old - v->kl_new, err, 100 * v->top1_old,
              100 * v->top1_new);
     }
 }
@@ -119,6 +119,8 @@ int main(int argc, char **argv)
     if (!t.model) die_usage("-m MODEL is needed: the float model that was quantized");
     if (!arg.tokens) die_usage("--tokens FILE is needed: what to train on");
     if (t.argc > 1) die_usage("one qweights stream, not %d", t.argc);
+    if (whole && model_opts.all && t.argc)
+        die_usage("--params all: the model is the input, no qweights stream is");
 
     if (tweak_acts_open(&arg.acts, !strcmp(qweights, "-"), &e)) die(&e);
     struct backend *be = tool_backend(&t);

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * --params all: the parts of model scope that training a whole float model adds. The matrices lie in the
+ * vector of values after the norms and are run from there; there is no quantized stream to read and no
+ * teacher. The input is the model itself, which may be a config.json with random weights
+ * (checkpoints/init.c). */
+#include "common/scope_train.h"
+#include <string.h>
+#include "common/mem.h"
+
+/* ---- places: linears by layer and role, then the embedding, then the head unless it is the same ---- */
+
+static int count_matrices(const struct scope *s)
+{
+    return s->L * ROLE_COUNT + 2;
+}
+
+static int embed_index(const struct scope *s)
+{
+    return s->L * ROLE_COUNT;
+}
+
+static void matrix_dims(const struct scope *s, int i, int *out, int *in)
+{
+    *out = s->m->c.vocab, *in = s->D;
+    if (i < embed_index(s)) role_dims(&s->m->c.block, i % ROLE_COUNT, out, in);
+}
+
+static size_t matrix_size(const struct scope *s, int i)
+{
+    int out, in;
+    matrix_dims(s, i, &out, &in);
+    return (size_t)out * (size_t)in;
+}
+
+uint64_t scope_all_values(const struct model_config *c)
+{
+    uint64_t n = (uint64_t)c->vocab * (uint64_t)c->block.D * (c->tied ? 1 : 2);
+    for (int r = 0, out, in; r < ROLE_COUNT; r++) {
+        role_dims(&c->block, r, &out, &in);
+        n += (uint64_t)c->n_layers * (uint64_t)out * (uint64_t)in;
+    }
+    return n;
+}
+
+size_t scope_all_place(struct scope *s, size_t n)
+{
+    int last = count_matrices(s) - 1;
+    for (int i = 0; i <= last; i++) {
+        bool has = i < last || !s->m->c.tied;
+        s->matrix_at[i] = has ? n : SCOPE_NONE;
+        n += has ? matrix_size(s, i) : 0;
+    }
+    return n;
+}
+
+static int read_matrix(struct scope *s, int i, float *w, struct err *e)
+{
+    if (i < embed_index(s)) return model_read_linear(s->m, i / ROLE_COUNT, i % ROLE_COUNT, w, e);
+    return i == embed_index(s) ? model_read_embed(s->m, 0, s->m->c.vocab, w, e)
+                               : model_read_head(s->m, 0, s->m->c.vocab, w, e);
+}
+
+static size_t head_at(const struct scope *s)
+{
+    size_t own = s->matrix_at[embed_index(s) + 1];
+    return own == SCOPE_NONE ? s->matrix_at[embed_index(s)] : own;
+}
+
+int scope_all_open(struct scope *s, struct err *e)
+{
+    s->first = MEM_NEW(float, s->n - s->n_norms);
+    s->ids = s->be->alloc((size_t)s->R * sizeof(int32_t));
+    for (int i = 0; i < count_matrices(s); i++)
+        if (s->matrix_at[i] != SCOPE_NONE && read_matrix(s, i, s->first + (s->matrix_at[i] - s->n_norms), e))
+            return -1;
+    head_train(s->student, dev_at(s->p, head_at(s)), dev_at(s->g, head_at(s)));
+    return 0;
+}
+
+/* ---- forward and backward ---- */
+
+void scope_all_load(struct scope *s, int layer)
+{
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        int i = layer * ROLE_COUNT + r;
+        s->be->copy(s->blk->w[r], dev_at(s->p, s->matrix_at[i]), matrix_size(s, i) * sizeof(float));
+    }
+}
+
+void scope_all_embed(struct scope *s, const int32_t *ids, dev x)
+{
+    s->be->put(s->ids, ids, (size_t)s->R * sizeof *ids);
+    s->be->embed(x, dev_at(s->p, s->matrix_at[embed_index(s)]), s->ids, s->R, s->D);
+}
+
+void scope_all_embed_back(struct scope *s, dev dx)
+{
+    s->be->embed_back(dev_at(s->g, s->matrix_at[embed_index(s)]), dx, s->ids, s->R, s->D);
+}
+
+/* ---- held-out sequences: cross-entropy and how often the likeliest token is the next one ---- */
+
+static void embed_held_out(struct scope_train *t, struct boundary *b)
+{
+    struct scope *s = t->s;
+    size_t T = (size_t)t->tk->T, D = (size_t)s->D;
+    const float *table = s->value + s->matrix_at[embed_index(s)];
+    boundary_alloc(b, t->n_hold, t->tk->T, s->D, t->tk->n - t->n_hold, 0);
+    for (size_t i = 0; i < (size_t)t->n_hold * T; i++) {
+        size_t id = (size_t)t->tk->ids[(size_t)b->first * T + i];
+        memcpy(b->x + i * D, table + id * D, D * sizeof(float));
+    }
+}
+
+static void score(struct scope_train *t, const struct boundary *b, int i, double *nll, int32_t *best,
+                  double *ce, double *top1)
+{
+    struct scope *s = t->s;
+    int R = t->tk->T - 1;
+    const int32_t *target = t->tk->ids + (size_t)(b->first + i) * (size_t)t->tk->T + 1;
+    s->be->put(t->pass.y, boundary_view(b, i), (size_t)R * (size_t)s->D * sizeof(float));
+    head_nll(s->student, t->pass.y, target, R, nll, best);
+    *ce = *top1 = 0;
+    for (int r = 0; r < R; r++) *ce += nll[r] / R, *top1 += (double)(best[r] == target[r]) / R;
+}
+
+int scope_all_evaluate(struct scope_train *t, double *ce, double *top1, boundary_visit *visit, struct err *e)
+{
+    struct scope *s = t->s;
+    struct boundary b;
+    int rc = 0;
+    double *nll = MEM_NEW(double, (size_t)t->tk->T);
+    int32_t *best = MEM_NEW(int32_t, (size_t)t->tk->T);
+    embed_held_out(t, &b);
+    for (int l = 0; l < s->L && !rc; l++)
+        rc = scope_load(s, l, e) || boundary_run(&t->pass, s->blk, &b, &b, NULL, visit, t, e) ? -1 : 0;
+    for (int i = 0; i < t->n_hold && !rc; i++) {
+        score(t, &b, i, nll, best, &ce[i], &top1[i]);
+        rc = err_stopped(e);
+    }
+    boundary_clear(&b);
+    mem_free(nll);
+    mem_free(best);
+    return rc;
+}
+
+/* ---- the result: every matrix as a plain tensor, norms old and new ---- */
+
+static int write_matrix(const struct scope *s, struct stream_writer *w, int i, struct err *e)
+{
+    struct qtensor q = {.layer = i < embed_index(s) ? i / ROLE_COUNT : -1};
+    const struct family *f = s->m->c.family;
+    int out, in;
+    if (s->matrix_at[i] == SCOPE_NONE) return 0;
+    matrix_dims(s, i, &out, &in);
+    if (q.layer >= 0) {
+        model_tensor_name(s->m, q.layer, i % ROLE_COUNT, q.name);
+        strcpy(q.role, role_name(i % ROLE_COUNT));
+    } else {
+        snprintf(q.name, sizeof q.name, "%s.weight", i == embed_index(s) ? f->embed : f->head);
+    }
+    qtensor_init_plain(&q, out, in, s->value + s->matrix_at[i]);
+    int rc = qtensor_write(w, &q, e);
+    qtensor_clear(&q);
+    return rc;
+}
+
+int scope_all_write(const struct scope *s, struct stream_writer *w, struct err *e)
+{
+    int rc = write_matrix(s, w, embed_index(s), e);
+    for (int l = 0; l < s->L && !rc; l++) {
+        for (int r = 0; r < ROLE_COUNT && !rc; r++) rc = write_matrix(s, w, l * ROLE_COUNT + r, e);
+        for (int n = 0; n < NORM_COUNT && !rc; n++) rc = scope_write_norm(s, w, l * NORM_COUNT + n, e);
+        if (!rc) rc = stream_layer_end(w, l, e);
+    }
+    if (!rc) rc = scope_write_norm(s, w, s->L * NORM_COUNT, e);
+    return rc ? rc : write_matrix(s, w, embed_index(s) + 1, e);
+}
+
+/* What --params all cannot train. */
+int scope_all_check(const struct model *m, struct err *e)
+{
+    for (int r = 0; r < ROLE_COUNT; r++)
+        if (m->layers[0].b[r])
+            return err_set(e, NT_EXIT_USAGE,
+                           "--params all: training the biases of linears (%s has them) is not available",
+                           m->ck->path);
+    return 0;
+}

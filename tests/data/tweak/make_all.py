@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# make_all.py: writes all.json, what nt-tweak --params all has to compute on two tiny random models (tied and untied):
+# the initial values (its own Philox4x32-10 and the rules of common/checkpoints/init.c), cross-entropy, its gradient by
+# all parameters, and their values after AdamW steps. Made with PyTorch 2.15.0 and transformers 5.23.0 in float64.
+# Vectors are thinned to every 7th value; order: norms by layer, final norm, linears by layer, embedding, head.
+import json, math, os
+import numpy as np, torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+M32 = 0xFFFFFFFF
+
+def philox(seed, stream, counter):
+    c = [counter & M32, counter >> 32, stream & M32, stream >> 32]
+    k = [seed & M32, seed >> 32]
+    for _ in range(10):
+        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(b >> 32) ^ c[1] ^ k[0], b & M32, (a >> 32) ^ c[3] ^ k[1], a & M32]
+        k = [(k[0] + 0x9E3779B9) & M32, (k[1] + 0xBB67AE85) & M32]
+    return c
+
+def fnv(name):
+    h = 0xCBF29CE484222325
+    for b in name.encode():
+        h = (h ^ b) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return h
+
+def uniform(name, shape, std, seed):
+    n, stream = math.prod(shape), fnv(name)
+    r = [x for i in range((n + 3) // 4) for x in philox(seed, stream, i)][:n]
+    u = [(v >> 8) * 2.0 ** -23 + 2.0 ** -24 - 1 for v in r]
+    w = np.float32(u) * np.float32(std * math.sqrt(3))
+    return torch.tensor(w.astype(np.float64)).reshape(shape)
+
+ROLES = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
+         "mlp.down_proj"]
+NORMS = ["input_layernorm", "post_attention_layernorm"]
+
+def names(L, tied):
+    norms = [f"model.layers.{l}.{n}.weight" for l in range(L) for n in NORMS] + ["model.norm.weight"]
+    mats = [f"model.layers.{l}.{r}.weight" for l in range(L) for r in ROLES] + ["model.embed_tokens.weight"]
+    return norms, mats + ([] if tied else ["lm_head.weight"])
+
+def flat(d, order):
+    return torch.cat([d[n].detach().reshape(-1) for n in order]).numpy()[::7]
+
+def short(v):
+    return [float(f"{x:.8g}") for x in v]
+
+def case(tied):
+    config = dict(model_type="llama", vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+                  num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=32, rms_norm_eps=1e-5,
+                  rope_theta=10000.0, hidden_act="silu", tie_word_embeddings=tied, initializer_range=0.3, nt_init_seed=5)
+    m = LlamaForCausalLM(LlamaConfig(**{k: v for k, v in config.items() if k not in ("model_type", "nt_init_seed")},
+                                     attn_implementation="eager")).double()
+    norms, mats = names(2, tied)
+    order, p = norms + mats, dict(m.named_parameters())
+    assert set(order) == set(p), set(order) ^ set(p)
+    with torch.no_grad():
+        for n in mats:
+            std = 0.3 / (math.sqrt(2 * 2) if "o_proj" in n or "down_proj" in n else 1)
+            p[n].copy_(uniform(n, p[n].shape, std, 5))
+    ids = torch.tensor(np.random.default_rng(3).integers(0, 40, (3, 12)))
+    def loss():
+        z = m(ids).logits[:, :-1]
+        return torch.nn.functional.cross_entropy(z.reshape(-1, 40), ids[:, 1:].reshape(-1))
+    c = dict(config=config, ids=ids.tolist(), start=short(flat(p, order)))
+    l = loss()
+    l.backward()
+    c["ce"] = l.item()
+    c["grad"] = short(flat({n: p[n].grad for n in order}, order))
+    steps, lr, warm, clip = 10, 3e-2, 3, 0.5
+    opt = torch.optim.AdamW([dict(params=[p[n] for n in norms], weight_decay=0.0),
+                             dict(params=[p[n] for n in mats], weight_decay=0.1)], lr=lr, eps=1e-8)
+    c.update(steps=steps, lr=lr, warmup=warm, clip=clip, decay=0.1, losses=[])
+    for s in range(steps):
+        opt.zero_grad()
+        l = loss()
+        l.backward()
+        torch.nn.utils.clip_grad_norm_(list(p.values()), clip)
+        for g in opt.param_groups:
+            g["lr"] = lr * min(1, (s + 1) / warm) * 0.5 * (1 + math.cos(math.pi * s / steps))
+        opt.step()
+        c["losses"].append(l.item())
+    c["values"] = short(flat(p, order))
+    return c
+
+json.dump([case(True), case(False)], open(os.path.join(HERE, "all.json"), "w"), separators=(",", ":"))
