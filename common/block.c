@@ -42,6 +42,7 @@ int site_dim(const struct block_shape *s, enum site t)
  * starts at the latest. */
 struct block_work {
     const struct backend *be;
+    struct block_work *lean; /* NULL, or over the same arena: for forwards of more rows than this */
     bool backward;
     int max_R;
     size_t floats;
@@ -108,10 +109,34 @@ struct block_work *block_work_alloc(const struct backend *be, const struct block
     return w;
 }
 
+size_t block_work_bytes_mixed(const struct block_shape *s, int max_R, int save_R)
+{
+    size_t lean = block_work_bytes(s, max_R, false), full = save_R ? block_work_bytes(s, save_R, true) : 0;
+    return lean > full ? lean : full;
+}
+
+struct block_work *block_work_alloc_mixed(const struct backend *be, const struct block_shape *s, int max_R,
+                                          int save_R)
+{
+    struct block_work *w = MEM_NEW(struct block_work, 1), *lean = w;
+    w->arena = be->alloc(block_work_bytes_mixed(s, max_R, save_R));
+    w->be = be;
+    if (save_R) {
+        w->lean = lean = MEM_NEW(struct block_work, 1);
+        lean->be = be, lean->arena = w->arena;
+        w->max_R = save_R, w->backward = true;
+        lay_out(w, s);
+    }
+    lean->max_R = max_R;
+    lay_out(lean, s);
+    return w;
+}
+
 void block_work_free(struct block_work *w)
 {
     if (!w) return;
     w->be->release(w->arena);
+    mem_free(w->lean);
     mem_free(w);
 }
 
@@ -188,6 +213,7 @@ void block_forward(const struct backend *be, const struct block *blk, struct blo
 {
     const struct block_shape *s = &blk->s;
     int R = B * T;
+    if (w->lean && R > w->max_R) w = w->lean;
     norm(be, blk, w, NORM_ATTN, x, R);
     if (tap) tap(ctx, SITE_QKV, w->xn[NORM_ATTN], R, s->D);
     project(be, blk, w, R, T, pos0);

@@ -45,6 +45,11 @@ struct block_work *block_work_alloc(const struct backend *be, const struct block
                                     bool backward);
 void block_work_free(struct block_work *w);
 size_t block_work_bytes(const struct block_shape *s, int max_R, bool backward);
+/* One arena for forwards of up to max_R rows and, of at most save_R (0: none), those that backward may
+ * follow. */
+struct block_work *block_work_alloc_mixed(const struct backend *be, const struct block_shape *s, int max_R,
+                                          int save_R);
+size_t block_work_bytes_mixed(const struct block_shape *s, int max_R, int save_R);
 
 /* Called with each linear input x[R, dim] as forward reaches it. */
 typedef void block_tap(void *ctx, enum site site, dev x, int R, int dim);

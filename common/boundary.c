@@ -9,14 +9,22 @@
 #include "common/mem.h"
 #include "common/tool.h"
 
-int boundary_group(int T)
-{
-    return T >= BOUNDARY_ROWS ? 1 : BOUNDARY_ROWS / T;
-}
-
 uint64_t boundary_bytes(int n, int T, int D)
 {
     return (uint64_t)n * (uint64_t)T * (uint64_t)D * sizeof(float);
+}
+
+/* Inputs, outputs and the block's work space of one sequence. */
+static uint64_t sequence_work(const struct block_shape *s, int T)
+{
+    return 2 * boundary_bytes(1, T, s->D) + block_work_bytes(s, T, false);
+}
+
+int boundary_group(const struct block_shape *s, int T)
+{
+    uint64_t rows = BOUNDARY_ROWS / (uint64_t)T, work = BOUNDARY_WORK / sequence_work(s, T),
+             n = rows < work ? rows : work;
+    return n ? (int)n : 1;
 }
 
 void boundary_alloc(struct boundary *b, int n, int T, int D, int first, int n_train)
@@ -46,7 +54,8 @@ float *boundary_view(const struct boundary *b, int i)
 int boundary_from_tokens(struct boundary *b, struct model *m, const struct tokens *t, int first, int n,
                          struct err *e)
 {
-    int n_train = t->n - t->n_holdout - first, group = boundary_group(t->T), D = m->c.block.D, rc = 0;
+    int n_train = t->n - t->n_holdout - first, group = boundary_group(&m->c.block, t->T), D = m->c.block.D,
+        rc = 0;
     boundary_alloc(b, n, t->T, D, first, n_train < 0 ? 0 : n_train > n ? n : n_train);
     size_t row = (size_t)D * sizeof(float);
     dev x = m->be->alloc((size_t)group * (size_t)t->T * row);
@@ -65,11 +74,11 @@ int boundary_from_tokens(struct boundary *b, struct model *m, const struct token
 void boundary_pass_init(struct boundary_pass *p, const struct model *m, int T, bool backward)
 {
     p->be = m->be;
-    p->group = boundary_group(T);
+    p->group = boundary_group(&m->c.block, T);
     size_t n = (size_t)p->group * (size_t)T * (size_t)m->c.block.D * sizeof(float);
     p->x = p->be->alloc(n);
     p->y = p->be->alloc(n);
-    p->work = block_work_alloc(p->be, &m->c.block, p->group * T, backward);
+    p->work = block_work_alloc_mixed(p->be, &m->c.block, p->group * T, backward ? T : 0);
 }
 
 void boundary_pass_clear(struct boundary_pass *p)
@@ -83,8 +92,9 @@ void boundary_pass_clear(struct boundary_pass *p)
 
 uint64_t boundary_pass_bytes(const struct model_config *c, int T, bool backward)
 {
-    int R = boundary_group(T) * T;
-    return 2 * (uint64_t)R * (uint64_t)c->block.D * sizeof(float) + block_work_bytes(&c->block, R, backward);
+    int group = boundary_group(&c->block, T);
+    return 2 * boundary_bytes(group, T, c->block.D) +
+           block_work_bytes_mixed(&c->block, group * T, backward ? T : 0);
 }
 
 static int check_finite(const struct boundary *b, int s0, const float *y, size_t n, struct err *e)

@@ -15,10 +15,12 @@ struct boundary {
     float *x;    /* [n, T, D] */
 };
 
-/* The rows that one forward takes: whole sequences, about BOUNDARY_ROWS rows, at least one sequence. A
- * function of T alone, so that results depend neither on threads nor on memory. */
+/* The sequences that one forward takes: at most BOUNDARY_ROWS rows, at most BOUNDARY_WORK bytes of work
+ * space, at least one sequence. A function of shapes alone, so that results depend neither on threads nor on
+ * memory. */
 #define BOUNDARY_ROWS 2048
-int boundary_group(int T);
+#define BOUNDARY_WORK (40u << 20)
+int boundary_group(const struct block_shape *s, int T);
 uint64_t boundary_bytes(int n, int T, int D);
 
 /* Sequences first .. first+n-1 of the tokens, embedded: the input of block 0. m->be must be open. */
@@ -35,7 +37,7 @@ struct boundary_pass {
     const struct backend *be;
     int group;               /* sequences per forward */
     dev x, y;                /* [group * T, D] */
-    struct block_work *work; /* of block_work_alloc, without backward unless asked for */
+    struct block_work *work; /* with backward, if asked for, for one sequence at a time */
 };
 void boundary_pass_init(struct boundary_pass *p, const struct model *m, int T, bool backward);
 void boundary_pass_clear(struct boundary_pass *p);

@@ -30,7 +30,7 @@ uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, cons
                     3 * boundary_bytes(tk->n_holdout, tk->T, D);
     uint64_t square = (uint64_t)D * D * sizeof(float);
     uint64_t work = 2 * block_bytes(c) + boundary_pass_bytes(c, tk->T, needs_backward(o)) +
-                    boundary_bytes(1 + (o->loss->power ? boundary_group(tk->T) : 0), tk->T, D) +
+                    boundary_bytes(1 + (o->loss->power ? boundary_group(&c->block, tk->T) : 0), tk->T, D) +
                     ((uint64_t)n_train + 2 * TWEAK_EVAL_SEQUENCES) * 2 * D * sizeof(double);
     work += (uint64_t)c->block.F * D; /* the codes of the largest linear */
     if (o->closed_form) work += 9 * square + (uint64_t)c->block.F * D * sizeof(float);

@@ -20,10 +20,16 @@ static void make_tokens(struct tokens *t, int n, int T, int holdout)
 
 static void test_groups(void)
 {
-    CHECK(boundary_group(2048) == 1 && boundary_group(4096) == 1 && boundary_group(1025) == 1,
+    const struct block_shape *s = &m->c.block, smollm = {.D = 576, .H = 9, .G = 3, .E = 64, .F = 1536},
+                             llama = {.D = 4096, .H = 32, .G = 32, .E = 128, .F = 11008};
+    CHECK(boundary_group(s, 2048) == 1 && boundary_group(s, 4096) == 1 && boundary_group(s, 1025) == 1,
           "one long sequence");
-    CHECK(boundary_group(1024) == 2 && boundary_group(512) == 4 && boundary_group(1) == BOUNDARY_ROWS,
+    CHECK(boundary_group(s, 1024) == 2 && boundary_group(s, 512) == 4 &&
+              boundary_group(s, 1) == BOUNDARY_ROWS,
           "several short ones");
+    CHECK(boundary_group(&smollm, 512) == 4 && boundary_group(&smollm, 128) == 16 &&
+              boundary_group(&llama, 512) == 1 && boundary_group(&llama, 64) == 4,
+          "fewer when a sequence's work space is large: %d of 64 tokens", boundary_group(&llama, 64));
 }
 
 static void test_embedding(void)
