@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * qweights -> a checkpoint for other tools; norms alone, or into a finished checkpoint; a stream as text. */
+ * qweights -> a checkpoint for other tools; norms alone, or into a finished checkpoint; a stream as text; a run as
+ * one file. */
 #include <stdio.h>
 #include <string.h>
+#include "common/bundle.h"
 #include "common/pack.h"
 #include "common/tool.h"
 
 static struct {
-    const char *format, *like, *dtype, *norm_dtype, *norms, *apply, *norms_into;
+    const char *format, *like, *dtype, *norm_dtype, *norms, *apply, *norms_into, *bundle, *unbundle;
     uint64_t max_shard;
     bool unchecked, text;
 } arg = {.norms = "verdict", .max_shard = 5ull << 30};
@@ -26,6 +28,8 @@ static const struct opt options[] = {
     {0, "norms-into", OPT_STR, &arg.norms_into, "CKPT", "copy CKPT byte by byte but for its norms"},
     {0, "apply", OPT_STR, &arg.apply, "OVERLAY", "copy MODEL byte by byte but for the norms of an overlay"},
     {0, "unchecked", OPT_FLAG, &arg.unchecked, NULL, "with --apply: do not compare the weights first"},
+    {0, "bundle", OPT_STR, &arg.bundle, "FILE", "archive directories and streams (the operands) of a run, tar.zst"},
+    {0, "unbundle", OPT_STR, &arg.unbundle, "FILE", "unpack such an archive to the new directory -o DIR"},
     {'t', "text", OPT_FLAG, &arg.text, NULL, "print any stream as text"},
     {0}};
 
@@ -91,22 +95,59 @@ static void print_text(const struct tool *t, const char *stream)
     tool_finish(0);
 }
 
+/* A run into one file. */
+static void bundle(const struct tool *t)
+{
+    struct bundle b;
+    struct err e = {0};
+    if (!t->argc) die_usage("--bundle: which directory or streams?");
+    if (strcmp(t->out, "-")) die_usage("--bundle FILE is the output: no -o");
+    if (bundle_list(&b, t->argv, t->argc, warn, &e)) die(&e);
+    tool_predict(0, bundle_bytes(&b), strcmp(arg.bundle, "-") ? arg.bundle : NULL);
+    struct outfile *out = outfile_open(arg.bundle, &e);
+    if (!out || bundle_write(&b, out, &e)) die(&e);
+    note("%d files, %llu bytes", b.n, (unsigned long long)bundle_bytes(&b));
+    bundle_clear(&b);
+    tool_finish(0);
+}
+
+/* And out of it again; a second time there is nothing to do. */
+static void unbundle(const struct tool *t)
+{
+    struct err e = {0};
+    if (t->argc) die_usage("--unbundle takes no operands");
+    need_file(t);
+    struct bundle_reader *r = bundle_open(arg.unbundle, &e);
+    if (!r) die(&e);
+    const struct bundle *b = bundle_manifest(r);
+    if (!bundle_is_unpacked(r, t->out)) {
+        tool_predict(0, bundle_bytes(b), t->out);
+        if (bundle_extract(r, t->out, &e)) die(&e);
+        note("%d files, %llu bytes", b->n, (unsigned long long)bundle_bytes(b));
+    }
+    bundle_close(r);
+    tool_finish(0);
+}
+
 int main(int argc, char **argv)
 {
     struct tool t;
     struct pack p = {0};
     struct err e = {0};
 
-    tool_start(&t, "nt-pack", "[QWEIGHTS.nts]", "writes a quantized model for other tools", options, argc,
+    tool_start(&t, "nt-pack", "[QWEIGHTS.nts | DIR ...]", "writes a quantized model for other tools", options, argc,
                argv);
     const char *stream = t.argc ? t.argv[0] : "-";
     enum pack_which which = !strcmp(arg.norms, "new")   ? PACK_NEW
                             : !strcmp(arg.norms, "old") ? PACK_OLD
                                                         : PACK_VERDICT;
     if (arg.format && !strcmp(arg.format, "list")) list_formats();
+    if ((arg.format != NULL) + (arg.apply != NULL) + (arg.norms_into != NULL) + (arg.bundle != NULL) +
+            (arg.unbundle != NULL) + arg.text != 1)
+        die_usage("one of --format, --norms-into, --apply, --bundle, --unbundle and -t");
+    if (arg.bundle) bundle(&t);
+    if (arg.unbundle) unbundle(&t);
     if (t.argc > 1) die_usage("one stream at most");
-    if ((arg.format != NULL) + (arg.apply != NULL) + (arg.norms_into != NULL) + arg.text != 1)
-        die_usage("one of --format, --norms-into, --apply and -t");
     if (arg.text) print_text(&t, stream);
     if (arg.apply || arg.norms_into) into_checkpoint(&t, &p, stream, which);
 
