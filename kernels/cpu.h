@@ -35,7 +35,7 @@ struct vec_ops {
     void (*panel_product)(float *c, size_t ldc, float alpha, float beta, int m, const float *xt,
                           const float *w, size_t wj, size_t wk, int K, int cols, bool ahead);
     void (*panel_rows)(float *c, size_t ldc, float alpha, float beta, int m, const float *xt, const float *w,
-                       size_t wj, int K, int rows);
+                       size_t wj, size_t wk, int K, int rows);
     void (*copy_strip)(float *to, const float *w, size_t wk,
                        int K); /* `cols` neighbouring numbers of each of K rows */
     void (*pack_panel)(float *xt, const float *x, size_t ldx, bool transposed, int m, int K);
@@ -63,8 +63,11 @@ struct vec_ops {
                           size_t n);                            /* dot = sum exp(p-sub)(p-q) */
     void (*ce_row)(float *z, float lse, float scale, size_t n); /* z = scale exp(z - lse) */
     void (*kl_row)(float *zq, const float *zp, float lse_q, float lse_p, float scale, size_t n);
-    /* S = probabilities, dP in ds: ds = S * (ds - delta) * scale */
-    void (*softmax_back)(float *ds, const float *p, float delta, float scale, size_t n);
+    /* Attention on panels: s[n, panel], a query in every column. */
+    void (*panel_mask)(float *s, int n, int key, const int32_t *first, const int32_t *last);
+    void (*panel_softmax)(float *s, int n, float scale, float *max, float *sum, float *factor);
+    void (*panel_softmax_back)(float *s, float *ds, int n, float scale, const float *lse, const float *delta);
+    void (*panel_scale)(float *s, int n, const float *factor);
     void (*stats_cols)(double *acc, size_t ld, const float *x, size_t ldx, int R, int n);
     void (*moments_cols)(double *mean, double *var, const float *x, size_t ldx, int R, int n);
     void (*affine_row)(float *dy, const float *y, const float *a, const float *b, int D);

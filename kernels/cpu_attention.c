@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Causal grouped-query attention in tiles with a running softmax; nothing of size T x T. The backward
- * recomputes the probabilities from lse (FlashAttention-2, algorithm 2). Tiles outside the causal triangle or
- * the window are skipped. Row t of a sequence sees keys max(0, t - window + 1) .. t. */
+ * recomputes the probabilities from lse (FlashAttention-2, algorithm 2). A panel of queries, those of all
+ * heads of one key head, token by token, stands in the columns of its tiles; keys outside the causal triangle
+ * or the window are skipped. Row t of a sequence sees keys max(0, t - window + 1) .. t. */
 #include "kernels/cpu.h"
-#include <cblas.h>
 #include <math.h>
 #include <omp.h>
 #include <string.h>
 
-/* Query rows and keys per tile, forward and backward; keys of a block in a decoding step. */
-enum { TQ = 64, TK = 256, BQ = 64, BK = 128, TS = 16 };
+/* Keys per tile, forward and backward; tasks that the backward has at least; keys of a block in a decoding
+ * step. */
+enum { TK = 192, BK = 96, TASKS = 16, TS = 16, MOST = 32 /* rows of a panel */ };
 
 struct shape {
     int B, T, H, G, E, n;
@@ -21,175 +22,232 @@ static int min_int(int a, int b)
 {
     return a < b ? a : b;
 }
+static int max_int(int a, int b)
+{
+    return a > b ? a : b;
+}
 static int first_key(const struct shape *s, int t)
 {
     return s->window > 0 && t >= s->window ? t - s->window + 1 : 0;
 }
 
-/* C[m,n] = alpha op(A) op(B) + beta C */
-static void product(bool ta, bool tb, int m, int n, int k, float alpha, const float *a, int lda,
-                    const float *b, int ldb, float beta, float *c, int ldc)
+/* Rows r0 .. r0 + rows - 1 of the T * n queries of key head g of sequence b. */
+struct panel {
+    int rows, begin, end;            /* keys begin .. end - 1 are seen by some of them, */
+    int all_begin, all_end;          /* all_begin .. all_end - 1 by all */
+    int32_t first[MOST], last[MOST]; /* keys that each sees */
+    size_t token[MOST], at[MOST];    /* where it is: b * T + t; at its E numbers in [B * T, H * E] */
+};
+
+static int count_panels(const struct shape *s)
 {
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, alpha,
-                a, lda, b, ldb, beta, c, ldc);
+    return (s->T * s->n + vec->panel - 1) / vec->panel;
 }
 
-/* One row of scores for keys k0..k0+nk-1 of query t becomes exp(scale s - max); raises the running max and
- * sum, and returns the factor for what was summed so far. */
-static float softmax_row(const struct shape *s, float *row, int t, int k0, int nk, float *max, float *sum)
+static void find_panel(const struct shape *s, struct panel *p, int b, int g, int number)
 {
-    int lo = first_key(s, t) - k0, hi = min_int(nk, t + 1 - k0);
-    float m, f = 1;
-    lo = lo < 0 ? 0 : min_int(lo, nk);
-    if (hi < lo) hi = lo;
-    for (int i = 0; i < lo; i++) row[i] = 0;
-    for (int i = hi; i < nk; i++) row[i] = 0;
-    if (hi == lo) return 1;
-    m = s->scale * vec->max(row + lo, (size_t)(hi - lo));
-    if (m > *max) {
-        f = *max == -INFINITY ? 0 : expf(*max - m);
-        *max = m;
-        *sum *= f;
-    } else if (*max == -INFINITY) {
-        *max = 0; /* only NaN so far: let it spread */
+    int r0 = number * vec->panel, t1;
+    p->rows = min_int(vec->panel, s->T * s->n - r0);
+    for (int i = 0; i < vec->panel; i++) {
+        int r = r0 + min_int(i, p->rows - 1), t = r / s->n;
+        p->first[i] = first_key(s, t);
+        p->last[i] = t;
+        p->token[i] = (size_t)b * s->T + t;
+        p->at[i] = (p->token[i] * s->H + g * s->n + r % s->n) * s->E;
     }
-    *sum += vec->exp_sum(row + lo, row + lo, s->scale, *max, (size_t)(hi - lo));
-    return f;
+    t1 = p->last[p->rows - 1];
+    p->begin = p->first[0];
+    p->all_begin = first_key(s, t1);
+    p->all_end = p->last[0] + 1;
+    p->end = t1 + 1;
 }
 
-/* All query heads of key head g, query rows t0..t0+nt-1 of sequence b: a tile of nt*n rows, ordered (t,
- * head). */
-static void forward_tile(const struct shape *s, float *out, float *lse, const float *q, const float *k,
-                         const float *v, int b, int g, int t0, float *work)
+/* tile[rows, E], zeros below up to a whole panel */
+static void get_rows(const struct shape *s, const struct panel *p, float *tile, const float *x)
 {
-    int nt = min_int(TQ, s->T - t0), rows = nt * s->n, E = s->E, ldk = s->G * E;
-    size_t ldq = (size_t)s->H * E, seq = (size_t)b * s->T;
-    float *qt = work, *acc = qt + (size_t)TQ * s->n * E, *score = acc + (size_t)TQ * s->n * E;
-    float *max = score + (size_t)TQ * s->n * TK, *sum = max + TQ * s->n;
-    int begin = first_key(s, t0) / TK * TK, end = t0 + nt;
-    for (int t = 0; t < nt; t++)
-        memcpy(qt + (size_t)t * s->n * E, q + (seq + t0 + t) * ldq + (size_t)g * s->n * E,
-               (size_t)s->n * E * sizeof(float));
-    memset(acc, 0, (size_t)rows * E * sizeof(float));
-    for (int i = 0; i < rows; i++) {
+    for (int i = 0; i < p->rows; i++)
+        memcpy(tile + (size_t)i * s->E, x + p->at[i], (size_t)s->E * sizeof(float));
+    memset(tile + (size_t)p->rows * s->E, 0, (size_t)(vec->panel - p->rows) * s->E * sizeof(float));
+}
+
+/* Rows of x from acc[E, panel]. */
+static void put_rows(const struct shape *s, const struct panel *p, float *x, const float *acc, float *tile)
+{
+    int P = vec->panel;
+    for (int e = 0; e < s->E; e += P) {
+        int n = min_int(P, s->E - e);
+        vec->pack_panel(tile, acc + (size_t)e * P, (size_t)P, false, n, P);
+        for (int i = 0; i < p->rows; i++)
+            memcpy(x + p->at[i] + e, tile + (size_t)i * P, (size_t)n * sizeof(float));
+    }
+}
+
+/* Scores of keys k0 .. k0 + nk - 1. */
+static void mask(const struct panel *p, float *score, int k0, int nk)
+{
+    int P = vec->panel, after = min_int(max_int(p->all_end - k0, 0), nk),
+        before = min_int(p->all_begin - k0, nk);
+    if (before > 0) vec->panel_mask(score, before, k0, p->first, p->last);
+    if (after < nk) vec->panel_mask(score + (size_t)after * P, nk - after, k0 + after, p->first, p->last);
+}
+
+static size_t forward_floats(const struct shape *s)
+{
+    return (size_t)vec->panel * (3 * s->E + TK + vec->panel);
+}
+
+static void forward_panel(const struct shape *s, float *out, float *lse, const float *q, const float *k,
+                          const float *v, int b, int g, int number, float *work)
+{
+    int P = vec->panel, E = s->E;
+    size_t ldk = (size_t)s->G * E, keys = (size_t)b * s->T * ldk + (size_t)g * E, size = (size_t)P * E;
+    float *rows = work, *qt = rows + size, *acc = qt + size, *score = acc + size, *tile = score + TK * P;
+    float max[MOST], sum[MOST], factor[MOST];
+    struct panel p;
+    find_panel(s, &p, b, g, number);
+    get_rows(s, &p, rows, q);
+    vec->pack_panel(qt, rows, (size_t)E, false, P, E);
+    for (int i = 0; i < P; i++) {
         max[i] = -INFINITY;
         sum[i] = 0;
     }
-    for (int k0 = begin; k0 < end; k0 += TK) {
-        int nk = min_int(TK, end - k0);
-        const float *kt = k + (seq + k0) * ldk + (size_t)g * E, *vt = v + (seq + k0) * ldk + (size_t)g * E;
-        product(false, true, rows, nk, E, 1, qt, E, kt, ldk, 0, score, TK);
-        for (int i = 0; i < rows; i++) {
-            float f = softmax_row(s, score + (size_t)i * TK, t0 + i / s->n, k0, nk, &max[i], &sum[i]);
-            if (f != 1) vec->scale(acc + (size_t)i * E, f, acc + (size_t)i * E, (size_t)E);
-        }
-        product(false, false, rows, E, nk, 1, score, TK, vt, ldk, 1, acc, E);
+    for (int k0 = p.begin; k0 < p.end; k0 += TK) {
+        int nk = min_int(TK, p.end - k0);
+        bool more = k0 > p.begin;
+        vec->panel_rows(score, (size_t)P, 1, 0, P, qt, k + keys + k0 * ldk, ldk, 1, E, nk);
+        mask(&p, score, k0, nk);
+        vec->panel_softmax(score, nk, s->scale, max, sum, factor);
+        if (more) vec->panel_scale(acc, E, factor);
+        vec->panel_rows(acc, (size_t)P, 1, more, P, score, v + keys + k0 * ldk, 1, ldk, nk, E);
     }
-    for (int i = 0; i < rows; i++) {
-        size_t row = seq + t0 + i / s->n;
-        int h = g * s->n + i % s->n;
-        vec->scale(out + row * ldq + (size_t)h * E, 1 / sum[i], acc + (size_t)i * E, (size_t)E);
-        if (lse) lse[row * s->H + h] = max[i] + logf(sum[i]);
-    }
+    for (int i = 0; i < P; i++) factor[i] = 1 / sum[i];
+    vec->panel_scale(acc, E, factor);
+    put_rows(s, &p, out, acc, tile);
+    for (int i = 0; lse && i < p.rows; i++) lse[p.at[i] / E] = max[i] + logf(sum[i]);
 }
 
 void cpu_attention(dev out, dev lse, dev q, dev k, dev v, int B, int T, int H, int G, int E, float scale,
                    int window)
 {
     struct shape s = {B, T, H, G, E, H / G, scale, window};
-    int tiles = (T + TQ - 1) / TQ;
-    size_t each = (size_t)TQ * s.n * (2 * E + TK + 2);
+    int panels = count_panels(&s);
+    size_t each = forward_floats(&s);
     float *work = cpu_scratch(each * omp_get_max_threads());
 #pragma omp parallel for schedule(dynamic)
-    for (int i = 0; i < B * G * tiles; i++) {
-        int tile = tiles - 1 - i / (B * G), unit = i % (B * G); /* the longest first */
-        forward_tile(&s, cpu_f(out), dev_ok(lse) ? cpu_f(lse) : NULL, cpu_f(q), cpu_f(k), cpu_f(v), unit / G,
-                     unit % G, tile * TQ, work + each * omp_get_thread_num());
+    for (int i = 0; i < B * G * panels; i++) {
+        int panel = panels - 1 - i / (B * G), unit = i % (B * G); /* the longest first */
+        forward_panel(&s, cpu_f(out), dev_ok(lse) ? cpu_f(lse) : NULL, cpu_f(q), cpu_f(k), cpu_f(v), unit / G,
+                      unit % G, panel, work + each * omp_get_thread_num());
     }
 }
 
 struct back {
-    float *dq, *dk, *dv; /* dk, dv of this head alone, [T, E] with leading dimension ldk_out */
+    float *dq;
     const float *dout, *out, *lse, *q, *k, *v;
-    int ld_out;
+    int units; /* tasks per key head and sequence */
 };
 
-/* Query head h of sequence b: dq, and its part of dk and dv. */
-static void backward_head(const struct shape *s, const struct back *p, int b, int h, float *dk, float *dv,
-                          float *work)
+static int e_panels(const struct shape *s)
 {
-    int E = s->E, ldq = s->H * E, ldk = s->G * E, g = h / s->n;
-    size_t seq = (size_t)b * s->T;
-    float *prob = work, *ds = prob + BQ * BK, *delta = ds + BQ * BK; /* delta[T] */
-    const float *q = p->q + seq * ldq + (size_t)h * E, *dout = p->dout + seq * ldq + (size_t)h * E;
-    const float *k = p->k + seq * ldk + (size_t)g * E, *v = p->v + seq * ldk + (size_t)g * E;
-    const float *out = p->out + seq * ldq + (size_t)h * E, *lse = p->lse + seq * s->H + h;
-    float *dq = p->dq + seq * ldq + (size_t)h * E;
-    for (int t = 0; t < s->T; t++) {
-        delta[t] = vec->dot(dout + (size_t)t * ldq, out + (size_t)t * ldq, (size_t)E);
-        memset(dq + (size_t)t * ldq, 0, (size_t)E * sizeof(float));
-        memset(dk + (size_t)t * p->ld_out, 0, (size_t)E * sizeof(float));
-        memset(dv + (size_t)t * p->ld_out, 0, (size_t)E * sizeof(float));
+    return (s->E + vec->panel - 1) / vec->panel;
+}
+
+static size_t back_floats(const struct shape *s)
+{
+    size_t P = (size_t)vec->panel;
+    return P * (5 * s->E + 2 * BK + P + 2 * P * e_panels(s));
+}
+
+/* One panel's dq, and what it adds to dk and dv [T, E] of its key head (their rows ld apart). */
+static void backward_panel(const struct shape *s, const struct back *a, int b, int g, int number, float *dk,
+                           float *dv, size_t ld, float *work)
+{
+    int P = vec->panel, E = s->E, blocks = e_panels(s);
+    size_t ldk = (size_t)s->G * E, keys = (size_t)b * s->T * ldk + (size_t)g * E, size = (size_t)P * E;
+    float *rows = work, *drows = rows + size, *qt = drows + size, *dt = qt + size, *acc = dt + size;
+    float *score = acc + size, *ds = score + BK * P, *tile = ds + BK * P, *qe = tile + P * P;
+    float *de = qe + (size_t)blocks * P * P, lse[MOST] = {0}, delta[MOST] = {0};
+    struct panel p;
+    find_panel(s, &p, b, g, number);
+    get_rows(s, &p, rows, a->q);
+    get_rows(s, &p, drows, a->dout);
+    vec->pack_panel(qt, rows, (size_t)E, false, P, E);
+    vec->pack_panel(dt, drows, (size_t)E, false, P, E);
+    for (int e = 0; e < blocks; e++) {
+        int n = min_int(P, E - e * P);
+        vec->pack_panel(qe + (size_t)e * P * P, rows + e * P, (size_t)E, true, n, P);
+        vec->pack_panel(de + (size_t)e * P * P, drows + e * P, (size_t)E, true, n, P);
     }
-    for (int k0 = 0; k0 < s->T; k0 += BK) {
-        int width = min_int(BK, s->T - k0);
-        for (int t0 = k0; t0 < s->T && first_key(s, t0) < k0 + width; t0 += BQ) {
-            int nt = min_int(BQ, s->T - t0), nk = min_int(width, t0 + nt - k0);
-            product(false, true, nt, nk, E, 1, q + (size_t)t0 * ldq, ldq, k + (size_t)k0 * ldk, ldk, 0, prob,
-                    BK);
-            product(false, true, nt, nk, E, 1, dout + (size_t)t0 * ldq, ldq, v + (size_t)k0 * ldk, ldk, 0, ds,
-                    BK);
-            for (int i = 0; i < nt; i++) {
-                int t = t0 + i, lo = first_key(s, t) - k0, hi = min_int(nk, t + 1 - k0);
-                float *pr = prob + (size_t)i * BK, *dr = ds + (size_t)i * BK;
-                lo = lo < 0 ? 0 : min_int(lo, nk);
-                if (hi < lo) hi = lo;
-                for (int j = 0; j < lo; j++) pr[j] = dr[j] = 0;
-                for (int j = hi; j < nk; j++) pr[j] = dr[j] = 0;
-                vec->exp_sum(pr + lo, pr + lo, s->scale, lse[(size_t)t * s->H], (size_t)(hi - lo));
-                vec->softmax_back(dr + lo, pr + lo, delta[t], s->scale, (size_t)(hi - lo));
-            }
-            product(true, false, nk, E, nt, 1, prob, BK, dout + (size_t)t0 * ldq, ldq, 1,
-                    dv + (size_t)k0 * p->ld_out, p->ld_out);
-            product(true, false, nk, E, nt, 1, ds, BK, q + (size_t)t0 * ldq, ldq, 1,
-                    dk + (size_t)k0 * p->ld_out, p->ld_out);
-            product(false, false, nt, E, nk, 1, ds, BK, k + (size_t)k0 * ldk, ldk, 1, dq + (size_t)t0 * ldq,
-                    ldq);
+    for (int i = 0; i < p.rows; i++) {
+        lse[i] = a->lse[p.at[i] / E];
+        delta[i] = vec->dot(a->dout + p.at[i], a->out + p.at[i], (size_t)E);
+    }
+    for (int k0 = p.begin; k0 < p.end; k0 += BK) {
+        int nk = min_int(BK, p.end - k0);
+        const float *kt = a->k + keys + k0 * ldk;
+        vec->panel_rows(score, (size_t)P, 1, 0, P, qt, kt, ldk, 1, E, nk);
+        vec->panel_rows(ds, (size_t)P, 1, 0, P, dt, a->v + keys + k0 * ldk, ldk, 1, E, nk);
+        mask(&p, score, k0, nk);
+        vec->panel_softmax_back(score, ds, nk, s->scale, lse, delta);
+        vec->panel_rows(acc, (size_t)P, 1, k0 > p.begin, P, ds, kt, 1, ldk, nk, E);
+        for (int e = 0; e < blocks; e++) {
+            int n = min_int(P, E - e * P);
+            size_t at = k0 * ld + (size_t)e * P, block = (size_t)e * P * P;
+            vec->panel_rows(dv + at, ld, 1, 1, n, de + block, score, (size_t)P, 1, P, nk);
+            vec->panel_rows(dk + at, ld, 1, 1, n, qe + block, ds, (size_t)P, 1, P, nk);
         }
     }
+    put_rows(s, &p, a->dq, acc, tile);
+}
+
+/* Every `units`th panel, which have about the same number of keys in all. */
+static void backward_unit(const struct shape *s, const struct back *a, int b, int g, int unit, float *dk,
+                          float *dv, size_t ld, float *work)
+{
+    for (int t = 0; t < s->T; t++) {
+        memset(dk + t * ld, 0, (size_t)s->E * sizeof(float));
+        memset(dv + t * ld, 0, (size_t)s->E * sizeof(float));
+    }
+    for (int p = unit, n = count_panels(s); p < n; p += a->units)
+        backward_panel(s, a, b, g, p, dk, dv, ld, work);
+}
+
+/* dk and dv: the units of a key head, in order. parts[B, G, units, 2, T, E] */
+static void add_units(const struct shape *s, int units, float *dk, float *dv, const float *parts)
+{
+    size_t E = (size_t)s->E, each = 2 * (size_t)s->T * E;
+#pragma omp parallel for schedule(static)
+    for (int r = 0; r < s->B * s->T; r++)
+        for (int g = 0; g < s->G; g++) {
+            size_t to = ((size_t)r * s->G + g) * E;
+            const float *from = parts + ((size_t)(r / s->T) * s->G + g) * units * each + r % s->T * E;
+            memcpy(dk + to, from, E * sizeof(float));
+            memcpy(dv + to, from + each / 2, E * sizeof(float));
+            for (int u = 1; u < units; u++) {
+                vec->add(dk + to, dk + to, from + u * each, E);
+                vec->add(dv + to, dv + to, from + u * each + each / 2, E);
+            }
+        }
 }
 
 void cpu_attention_back(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev q, dev k, dev v, int B, int T,
                         int H, int G, int E, float scale, int window)
 {
     struct shape s = {B, T, H, G, E, H / G, scale, window};
-    struct back p = {cpu_f(dq),  cpu_f(dk), cpu_f(dv), cpu_f(dout), cpu_f(out),
-                     cpu_f(lse), cpu_f(q),  cpu_f(k),  cpu_f(v),    H * E};
-    size_t each = 2 * BQ * BK + (size_t)T, per_head = (size_t)B * T * H * E;
-    float *parts = cpu_scratch(2 * per_head + each * omp_get_max_threads()), *work = parts + 2 * per_head;
+    int units = min_int((TASKS + B * G - 1) / (B * G), count_panels(&s));
+    struct back a = {cpu_f(dq), cpu_f(dout), cpu_f(out), cpu_f(lse), cpu_f(q), cpu_f(k), cpu_f(v), units};
+    size_t each = back_floats(&s), part = units > 1 ? 2 * (size_t)T * E : 0;
+    float *parts = cpu_scratch(part * B * G * units + each * omp_get_max_threads());
+    float *work = parts + part * B * G * units;
 #pragma omp parallel for schedule(dynamic)
-    for (int i = 0; i < B * H; i++) {
-        int b = i / H, h = i % H;
-        float *at = parts + ((size_t)b * T * H + h) * E;
-        backward_head(&s, &p, b, h, at, at + per_head, work + each * omp_get_thread_num());
+    for (int i = 0; i < B * G * units; i++) {
+        int unit = i % units, g = i / units % G, b = i / units / G;
+        size_t to = ((size_t)b * T * G + g) * E;
+        float *ok = part ? parts + part * i : cpu_f(dk) + to, *ov = part ? ok + part / 2 : cpu_f(dv) + to;
+        backward_unit(&s, &a, b, g, unit, ok, ov, part ? (size_t)E : (size_t)G * E,
+                      work + each * omp_get_thread_num());
     }
-/* the query heads of a key head, in order */
-#pragma omp parallel for schedule(static)
-    for (int r = 0; r < B * T; r++) {
-        for (int g = 0; g < G; g++) {
-            float *ok = p.dk + ((size_t)r * G + g) * E, *ov = p.dv + ((size_t)r * G + g) * E;
-            for (int j = 0; j < s.n; j++) {
-                const float *ik = parts + ((size_t)r * H + g * s.n + j) * E, *iv = ik + per_head;
-                if (j == 0) {
-                    memcpy(ok, ik, (size_t)E * sizeof(float));
-                    memcpy(ov, iv, (size_t)E * sizeof(float));
-                } else {
-                    vec->add(ok, ok, ik, (size_t)E);
-                    vec->add(ov, ov, iv, (size_t)E);
-                }
-            }
-        }
-    }
+    if (part) add_units(&s, units, cpu_f(dk), cpu_f(dv), parts);
 }
 
 /* Asks for part `i` of `parts` of rows [n, width]: in small portions, between other work, the memory keeps

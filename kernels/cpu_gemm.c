@@ -154,7 +154,7 @@ static void own_rows(const struct product *g)
             vec->pack_panel(xt, g->tb ? g->b + (size_t)n * g->ldb : g->b + n, (size_t)g->ldb, !g->tb, m,
                             g->K);
             vec->panel_rows(g->c + (size_t)r * g->ldc + n, (size_t)g->ldc, g->alpha, g->beta, m, xt,
-                            g->a + (size_t)r * g->lda, (size_t)g->lda, g->K,
+                            g->a + (size_t)r * g->lda, (size_t)g->lda, 1, g->K,
                             g->M - r < rows ? g->M - r : rows);
         }
 }

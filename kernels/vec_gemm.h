@@ -115,10 +115,10 @@ INLINE void store_rows(float *c, size_t ldc, float alpha, float beta, vf acc[][2
 
 /* One block of panel_rows. */
 INLINE void rows_block(float *c, size_t ldc, float alpha, float beta, int m, const float *xt, const float *w,
-                       size_t wj, int K, int rows)
+                       size_t wj, size_t wk, int K, int rows)
 {
     vf acc[VEC_COLS][2];
-    panel_sums(acc, xt, w, wj, 1, K, rows, false);
+    panel_sums(acc, xt, w, wj, wk, K, rows, false);
     if (m == PANEL && beta == 0) /* constants, so that the sums stay in registers */
         store_rows(c, ldc, alpha, 0, acc, rows, PANEL);
     else if (m == PANEL)
@@ -128,21 +128,21 @@ INLINE void rows_block(float *c, size_t ldc, float alpha, float beta, int m, con
 }
 
 /* The same product seen from the other side: the panel holds m columns of the result, w its rows.
- * c[rows, m] = alpha W X^T + beta c, any number of rows. */
+ * c[rows, m] = alpha W X^T + beta c, any number of rows; w[j, k] is at j wj + k wk. */
 static void vec_panel_rows(float *c, size_t ldc, float alpha, float beta, int m, const float *xt,
-                           const float *w, size_t wj, int K, int rows)
+                           const float *w, size_t wj, size_t wk, int K, int rows)
 {
     enum {
         PART = VEC_COLS / 3 > 1 ? VEC_COLS / 3 : 1
     }; /* what is left is done in blocks of this, then one by one */
     int j = 0;
     for (; j + VEC_COLS <= rows; j += VEC_COLS)
-        rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, K, VEC_COLS);
+        rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, wk, K, VEC_COLS);
     for (; j + 2 * PART <= rows; j += 2 * PART)
-        rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, K, 2 * PART);
+        rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, wk, K, 2 * PART);
     for (; j + PART <= rows; j += PART)
-        rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, K, PART);
-    for (; j < rows; j++) rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, K, 1);
+        rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, wk, K, PART);
+    for (; j < rows; j++) rows_block(c + j * ldc, ldc, alpha, beta, m, xt, w + j * wj, wj, wk, K, 1);
 }
 
 static void vec_copy_strip(float *to, const float *w, size_t wk, int K)

@@ -199,12 +199,6 @@ static void vec_kl_row(float *zq, const float *zp, float lse_q, float lse_p, flo
     for (size_t i = 0; i < n; i++) zq[i] = scale * (vexp(zq[i] - lse_q) - vexp(zp[i] - lse_p));
 }
 
-static void vec_softmax_back(float *ds, const float *p, float delta, float scale, size_t n)
-{
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) ds[i] = p[i] * (ds[i] - delta) * scale;
-}
-
 static void vec_stats_cols(double *acc, size_t ld, const float *x, size_t ldx, int R, int n)
 {
     double *s1 = acc, *sa = acc + ld, *s2 = acc + 2 * ld, *s3 = acc + 3 * ld, *s4 = acc + 4 * ld,
@@ -294,6 +288,7 @@ static void vec_adam(float *p, const float *g, float *m, float *v, size_t n, flo
 }
 
 #include "kernels/vec_gemm.h"
+#include "kernels/vec_attention.h"
 
 /* {a0 + a1, a2 + a3, .., b0 + b1, ..} */
 static inline vf pair_sums(vf a, vf b)
@@ -352,11 +347,13 @@ static void vec_mix(float *o, const float *p, const float *v, size_t ldv, int n,
 }
 
 const struct vec_ops VEC_TABLE = {
-    VEC_NAME,         PANEL,          VEC_COLS,         vec_panel_product, vec_panel_rows,
-    vec_copy_strip,   vec_pack_panel, vec_scores,       vec_mix,           vec_add,
-    vec_axpy,         vec_dot,        vec_scale,        vec_exp,           vec_max,
-    vec_exp_sum,      vec_swiglu,     vec_swiglu_back,  vec_norm_row,      vec_norm_back_row,
-    vec_rope_row,     vec_sum_exp,    vec_sum_exp_diff, vec_ce_row,        vec_kl_row,
-    vec_softmax_back, vec_stats_cols, vec_moments_cols, vec_affine_row,    vec_diff_cols,
-    vec_adam,
+    VEC_NAME,        PANEL,           VEC_COLS,          vec_panel_product,
+    vec_panel_rows,  vec_copy_strip,  vec_pack_panel,    vec_scores,
+    vec_mix,         vec_add,         vec_axpy,          vec_dot,
+    vec_scale,       vec_exp,         vec_max,           vec_exp_sum,
+    vec_swiglu,      vec_swiglu_back, vec_norm_row,      vec_norm_back_row,
+    vec_rope_row,    vec_sum_exp,     vec_sum_exp_diff,  vec_ce_row,
+    vec_kl_row,      vec_panel_mask,  vec_panel_softmax, vec_panel_softmax_back,
+    vec_panel_scale, vec_stats_cols,  vec_moments_cols,  vec_affine_row,
+    vec_diff_cols,   vec_adam,
 };

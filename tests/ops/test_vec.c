@@ -61,7 +61,7 @@ static void test_products(const struct vec_ops *v)
     worst = 0;
     for (int n = 1; n <= COLS; n++) { /* c = 2 W X' - c, one column beyond stays */
         for (int i = 0; i < n * rows; i++) t[i] = (float)(i % 5);
-        v->panel_rows(t, (size_t)rows, 2, -1, m, xt, w, K, K, n);
+        v->panel_rows(t, (size_t)rows, 2, -1, m, xt, w, K, 1, K, n);
         for (int i = 0; i < n * rows; i++) {
             want[i] = i % 5;
             if (i % rows == m) continue;
@@ -107,6 +107,48 @@ static int refused(const char *name, bool bf16, const char *word)
     return strstr(text, word) && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* A query that sees keys i .. 2 + i in two tiles of 8 (none at all in one of them), and its gradient. */
+static void test_attention(const struct vec_ops *v)
+{
+    enum { N = 16, HALF = N / 2, MOST = 32 };
+    float s[N * MOST], ds[N * MOST], o[MOST] = {0}, max[MOST], sum[MOST], factor[MOST], lse[MOST],
+                                     delta[MOST];
+    double p[N * MOST], want[MOST], dwant[N * MOST], worst = 0;
+    int32_t first[MOST], last[MOST];
+    int P = v->panel;
+    for (int i = 0; i < P; i++) {
+        double total = want[i] = delta[i] = 0;
+        first[i] = i % 14, last[i] = first[i] + 2, max[i] = -INFINITY, sum[i] = 0;
+        for (int j = 0; j < N; j++) {
+            s[j * P + i] = (float)((i * 5 + j * 11) % 19 - 9), ds[j * P + i] = (float)((i + j * 7) % 5);
+            p[j * P + i] = j < first[i] || j > last[i] ? 0 : exp(0.5 * s[j * P + i]);
+            total += p[j * P + i];
+        }
+        lse[i] = (float)log(total);
+        for (int j = 0; j < N; j++) p[j * P + i] /= total, want[i] += j * p[j * P + i];
+        delta[i] = (float)want[i];
+        for (int j = 0; j < N; j++) dwant[j * P + i] = 0.5 * p[j * P + i] * (ds[j * P + i] - delta[i]);
+    }
+    float back[N * MOST];
+    v->panel_mask(s, N, 0, first, last);
+    memcpy(back, s, (size_t)(N * P) * sizeof *s);
+    for (int half = 0; half < 2; half++) {
+        float *t = s + half * HALF * P;
+        v->panel_softmax(t, HALF, 0.5f, max, sum, factor);
+        v->panel_scale(o, 1, factor);
+        for (int j = 0; j < HALF; j++)
+            for (int i = 0; i < P; i++) o[i] += t[j * P + i] * (float)(half * HALF + j);
+    }
+    for (int i = 0; i < P; i++) {
+        worst = fmax(worst, fabs(o[i] / sum[i] - want[i]));
+        worst = fmax(worst, fabs(max[i] + logf(sum[i]) - lse[i]));
+    }
+    CHECK(worst < 1e-5, "%s: running softmax of masked scores, %.1e", v->name, worst);
+    v->panel_softmax_back(back, ds, N, 0.5f, lse, delta);
+    worst = fmax(check_rel(back, p, (size_t)(N * P)), check_rel(ds, dwant, (size_t)(N * P)));
+    CHECK(worst < 2e-6, "%s: its gradient, %.1e", v->name, worst);
+}
+
 int main(void)
 {
     int n = n_sets();
@@ -114,11 +156,13 @@ int main(void)
     for (int i = 0; i < n; i++) {
         test_exp(sets[i]);
         test_products(sets[i]);
+        test_attention(sets[i]);
     }
     CHECK(refused("tpu", false, "tpu") == 71, "an unknown device: exit 71 and its name");
     CHECK(refused("cuda", false, "not built in") == 71, "a device that is not built in: exit 71");
     int bf16 = refused("cpu", true, "--precision f32"); /* tests/ops/test_bf16.c sees to where it is there */
-    CHECK(bf16 == 71 || refused("cpu", true, "") == 0, "a precision that is not there: exit 71 and what to do");
+    CHECK(bf16 == 71 || refused("cpu", true, "") == 0,
+          "a precision that is not there: exit 71 and what to do");
     CHECK(backend_better_core("SkylakeX") == NULL && backend_better_core("Cooperlake") == NULL,
           "AVX-512 kernels are kept");
     CHECK(!backend_better_core("Prescott") == (vec_choose() == &vec_base),
