@@ -23,12 +23,18 @@ void eval_clear(struct eval_table *t)
     memset(t, 0, sizeof *t);
 }
 
+/* A protocol is what fixes a result; so the precision of the products is part of its name. */
+static const char *precision(const struct eval_table *t)
+{
+    return t->bf16 ? "+bf16" : "";
+}
+
 static void print_tsv(const struct eval_table *t, FILE *f)
 {
     fprintf(f, "model\tmetric\tprotocol\tlayer\tvalue\tstderr\tn\tbits\tseconds\n");
     for (int i = 0; i < t->n; i++) {
         const struct eval_row *r = &t->row[i];
-        fprintf(f, "%s\t%s\t%s\t", t->model, r->metric, r->protocol);
+        fprintf(f, "%s\t%s\t%s%s\t", t->model, r->metric, r->protocol, precision(t));
         if (r->layer >= 0) fprintf(f, "%d", r->layer);
         fprintf(f, "\t%.6g\t", r->value);
         if (isfinite(r->err)) fprintf(f, "%.3g", r->err);
@@ -49,12 +55,13 @@ static void print_json(const struct eval_table *t, FILE *f)
     json_t *all = json_array();
     for (int i = 0; i < t->n; i++) {
         const struct eval_row *r = &t->row[i];
-        json_array_append_new(all, json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:I,s:o,s:o}", "model", t->model,
-                                             "metric", r->metric, "protocol", r->protocol, "layer",
-                                             r->layer < 0 ? json_null() : json_integer(r->layer), "value",
-                                             rounded("%.6g", r->value), "stderr", rounded("%.3g", r->err),
-                                             "n", (json_int_t)r->n, "bits", rounded("%.3f", t->bits),
-                                             "seconds", rounded("%.1f", t->seconds)));
+        json_array_append_new(all,
+                              json_pack("{s:s,s:s,s:s+,s:o,s:o,s:o,s:I,s:o,s:o}", "model", t->model, "metric",
+                                        r->metric, "protocol", r->protocol, precision(t), "layer",
+                                        r->layer < 0 ? json_null() : json_integer(r->layer), "value",
+                                        rounded("%.6g", r->value), "stderr", rounded("%.3g", r->err), "n",
+                                        (json_int_t)r->n, "bits", rounded("%.3f", t->bits), "seconds",
+                                        rounded("%.1f", t->seconds)));
     }
     json_dumpf(all, f, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     fputc('\n', f);

@@ -18,6 +18,7 @@ struct eval_table {
     struct eval_row *row;
     size_t cap;
     const char *model; /* the model column */
+    bool bf16;         /* the protocol column says so */
     double bits, seconds;
 };
 void eval_add(struct eval_table *t, struct eval_row row);

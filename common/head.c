@@ -106,10 +106,16 @@ void head_free(struct head *h)
     mem_free(h);
 }
 
+uint64_t head_back_bytes(const struct model_config *c)
+{
+    return c->bf16 ? (uint64_t)c->vocab * (uint64_t)c->block.D * sizeof(uint16_t) : 0;
+}
+
 uint64_t head_bytes(const struct model_config *c)
 {
     uint64_t D = (uint64_t)c->block.D;
-    return 4 * ((uint64_t)c->vocab * D + 2 * HEAD_ROWS * D + (uint64_t)HEAD_ROWS * HEAD_COLS +
+    return head_back_bytes(c) +
+           4 * ((uint64_t)c->vocab * D + 2 * HEAD_ROWS * D + (uint64_t)HEAD_ROWS * HEAD_COLS +
                 HEAD_ROWS * 16 + READ_ROWS * D + 2 * D);
 }
 

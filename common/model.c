@@ -185,6 +185,7 @@ struct model *model_open(const char *path, const struct backend *be, struct err 
         err_prefix(e, "%s", path);
         goto done;
     }
+    m->c.bf16 = be && be->bf16;
     f.used = MEM_NEW(bool, m->ck->n_tensors);
     rc = find_all(&f);
 done:
@@ -395,6 +396,17 @@ done:
     return rc;
 }
 
+uint64_t block_back_bytes(const struct model_config *c)
+{
+    uint64_t weights = 0;
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        int out, in;
+        role_dims(&c->block, r, &out, &in);
+        weights += (uint64_t)out * (uint64_t)in;
+    }
+    return c->bf16 ? weights * sizeof(uint16_t) : 0;
+}
+
 /* One block, the staged rows, and the rotary table of 8192 positions or the model's own length if shorter. */
 uint64_t block_bytes(const struct model_config *c)
 {
@@ -404,7 +416,8 @@ uint64_t block_bytes(const struct model_config *c)
         role_dims(&c->block, r, &out, &in);
         floats += (uint64_t)out * (uint64_t)in + (uint64_t)out;
     }
-    return (floats + 2 * rope_floats(c, c->max_pos < 8192 ? c->max_pos : 8192)) * sizeof(float);
+    floats += 2 * rope_floats(c, c->max_pos < 8192 ? c->max_pos : 8192);
+    return floats * sizeof(float) + block_back_bytes(c); /* a form for W^T is as large as one for W */
 }
 
 int model_embed(struct model *m, const int32_t *ids, int R, dev x, struct err *e)

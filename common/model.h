@@ -25,6 +25,7 @@ struct model_config {
     int n_layers, vocab, max_pos;
     struct block_shape block;
     bool tied; /* head = embedding */
+    bool bf16; /* the backend also keeps bf16 forms of weights; counted in block_bytes and head_bytes */
     bool attn_bias, mlp_bias;
     enum rope_type rope;
     double rope_theta, rope_factor, rope_low, rope_high;
@@ -114,6 +115,9 @@ struct block *block_alloc(struct model *m, int max_pos); /* with rotary table fo
 void block_free(struct model *m, struct block *b);
 int block_load(struct model *m, struct block *b, int layer, struct err *e) NT_MUST_CHECK;
 uint64_t block_bytes(const struct model_config *c);
+/* What a backward keeps beside that, for the products with W instead of W^T: of a block, of the head. */
+uint64_t block_back_bytes(const struct model_config *c);
+uint64_t head_back_bytes(const struct model_config *c);
 
 /* x[R,D] (device) = embedding of host ids. */
 int model_embed(struct model *m, const int32_t *ids, int R, dev x, struct err *e) NT_MUST_CHECK;

@@ -68,7 +68,9 @@ json_t *quantize_header(const struct quantize *z, const json_t *stats_header)
     if (z->first > 0 || z->end < z->m->c.n_layers)
         json_object_set_new(params, "layers", json_pack("[i,i]", z->first, z->end));
     j = json_pack("{s:s, s:o, s:o}", "kind", "qweights", "params", params, "model", model_identity(z->m));
-    const json_t *tokens = json_object_get(stats_header, "tokens");
+    const json_t *tokens = json_object_get(stats_header, "tokens"),
+                 *precision = json_object_get(json_object_get(stats_header, "params"), "precision");
+    if (precision) json_object_set_new(params, "stats_precision", json_deep_copy(precision));
     if (tokens) json_object_set_new(j, "tokens", json_deep_copy(tokens));
     if (z->m->hf_config) json_object_set(j, "config", z->m->hf_config);
     return j;

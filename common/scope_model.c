@@ -31,8 +31,10 @@ uint64_t scope_bytes(const struct model_config *c, const struct scope_opts *o, c
     bytes += 8 * n * sizeof(float) + (in->n_scales + in->n_minima) * (sizeof(float) + 1);
     bytes += largest_role(c) * (sizeof(float) + 2);
     for (int r = 0, out; r < ROLE_COUNT && o->scales; r++) bytes += role_size(c, r, &out) * sizeof(float);
-    /* the two heads share their weights; each has rows of its own */
-    return bytes + head_bytes(c) + 2 * head_bytes(c) - 2 * (uint64_t)c->vocab * D * sizeof(float);
+    /* the two heads share their weights; each has rows of its own; of bf16 forms there are two, for W^T and W
+     */
+    bytes += block_back_bytes(c);
+    return bytes + 3 * head_bytes(c) - 2 * (uint64_t)c->vocab * D * sizeof(float) - head_back_bytes(c);
 }
 
 /* ---- the vector of values ---- */

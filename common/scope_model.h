@@ -18,6 +18,7 @@ struct scope_opts {
     int steps, batch, seq, warmup, eval_every, checkpoint_every;
     int64_t layers[2]; /* whose parameters are trained; the second excluded */
     uint64_t seed;
+    bool bf16;              /* products round their inputs (--precision); for headers */
     const char *checkpoint; /* file or NULL */
 };
 /* The settings by their names, for headers: what a result depends on. New reference. */

@@ -32,6 +32,7 @@ uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, cons
     uint64_t work = 2 * block_bytes(c) + boundary_pass_bytes(c, tk->T, needs_backward(o)) +
                     boundary_bytes(1 + (o->loss->power ? boundary_group(&c->block, tk->T) : 0), tk->T, D) +
                     ((uint64_t)n_train + 2 * TWEAK_EVAL_SEQUENCES) * 2 * D * sizeof(double);
+    if (needs_backward(o)) work += block_back_bytes(c);
     work += (uint64_t)c->block.F * D; /* the codes of the largest linear */
     if (o->closed_form) work += 9 * square + (uint64_t)c->block.F * D * sizeof(float);
     uint64_t head = tk->n_holdout ? head_bytes(c) : 0;

@@ -14,6 +14,7 @@ struct tweak_opts {
     double lr, lr_scale; /* layer i of L: lr * (1 + lr_scale * i / L) */
     double ridge;        /* closed form */
     int iters;           /* passes over the training sequences; 0: advance only */
+    bool bf16;           /* products round their inputs (--precision); for headers */
     int skip_first;      /* leading tokens of every sequence that the loss leaves out */
 };
 

@@ -30,7 +30,7 @@ static int check_tokens(const struct tweak_args *a, const struct tokens *tk, int
 
 /* ---- block scope ---- */
 
-int tweak_block_options(const struct tweak_args *a, struct tweak_opts *o, struct err *e)
+int tweak_block_options(const struct tweak_args *a, const struct tool *t, struct tweak_opts *o, struct err *e)
 {
     const char *opt = a->opt ? a->opt : "adam", *loss = a->loss ? a->loss : "author";
     bool automatic;
@@ -46,7 +46,8 @@ int tweak_block_options(const struct tweak_args *a, struct tweak_opts *o, struct
                              .ridge = a->ridge,
                              .target_float = a->target[0] == 'f',
                              .iters = (int)a->iters,
-                             .skip_first = (int)a->skip_first};
+                             .skip_first = (int)a->skip_first,
+                             .bf16 = t->precision[0] == 'b'};
     if (!o->loss)
         return err_set(e, NT_EXIT_USAGE, "--loss: '%s' is not known; --loss list shows what is", loss);
     if (strcmp(a->scope, "block"))
@@ -118,6 +119,7 @@ int tweak_model_options(const struct tweak_args *a, const struct tool *t, struct
                              .scales_step = a->scales_step,
                              .lr = automatic || !isnan(lr) ? lr : 1e-3,
                              .seed = (uint64_t)t->seed,
+                             .bf16 = t->precision[0] == 'b',
                              .layers = {t->layers[0], t->layers[1]}};
     if (o->all) o->final_norm = true;
     if (scope_loss(a->loss ? a->loss : o->all ? "ce" : "kl", o))

@@ -25,7 +25,8 @@ struct tweak_args {
     }
 
 /* Into the options of either scope; -1: a usage error. */
-int tweak_block_options(const struct tweak_args *a, struct tweak_opts *o, struct err *e) NT_MUST_CHECK;
+int tweak_block_options(const struct tweak_args *a, const struct tool *t, struct tweak_opts *o,
+                        struct err *e) NT_MUST_CHECK;
 int tweak_model_options(const struct tweak_args *a, const struct tool *t, struct scope_opts *o,
                         struct err *e) NT_MUST_CHECK;
 

@@ -141,6 +141,7 @@ int main(int argc, char **argv)
         struct tokenizer *tok = o.ppl || o.lambada ? tokenizer_open(t.model, &e) : NULL;
         if (e.code) die(&e);
         double start = now_seconds();
+        table.bf16 = be->bf16;
         table.model = model_label(), table.bits = s.q ? qweights_bits(s.q) : score_model_bits(s.m);
         if (o.ppl || o.tokens) windows(&s, ref, tok, &table);
         table.seconds = now_seconds() - start;

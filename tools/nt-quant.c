@@ -118,6 +118,8 @@ int main(int argc, char **argv)
     if (t.argc > 1) die_usage("one stats stream at most (merge shards with nt-stream merge)");
     if (t.argc && !needs[0]) die_usage("%s: -q %s reads no statistics", t.argv[0], arg.method);
 
+    if (t.precision[0] == 'b') note("--precision bf16 changes nothing here: codes are chosen in f32 or f64");
+    t.precision = "f32";
     struct backend *be = tool_backend(&t);
     struct model *m = model_open(t.model, NULL, &e);
     if (!m || quantize_init(&z, m, &plan, be, t.layers[0], t.layers[1], &e)) die(&e);

@@ -114,7 +114,7 @@ int main(int argc, char **argv)
     bool whole = !strcmp(arg.scope, "model");
     const char *qweights = t.argc ? t.argv[0] : "-";
     if (arg.loss && !strcmp(arg.loss, "list")) list_losses(whole);
-    if (whole ? tweak_model_options(&arg, &t, &model_opts, &e) : tweak_block_options(&arg, &block_opts, &e))
+    if (whole ? tweak_model_options(&arg, &t, &model_opts, &e) : tweak_block_options(&arg, &t, &block_opts, &e))
         die_usage("%s", e.text);
     if (!t.model) die_usage("-m MODEL is needed: the float model that was quantized");
     if (!arg.tokens) die_usage("--tokens FILE is needed: what to train on");
