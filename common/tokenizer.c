@@ -1,205 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Byte pair encoding: the vocabulary, merges by a heap, added tokens, encode and decode. Where the rules come
- * from (tokenizer.json, GGUF) is in tokenizer_json.c and tokenizer_gguf.c, text before the merges in
- * tokenizer_text.c. */
+ * Byte pair encoding: merges by a heap, added tokens, encode. The vocabulary is tokenizer_vocab.c's; where
+ * the rules come from (tokenizer.json, GGUF) is in tokenizer_json.c and tokenizer_gguf.c, text before the
+ * merges in tokenizer_text.c. */
 #include "common/tokenizer_impl.h"
 #include <ctype.h>
 #include <string.h>
 #include <utf8proc.h>
 #include "common/mem.h"
 
-/* ---- vocabulary ---- */
-
-/* Printable ASCII and Latin-1 stand for themselves, the other 68 bytes for U+0100 and up, in order. */
-static bool alphabet_plain(int c)
-{
-    return (c >= 0x21 && c <= 0x7E) || (c >= 0xA1 && c <= 0xAC) || (c >= 0xAE && c <= 0xFF);
-}
-
-int alphabet_byte(int32_t c)
-{
-    if (c >= 0 && c < 256) return alphabet_plain(c) ? c : -1;
-    if (c < 256 || c >= 256 + 68) return -1;
-    int b = 0;
-    for (int k = c - 256;; b++)
-        if (!alphabet_plain(b) && !k--) return b;
-}
-
-struct tokenizer *tokenizer_alloc(const char *name, int n)
-{
-    struct tokenizer *t = MEM_NEW(struct tokenizer, 1);
-    t->name = mem_strdup(name);
-    t->n = n;
-    t->n_strings = t->cap_strings = (size_t)n;
-    t->raw = MEM_NEW(struct string, n);
-    t->bytes = MEM_NEW(struct string, n);
-    t->special = MEM_NEW(bool, n);
-    t->is_added = MEM_NEW(bool, n);
-    t->eog = MEM_NEW(bool, n);
-    t->unk = t->bos = t->eos = -1;
-    for (int i = 0; i < n; i++) t->raw[i].off = SIZE_MAX;
-    return t;
-}
-
-static size_t blob_put(struct tokenizer *t, const char *s, size_t len)
-{
-    size_t off = t->blob_n;
-    t->blob = mem_grow(t->blob, &t->blob_cap, off + len + 1, 1);
-    memcpy(t->blob + off, s, len);
-    t->blob[off + len] = 0;
-    t->blob_n = off + len + 1;
-    return off;
-}
-
-int tokenizer_set_string(struct tokenizer *t, int id, const char *s, size_t len, struct err *e)
-{
-    if (t->raw[id].off != SIZE_MAX)
-        return err_set(e, NT_EXIT_DATA, "%s: two tokens have the id %d", t->name, id);
-    t->raw[id].off = blob_put(t, s, len);
-    t->raw[id].len = (uint32_t)len;
-    return 0;
-}
-
-void tokenizer_respell(struct tokenizer *t, int id, const char *s, size_t len)
-{
-    t->raw[id] = (struct string){blob_put(t, s, len), (uint32_t)len};
-}
-
-/* Bytes of a spelling in the byte alphabet; false when a character is not of it. */
-static bool alphabet_decode(const char *s, size_t n, struct buf *out)
-{
-    out->n = 0;
-    for (size_t i = 0; i < n;) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t k = utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &c);
-        int b = k > 0 ? alphabet_byte(c) : -1;
-        if (b < 0) return false;
-        char byte = (char)b;
-        buf_put(out, &byte, 1);
-        i += (size_t)k;
-    }
-    return true;
-}
-
-static uint64_t hash_bytes(const char *s, size_t n)
-{
-    uint64_t h = 0xcbf29ce484222325u ^ n;
-    for (size_t i = 0; i < n; i++) h = (h ^ (unsigned char)s[i]) * 0x100000001b3u;
-    return h ^ (h >> 29);
-}
-
-static int32_t *hash_slot(const struct tokenizer *t, const char *s, size_t n)
-{
-    size_t mask = t->hash_size - 1, i = hash_bytes(s, n) & mask;
-    for (; t->hash[i] >= 0; i = (i + 1) & mask) {
-        const struct string *k = &t->bytes[t->hash[i]];
-        if (k->len == n && !memcmp(t->blob + k->off, s, n)) break;
-    }
-    return &t->hash[i];
-}
-
-static int32_t find_bytes(const struct tokenizer *t, const char *s, size_t n)
-{
-    return *hash_slot(t, s, n);
-}
-
-static void hash_grow(struct tokenizer *t)
-{
-    int32_t *old = t->hash;
-    t->hash_size = 1024;
-    while (t->hash_size < 4 * t->n_strings) t->hash_size *= 2;
-    t->hash = MEM_NEW(int32_t, t->hash_size);
-    memset(t->hash, 0xFF, t->hash_size * sizeof *t->hash);
-    for (size_t i = 0; i < t->n_strings; i++) {
-        if (t->bytes[i].off == SIZE_MAX) continue;
-        int32_t *slot = hash_slot(t, t->blob + t->bytes[i].off, t->bytes[i].len);
-        if (*slot < 0) *slot = (int32_t)i;
-    }
-    mem_free(old);
-}
-
-static void set_bytes(struct tokenizer *t, size_t id, struct buf *tmp)
-{
-    struct string raw = t->raw[id];
-    t->bytes[id] = raw;
-    if (!t->byte_level || raw.off == SIZE_MAX) return;
-    if (!alphabet_decode(t->blob + raw.off, raw.len, tmp)) {
-        t->bytes[id].off = SIZE_MAX;
-        return;
-    }
-    t->bytes[id].off = blob_put(t, tmp->p ? tmp->p : "", tmp->n);
-    t->bytes[id].len = (uint32_t)tmp->n;
-}
-
-void tokenizer_index(struct tokenizer *t)
-{
-    struct buf tmp = {0};
-    for (size_t i = 0; i < t->n_strings; i++) set_bytes(t, i, &tmp);
-    buf_clear(&tmp);
-    hash_grow(t);
-    for (int b = 0; b < 256; b++) {
-        char c = (char)b, name[8];
-        t->byte_id[b] = t->byte_level || b < 0x80 ? find_bytes(t, &c, 1) : -1;
-        int k = snprintf(name, sizeof name, "<0x%02X>", (unsigned)b);
-        t->fallback_id[b] = find_bytes(t, name, (size_t)k);
-    }
-}
-
-int32_t tokenizer_find_raw(const struct tokenizer *t, const char *s, size_t len)
-{
-    struct buf tmp = {0};
-    bool ok = !t->byte_level || alphabet_decode(s, len, &tmp);
-    int32_t id = !ok ? -1 : t->byte_level ? find_bytes(t, tmp.p ? tmp.p : "", tmp.n) : find_bytes(t, s, len);
-    buf_clear(&tmp);
-    return id;
-}
-
-int32_t tokenizer_extra(struct tokenizer *t, const char *s, size_t len)
-{
-    int32_t id = tokenizer_find_raw(t, s, len);
-    if (id >= 0) return id;
-    size_t i = t->n_strings, cap = t->cap_strings;
-    t->raw = mem_grow(t->raw, &cap, i + 1, sizeof *t->raw);
-    t->bytes = mem_grow(t->bytes, &t->cap_strings, i + 1, sizeof *t->bytes);
-    t->n_strings++;
-    t->raw[i] = (struct string){blob_put(t, s, len), (uint32_t)len};
-    struct buf tmp = {0};
-    set_bytes(t, i, &tmp);
-    buf_clear(&tmp);
-    if (t->bytes[i].off == SIZE_MAX) return -1;
-    if (4 * t->n_strings > 2 * t->hash_size) hash_grow(t);
-    *hash_slot(t, t->blob + t->bytes[i].off, t->bytes[i].len) = (int32_t)i;
-    return (int32_t)i;
-}
-
-/* ---- merges ---- */
-
-static struct merge *merge_slot(const struct tokenizer *t, uint64_t key)
-{
-    size_t mask = t->merges_size - 1, i = (size_t)((key * 0x9E3779B97F4A7C15u) >> 20) & mask;
-    while (t->merges[i].key != UINT64_MAX && t->merges[i].key != key) i = (i + 1) & mask;
-    return &t->merges[i];
-}
-
-static uint64_t merge_key(int32_t left, int32_t right)
-{
-    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-}
-
-void tokenizer_reserve_merges(struct tokenizer *t, size_t n)
-{
-    t->merges_size = 16;
-    while (t->merges_size < 3 * n) t->merges_size *= 2;
-    t->merges = MEM_NEW(struct merge, t->merges_size);
-    for (size_t i = 0; i < t->merges_size; i++) t->merges[i].key = UINT64_MAX;
-}
-
-void tokenizer_add_merge(struct tokenizer *t, int32_t left, int32_t right, uint32_t rank, int32_t id,
-                         bool replace)
-{
-    struct merge *m = merge_slot(t, merge_key(left, right));
-    if (m->key == UINT64_MAX || replace) *m = (struct merge){merge_key(left, right), rank, id};
-}
+/* ---- words ---- */
 
 struct symbol {
     int32_t id, prev, next;
@@ -246,8 +55,8 @@ static void heap_push(struct encoder *c, int32_t at)
 {
     const struct symbol *s = &c->sym[at];
     if (s->next < 0) return;
-    const struct merge *m = merge_slot(c->t, merge_key(s->id, c->sym[s->next].id));
-    if (m->key == UINT64_MAX) return;
+    const struct merge *m = tokenizer_merge(c->t, s->id, c->sym[s->next].id);
+    if (!m) return;
     if (c->heap_n == c->heap_cap) c->heap = mem_grow(c->heap, &c->heap_cap, c->heap_n + 1, sizeof *c->heap);
     struct candidate v = {m->rank, at, s->id, c->sym[s->next].id, m->id};
     size_t i = c->heap_n++;
@@ -284,7 +93,7 @@ static int32_t char_symbols(struct encoder *c, const char *s, size_t len)
     for (size_t i = 0, k; i < len; i += k) {
         k = 1;
         while (i + k < len && ((unsigned char)s[i + k] & 0xC0) == 0x80) k++;
-        int32_t id = find_bytes(t, s + i, k);
+        int32_t id = tokenizer_find_bytes(t, s + i, k);
         bool fall = id < 0 && t->byte_fallback;
         for (size_t b = 0; fall && b < k; b++) fall = t->fallback_id[(unsigned char)s[i + b]] >= 0;
         if (id >= 0)
@@ -353,7 +162,7 @@ static void encode_word(struct encoder *c, const char *s, size_t len)
 {
     const struct tokenizer *t = c->t;
     if (t->ignore_merges) {
-        int32_t id = find_bytes(t, s, len);
+        int32_t id = tokenizer_find_bytes(t, s, len);
         if (id >= 0 && id < t->n) {
             put_id(c, id);
             return;
@@ -367,7 +176,7 @@ static void encode_word(struct encoder *c, const char *s, size_t len)
         merge_word(c, s, len);
         return;
     }
-    struct seen *w = &c->cache[hash_bytes(s, len) & c->cache_mask];
+    struct seen *w = &c->cache[text_hash(s, len) & c->cache_mask];
     if (w->len == len && !memcmp(c->words.p + w->word, s, len)) {
         for (uint32_t i = 0; i < w->count; i++) put_id(c, c->word_ids[w->first + i]);
         return;
@@ -397,64 +206,6 @@ static int encode_text(struct encoder *c, const char *s, size_t n, bool first)
 }
 
 /* ---- added tokens ---- */
-
-void tokenizer_add_token(struct tokenizer *t, const struct added *a)
-{
-    size_t cap = t->n_added;
-    t->added = mem_grow(t->added, &cap, t->n_added + 1, sizeof *t->added);
-    t->added[t->n_added++] = *a;
-    t->is_added[a->id] = true;
-    if (a->len)
-        (a->normalized ? t->added_first_normalized : t->added_first)[(unsigned char)a->text[0]] = true;
-}
-
-static int by_length(const void *pa, const void *pb)
-{
-    const struct added *a = pa, *b = pb;
-    return a->len != b->len ? (a->len < b->len) - (a->len > b->len) : (a->id > b->id) - (a->id < b->id);
-}
-
-/* Tokens that end a generation, as models in circulation spell them. */
-static const char *const END_TOKENS[] = {"<|endoftext|>",
-                                         "<|im_end|>",
-                                         "<|eot_id|>",
-                                         "<|eom_id|>",
-                                         "<|end_of_text|>",
-                                         "<|end|>",
-                                         "<|return|>",
-                                         "<|call|>",
-                                         "<|calls|>",
-                                         "<|flush|>",
-                                         "<end_of_turn>",
-                                         "<end_of_utterance>",
-                                         "</s>",
-                                         "<eos>",
-                                         "<EOT>",
-                                         "_<EOT>",
-                                         "[EOS]",
-                                         "[EOT]",
-                                         "<turn|>",
-                                         "<|tool_response>",
-                                         "[e~[",
-                                         "<\xEF\xBD\x9C"
-                                         "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"};
-
-bool tokenizer_looks_final(const char *s, size_t len)
-{
-    for (size_t k = 0; k < sizeof END_TOKENS / sizeof *END_TOKENS; k++)
-        if (strlen(END_TOKENS[k]) == len && !memcmp(s, END_TOKENS[k], len)) return true;
-    return false;
-}
-
-void tokenizer_finish(struct tokenizer *t)
-{
-    if (t->n_added) qsort(t->added, t->n_added, sizeof *t->added, by_length);
-    for (size_t i = 0; i < t->n_added; i++) {
-        const struct added *a = &t->added[i];
-        if (t->special[a->id] && tokenizer_looks_final(a->text, a->len)) t->eog[a->id] = true;
-    }
-    if (t->eos >= 0) t->eog[t->eos] = true;
-}
 
 static const struct added *added_at(const struct tokenizer *t, const char *s, size_t n, bool normalized)
 {
@@ -612,17 +363,4 @@ int32_t tokenizer_bos(const struct tokenizer *t)
 int32_t tokenizer_eos(const struct tokenizer *t)
 {
     return t->eos;
-}
-
-void tokenizer_free(struct tokenizer *t)
-{
-    if (!t) return;
-    for (size_t i = 0; i < t->n_added; i++) mem_free(t->added[i].text);
-    steps_clear(&t->normalizer);
-    steps_clear(&t->pre);
-    steps_clear(&t->decoder);
-    void *all[] = {t->name,    t->raw,      t->bytes, t->blob,  t->hash,   t->merges,
-                   t->special, t->is_added, t->eog,   t->added, t->prefix, t->suffix};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
-    mem_free(t);
 }

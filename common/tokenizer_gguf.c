@@ -132,24 +132,15 @@ static int load_merges(struct tokenizer *t, const json_t *merges, struct err *e)
 {
     size_t i;
     json_t *v;
-    struct buf both = {0};
     tokenizer_reserve_merges(t, json_array_size(merges));
     json_array_foreach(merges, i, v)
     {
         const char *s = json_string_value(v), *space = s && *s ? strchr(s + 1, ' ') : NULL;
-        if (!space || !space[1]) {
-            buf_clear(&both);
+        if (!space || !space[1])
             return err_set(e, NT_EXIT_DATA, "%s: merge %zu is no pair of tokens", t->name, i);
-        }
-        size_t n = json_string_length(v), left = (size_t)(space - s);
-        both.n = 0;
-        buf_put(&both, s, left);
-        buf_put(&both, space + 1, n - left - 1);
-        int32_t l = tokenizer_extra(t, s, left), r = tokenizer_extra(t, space + 1, n - left - 1);
-        int32_t id = tokenizer_extra(t, both.p, both.n);
-        if (l >= 0 && r >= 0 && id >= 0) tokenizer_add_merge(t, l, r, (uint32_t)i, id, false);
+        size_t left = (size_t)(space - s);
+        tokenizer_add_merge(t, (uint32_t)i, s, left, space + 1, json_string_length(v) - left - 1);
     }
-    buf_clear(&both);
     return 0;
 }
 

@@ -147,13 +147,20 @@ void tokenizer_respell(struct tokenizer *t, int id, const char *s, size_t len); 
 void tokenizer_index(struct tokenizer *t); /* after byte_level is known and all strings are set */
 int32_t tokenizer_find_raw(const struct tokenizer *t, const char *s,
                            size_t len); /* by the file's spelling, -1 */
-int32_t tokenizer_extra(struct tokenizer *t, const char *s,
-                        size_t len); /* find, or make a string beyond the ids */
 void tokenizer_reserve_merges(struct tokenizer *t, size_t n);
-void tokenizer_add_merge(struct tokenizer *t, int32_t left, int32_t right, uint32_t rank, int32_t id,
-                         bool replace);
+/* The pair a b merges into one; the smaller the rank, the earlier. GGUF files may lack pieces, which are
+ * made, and the first of two equal pairs counts; else the last one does, and what the vocabulary lacks is
+ * returned: 1: a, 2: b, 3: both together; 0: nothing, the merge is there. */
+int tokenizer_add_merge(struct tokenizer *t, uint32_t rank, const char *a, size_t an, const char *b,
+                        size_t bn);
 void tokenizer_add_token(struct tokenizer *t, const struct added *a); /* text is taken over */
 void tokenizer_finish(struct tokenizer *t); /* sorts the added tokens, marks those that end a generation */
+
+uint64_t text_hash(const char *s, size_t n);
+/* The id of these bytes, or -1. */
+int32_t tokenizer_find_bytes(const struct tokenizer *t, const char *s, size_t n);
+/* What left and right merge into, or NULL. */
+const struct merge *tokenizer_merge(const struct tokenizer *t, int32_t left, int32_t right);
 
 /* Spelled like a token that ends a generation. */
 bool tokenizer_looks_final(const char *s, size_t len);

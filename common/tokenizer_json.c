@@ -329,7 +329,6 @@ static int load_merges(struct tokenizer *t, const json_t *merges, struct err *e)
 {
     size_t i;
     json_t *v;
-    struct buf both = {0};
     tokenizer_reserve_merges(t, json_array_size(merges));
     json_array_foreach(merges, i, v)
     {
@@ -342,27 +341,14 @@ static int load_merges(struct tokenizer *t, const json_t *merges, struct err *e)
             a = json_string_value(json_array_get(v, 0)), an = json_string_length(json_array_get(v, 0));
             b = json_string_value(json_array_get(v, 1)), bn = json_string_length(json_array_get(v, 1));
         }
-        if (!a || !b || !an || !bn) {
-            buf_clear(&both);
+        if (!a || !b || !an || !bn)
             return err_set(e, NT_EXIT_DATA, "%s: merge %zu is no pair of tokens", t->name, i);
-        }
-        both.n = 0;
-        buf_put(&both, a, an);
-        buf_put(&both, b, bn);
-        int32_t l = tokenizer_find_raw(t, a, an), r = tokenizer_find_raw(t, b, bn),
-                id = tokenizer_find_raw(t, both.p, both.n);
-        if (l < 0 || r < 0 || id < 0) {
-            (void)err_set(e, NT_EXIT_DATA,
-                          "%s: merge %zu needs the token \"%.60s\", which the vocabulary lacks", t->name, i,
-                          l < 0   ? a
-                          : r < 0 ? b
-                                  : both.p);
-            buf_clear(&both);
-            return -1;
-        }
-        tokenizer_add_merge(t, l, r, (uint32_t)i, id, true);
+        int lacks = tokenizer_add_merge(t, (uint32_t)i, a, an, b, bn);
+        if (lacks)
+            return err_set(e, NT_EXIT_DATA,
+                           "%s: merge %zu needs the token \"%.*s%.*s\", which the vocabulary lacks", t->name,
+                           i, lacks & 1 ? (int)an : 0, a, lacks & 2 ? (int)bn : 0, b);
     }
-    buf_clear(&both);
     return 0;
 }
 
