@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Shared by the tests of the quantized stream: a tiny model of L layers and its tokens.
+# NT_KILLS=50 gives make.sh and kill.sh their full form (8 kills otherwise); NT_SEED chooses the moments.
 . tests/tap.bash
 here=tests/cli/ring
 need_python
