@@ -50,6 +50,7 @@ ALL_LDFLAGS = -fopenmp $(LDFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 TOOLS   := $(patsubst tools/%.c,%,$(wildcard tools/nt-*.c))
 COMMON  := $(wildcard common/*.c common/checkpoints/*.c common/families/*.c common/quantizers/*.c common/losses/*.c common/packers/*.c)
 KERNELS := $(filter-out $(if $(ONEDNN),,kernels/cpu_bf16%.c),$(wildcard kernels/*.c))
+STORY   := $(O)/tests/data/embedded/story
 UNITS   := $(patsubst tests/%.c,%,$(wildcard tests/unit/test_*.c tests/ops/test_*.c))
 TESTLIB := $(filter-out tests/unit/test_%.c tests/ops/test_%.c,$(wildcard tests/unit/*.c tests/ops/*.c))
 FUZZ    := $(patsubst tests/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -83,7 +84,7 @@ $(O)/tests/%: $(O)/obj/tests/%.o $(call objs,$(TESTLIB)) $(O)/libnt.a
 	@echo "  LD    $@"; $(CC) $(ALL_LDFLAGS) $^ $(ALL_LDLIBS) -o $@
 -include $(shell find $(O)/obj -name '*.d' 2>/dev/null)
 
-check: all $(UNITS:%=$(O)/tests/%) $(FUZZ:%=$(O)/tests/%) layers
+check: all $(STORY) $(UNITS:%=$(O)/tests/%) $(FUZZ:%=$(O)/tests/%) layers
 	@O=$(O) PYTHON=$(PYTHON) tests/run $(UNITS:%=$(O)/tests/%) $(FUZZ:%=$(O)/tests/%) $(wildcard tests/cli/*/*.sh)
 layers:
 	@tests/layers

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Writes endless short stories in a small English: the text that the embedded model learns. Every choice is
  * drawn from known probabilities and can be read off the text again, so the text's entropy is known exactly:
- * the floor of any model's loss. What has to be remembered over a distance is never a choice: number agreement
- * across relative clauses, pronouns by gender, trades and homes told once, a thing put somewhere and found
- * there, sums, quotes that close. Usage: story [-s SEED] [-n BYTES] [-v]; -v: totals on stderr.
+ * the floor of any model's loss. What has to be remembered over a distance is never a choice: number
+ * agreement across relative clauses, pronouns by gender, trades and homes told once, a thing put somewhere
+ * and found there, sums, quotes that close. Usage: story [-s SEED] [-n BYTES] [-v]; -v: totals on stderr.
  * tests/data/embedded/parse.py reads stories back and adds up the same entropy on its own. */
 #include <math.h>
 #include <stdbool.h>
@@ -21,37 +21,50 @@ static const char *const men[] = {"Tom",  "Peter", "John", "Mark",   "Felix", "H
                                   "Paul", "Emil",  "Karl", "Victor", "Leon",  "Adam", "Bruno", "Stefan"};
 static const char *const women[] = {"Anna", "Mary", "Clara", "Ruth",  "Emma", "Nora", "Alice", "Julia",
                                     "Rosa", "Ella", "Greta", "Helen", "Ida",  "Vera", "Lucy",  "Martha"};
-static const char *const homes[] = {"Oakford",   "Millbrook", "Redhill",  "Stonebury", "Ashton",   "Westport",
-                                    "Longfield", "Harwick",   "Eastmere", "Brightsea", "Coldwell", "Kingsdale"};
-static const char *const trades[] = {"baker",  "farmer", "teacher", "doctor", "miller", "tailor", "painter", "sailor",
-                                     "hunter", "weaver", "smith",   "potter", "cook",   "singer", "judge",   "guard"};
-static const char *const traits[] = {"young", "clever", "quiet", "old", "brave", "gentle", "lazy", "proud", "eager", "idle"};
+static const char *const homes[] = {"Oakford",  "Millbrook", "Redhill",   "Stonebury",
+                                    "Ashton",   "Westport",  "Longfield", "Harwick",
+                                    "Eastmere", "Brightsea", "Coldwell",  "Kingsdale"};
+static const char *const trades[] = {"baker",   "farmer", "teacher", "doctor", "miller", "tailor",
+                                     "painter", "sailor", "hunter",  "weaver", "smith",  "potter",
+                                     "cook",    "singer", "judge",   "guard"};
+static const char *const traits[] = {"young",  "clever", "quiet", "old",   "brave",
+                                     "gentle", "lazy",   "proud", "eager", "idle"};
 static const char *const bonds[] = {"friend", "neighbour", "cousin", "partner", "rival"};
-static const char *const animals[] = {"dog/dogs",     "cat/cats",     "horse/horses", "bird/birds",     "cow/cows",   "goat/goats",
-                                      "mouse/mice",   "goose/geese",  "sheep/sheep",  "fox/foxes",      "pig/pigs",   "duck/ducks",
-                                      "rabbit/rabbits", "wolf/wolves", "hen/hens",    "donkey/donkeys"};
-static const char *const things[] = {"basket/baskets", "box/boxes",     "key/keys",     "lamp/lamps",       "coat/coats",     "book/books",
-                                     "knife/knives",   "letter/letters", "apple/apples", "candle/candles",  "rope/ropes",     "bell/bells",
-                                     "cup/cups",       "hat/hats",      "loaf/loaves",  "chair/chairs",     "blanket/blankets", "mirror/mirrors",
-                                     "ring/rings",     "shoe/shoes",    "brush/brushes", "ladder/ladders",  "map/maps",       "wheel/wheels"};
-static const char *const places[] = {"mill/mills",   "river/rivers",   "bridge/bridges", "garden/gardens", "barn/barns",   "church/churches",
-                                     "market/markets", "well/wells",   "tower/towers",   "field/fields",   "gate/gates",   "stable/stables",
-                                     "tavern/taverns", "hill/hills",   "orchard/orchards", "school/schools"};
-static const char *const stores[] = {"drawer", "chest", "cellar", "cupboard", "sack", "kitchen", "shed", "cart", "trunk", "attic"};
-static const char *const sizes[] = {"small", "large", "heavy", "broken", "dusty", "narrow", "wooden", "ancient", "plain", "shiny"};
+static const char *const animals[] = {"dog/dogs",       "cat/cats",    "horse/horses", "bird/birds",
+                                      "cow/cows",       "goat/goats",  "mouse/mice",   "goose/geese",
+                                      "sheep/sheep",    "fox/foxes",   "pig/pigs",     "duck/ducks",
+                                      "rabbit/rabbits", "wolf/wolves", "hen/hens",     "donkey/donkeys"};
+static const char *const things[] = {"basket/baskets",   "box/boxes",      "key/keys",     "lamp/lamps",
+                                     "coat/coats",       "book/books",     "knife/knives", "letter/letters",
+                                     "apple/apples",     "candle/candles", "rope/ropes",   "bell/bells",
+                                     "cup/cups",         "hat/hats",       "loaf/loaves",  "chair/chairs",
+                                     "blanket/blankets", "mirror/mirrors", "ring/rings",   "shoe/shoes",
+                                     "brush/brushes",    "ladder/ladders", "map/maps",     "wheel/wheels"};
+static const char *const places[] = {
+    "mill/mills",     "river/rivers", "bridge/bridges",   "garden/gardens", "barn/barns", "church/churches",
+    "market/markets", "well/wells",   "tower/towers",     "field/fields",   "gate/gates", "stable/stables",
+    "tavern/taverns", "hill/hills",   "orchard/orchards", "school/schools"};
+static const char *const stores[] = {"drawer",  "chest", "cellar", "cupboard", "sack",
+                                     "kitchen", "shed",  "cart",   "trunk",    "attic"};
+static const char *const sizes[] = {"small",  "large",  "heavy",   "broken", "dusty",
+                                    "narrow", "wooden", "ancient", "plain",  "shiny"};
 static const char *const colours[] = {"red", "green", "black", "white", "blue", "yellow", "brown", "grey"};
-static const char *const states[] = {"tired", "hungry", "happy", "lost", "cold", "calm", "wet", "afraid", "asleep", "ready", "angry", "late"};
-static const char *const acts[] = {"carried", "took", "dropped", "wanted", "lost", "cleaned", "hid", "saw",
-                                   "needed", "broke", "drew", "kept", "moved", "watched", "painted", "mended"};
-static const char *const tends[] = {"feeds/feed",   "sees/see",     "follows/follow", "knows/know",   "watches/watch", "calls/call",
-                                    "fears/fear",   "misses/miss",  "hears/hear",     "chases/chase", "guards/guard", "likes/like"};
+static const char *const states[] = {"tired", "hungry", "happy",  "lost",  "cold",  "calm",
+                                     "wet",   "afraid", "asleep", "ready", "angry", "late"};
+static const char *const acts[] = {"carried", "took",    "dropped", "wanted", "lost", "cleaned",
+                                   "hid",     "saw",     "needed",  "broke",  "drew", "kept",
+                                   "moved",   "watched", "painted", "mended"};
+static const char *const tends[] = {"feeds/feed",    "sees/see",     "follows/follow", "knows/know",
+                                    "watches/watch", "calls/call",   "fears/fear",     "misses/miss",
+                                    "hears/hear",    "chases/chase", "guards/guard",   "likes/like"};
 static const char *const deals[] = {"bought", "sold", "counted", "packed", "ordered", "borrowed"};
 static const char *const where[] = {"near", "behind", "beside", "at", "beyond", "below"};
 static const char *const inside[] = {"in", "under", "behind"};
 static const char *const wants[] = {"want", "need", "found", "sold", "lost", "like"};
 static const char *const leaves[] = {"ran", "went", "walked", "turned"};
 static const char *const evenings[] = {"tired", "happy", "silent", "hungry", "proud", "content"};
-static const char *const numerals[] = {"two", "three", "one", "four", "five", "six", "seven", "eight", "nine", "ten"};
+static const char *const numerals[] = {"two", "three", "one",   "four", "five",
+                                       "six", "seven", "eight", "nine", "ten"};
 
 struct person {
     const char *name, *trade;
@@ -232,7 +245,8 @@ static void put_away(void)
 {
     subject(true);
     g.size = PICK(sizes), g.kept = PICK(things), g.in = PICK(inside), g.store = PICK(stores);
-    say(" put the "), say(g.size), say(" "), say_form(g.kept, false), say(" "), say(g.in), say(" the "), say(g.store), say(".");
+    say(" put the "), say(g.size), say(" "), say_form(g.kept, false), say(" "), say(g.in), say(" the "),
+        say(g.store), say(".");
 }
 
 static void find(void)
@@ -256,7 +270,8 @@ static void story(void)
         int k = even(COUNT(kinds)); /* the last kind finds what was put away, if something was */
         say(" "), (k == COUNT(kinds) - 1 && g.kept ? find : kinds[k])();
     }
-    say(" In the end "), say(g.who[0].name), say(" and "), say(g.who[1].name), say(" went home to "), say(g.home), say(".\n\n");
+    say(" In the end "), say(g.who[0].name), say(" and "), say(g.who[1].name), say(" went home to "),
+        say(g.home), say(".\n\n");
 }
 
 int main(int argc, char **argv)
