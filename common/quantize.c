@@ -10,17 +10,10 @@
 int quantize_init(struct quantize *z, struct model *m, struct plan *plan, const struct backend *be, int64_t a,
                   int64_t b, struct err *e)
 {
-    size_t most = 0;
     if (a >= m->c.n_layers)
         return err_set(e, NT_EXIT_USAGE, "--layers: %s has only %d layers", m->ck->path, m->c.n_layers);
     *z = (struct quantize){.m = m, .plan = plan, .be = be, .first = (int)a};
     z->end = b < m->c.n_layers ? (int)b : m->c.n_layers;
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        int out, in;
-        role_dims(&m->c.block, r, &out, &in);
-        if ((size_t)out * in > most) most = (size_t)out * in;
-    }
-    z->w = MEM_NEW(float, most);
     z->done = MEM_NEW(bool, (size_t)m->c.n_layers);
     z->cache = quantizer_cache_alloc();
     return 0;
@@ -28,7 +21,6 @@ int quantize_init(struct quantize *z, struct model *m, struct plan *plan, const 
 
 void quantize_clear(struct quantize *z)
 {
-    mem_free(z->w);
     mem_free(z->done);
     quantizer_cache_free(z->cache);
     memset(z, 0, sizeof *z);
@@ -45,21 +37,20 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Per linear: the weights, then their error, codes and packed codes. Per site: X'X, of the later ones too; its factor,
- * and while that is made the triangle in f64. */
+/* Per site: X'X, of the later ones too; its factor, and while that is made the triangle in f64. Per linear: the
+ * weights, their error, codes, packed codes. */
 uint64_t quantize_bytes(const struct model_config *c, bool hessian, bool f64)
 {
-    uint64_t weights = 0, peak = 0, later = 0;
+    uint64_t peak = 0, later = 0;
     for (int r = ROLE_COUNT - 1; r >= 0; r--) {
         int out, in;
         role_dims(&c->block, r, &out, &in);
-        uint64_t n = (uint64_t)out * in, square = (uint64_t)in * in, factor = square * (f64 ? 8 : 4), work = n * 6;
+        uint64_t n = (uint64_t)out * in, square = (uint64_t)in * in, factor = square * (f64 ? 8 : 4), work = n * 10;
         if (hessian && last_of_site(r)) later += square * sizeof(float);
         if (hessian) work = factor + max_u64(work, triangle_doubles(in) * sizeof(double));
         peak = max_u64(peak, later + work);
-        weights = max_u64(weights, n * sizeof(float));
     }
-    return TOOL_BASE_BYTES + weights + peak;
+    return TOOL_BASE_BYTES + peak;
 }
 
 json_t *quantize_header(const struct quantize *z, const json_t *stats_header)
@@ -101,14 +92,15 @@ static int one_linear(struct quantize *z, struct stream_writer *w, int layer, en
     model_tensor_name(z->m, layer, r, q.name);
     strcpy(q.role, role_name(r));
     struct plan_rule *rule = plan_find(z->plan, q.name);
-    if (model_read_linear(z->m, layer, r, z->w, e)) return -1;
     const struct site_stats *use = rule->method && rule->method->needs[0] && st ? &st[role_site(r)] : NULL;
-    if (rule->method) {
-        rc = quantizer_run(rule->method, z->cache, z->be, z->w, out, in, use, &rule->o, &q, e);
-    } else {
-        qtensor_init_plain(&q, out, in, z->w);
-        rc = 0;
-    }
+    if (rule->method && quantizer_prepare(rule->method, z->cache, in, use, &rule->o, q.name, e)) return -1;
+    float *weights = MEM_NEW(float, (size_t)out *in);
+    rc = model_read_linear(z->m, layer, r, weights, e);
+    if (!rc && rule->method)
+        rc = quantizer_run(rule->method, z->cache, z->be, weights, out, in, use, &rule->o, &q, e);
+    else if (!rc)
+        qtensor_init_plain(&q, out, in, weights);
+    mem_free(weights);
     if (!rc) {
         tell(&q, use);
         z->stored_bits += 8.0 * (double)qtensor_stored_bytes(&q);

@@ -11,7 +11,6 @@ struct quantize {
     struct plan *plan;
     const struct backend *be; /* may be NULL */
     struct quantizer_cache *cache;
-    float *w;                    /* the largest linear */
     bool *done;                  /* [n_layers] */
     int first, end;              /* layers wanted */
     double stored_bits, weights; /* totals of the linears, for effective bits */

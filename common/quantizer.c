@@ -181,6 +181,19 @@ static void note_error(const float *W, const struct site_stats *st, struct qtens
     mem_free(d);
 }
 
+static int check_stats(const struct quantizer *qz, int in, const struct site_stats *st, const char *name, struct err *e)
+{
+    if (!qz->needs[0] || (st && st->dim == in && (!strstr(qz->needs, "hessian") || st->hessian))) return 0;
+    return err_set(e, NT_EXIT_DATA, "%s: the statistics hold no %s of %d inputs for it", name, qz->needs, in);
+}
+
+int quantizer_prepare(const struct quantizer *qz, struct quantizer_cache *c, int in, const struct site_stats *st,
+                      const struct quant_opts *o, const char *name, struct err *e)
+{
+    if (quant_opts_check(o, e) || check_stats(qz, in, st, name, e)) return -1;
+    return qz->prepare && !prepare(c, qz, st, o, e) ? err_prefix(e, "%s", name) : 0;
+}
+
 int quantizer_run(const struct quantizer *qz, struct quantizer_cache *c, const struct backend *be,
                   const float *W, int out, int in, const struct site_stats *st, const struct quant_opts *o,
                   struct qtensor *q, struct err *e)
@@ -191,9 +204,7 @@ int quantizer_run(const struct quantizer *qz, struct quantizer_cache *c, const s
     if (quant_opts_check(o, e)) return -1;
     if (bad < (size_t)out * in)
         return err_set(e, NT_EXIT_DATA, "%s: weight [%zu, %zu] is not finite", q->name, bad / in, bad % in);
-    if (qz->needs[0] && (!st || st->dim != in || (strstr(qz->needs, "hessian") && !st->hessian)))
-        return err_set(e, NT_EXIT_DATA, "%s: the statistics hold no %s of %d inputs for it", q->name,
-                       qz->needs, in);
+    if (check_stats(qz, in, st, q->name, e)) return -1;
     if (!q->info) q->info = quant_opts_json(qz, o);
     if (qz->prepare && !(p = prepare(c, qz, st, o, e))) return err_prefix(e, "%s", q->name);
     if (qz->run(be, W, out, in, st, p ? p->what : NULL, o, q, e)) return err_prefix(e, "%s", q->name);
