@@ -76,7 +76,7 @@ int calib_put(struct stream_writer *w, const struct calib_opts *o, int seq, cons
 int calib_text(const struct tokenizer *t, const struct calib_opts *o, struct stream_writer *w, struct err *e)
 {
     int32_t *ids;
-    int r = calib_read_text(t, o, &ids, e);
+    int r = calib_read_text(t, o, w, &ids, e);
     if (r) return r;
     for (int i = 0; i < o->n && !r; i++) r = calib_put(w, o, i, ids + (size_t)i * (size_t)o->T, NULL, e);
     mem_free(ids);

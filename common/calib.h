@@ -34,8 +34,8 @@ int calib_put(struct stream_writer *w, const struct calib_opts *o, int seq, cons
               struct err *e) NT_MUST_CHECK;
 
 /* The ids of the opts' text, which must be n * T at least: plain text, or one JSON object with "text" a line;
- * the texts are joined by empty lines. Allocated. */
-int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, int32_t **ids,
+ * the texts are joined by empty lines. Allocated. w's trailer will name the text by its hash. */
+int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, struct stream_writer *w, int32_t **ids,
                     struct err *e) NT_MUST_CHECK;
 
 /* nt-gen-calib --encode and --decode: a JSON value a line, in and out. */

@@ -3,6 +3,8 @@
 #include "common/calib.h"
 #include <ctype.h>
 #include <errno.h>
+#include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/mem.h"
@@ -66,7 +68,19 @@ static bool is_jsonl(const struct buf *in)
     return yes;
 }
 
-int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, int32_t **ids, struct err *e)
+/* What the windows were cut from, for the trailer. */
+static void note_text(struct stream_writer *w, const struct buf *in)
+{
+    unsigned char md[EVP_MAX_MD_SIZE];
+    char hex[65] = "";
+    unsigned n = 0;
+    EVP_Digest(in->p, in->n, md, &n, EVP_sha256(), NULL);
+    for (unsigned i = 0; i < 32 && i < n; i++) snprintf(hex + 2 * i, 3, "%02x", md[i]);
+    stream_note_file(w, "text", "sha256", hex, in->n);
+}
+
+int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, struct stream_writer *w, int32_t **ids,
+                    struct err *e)
 {
     struct buf in = {0}, text = {0};
     const char *name = strcmp(o->text, "-") ? o->text : "<stdin>";
@@ -74,6 +88,7 @@ int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, int32
     int r = read_all(o->text, &in, e);
     *ids = NULL;
     bool jsonl = !r && is_jsonl(&in);
+    if (!r) note_text(w, &in);
     if (jsonl) r = join_jsonl(name, &in, &text, e);
     const struct buf *use = jsonl ? &text : &in;
     if (!r) r = tokenizer_encode(t, use->p ? use->p : "", use->n, false, ids, &n, e);

@@ -150,6 +150,7 @@ static int write_result(struct scope_train *t, struct stream_writer *w, struct e
     json_t *trailer = rc ? NULL : make_trailer(t, stream_trailer(r));
     if (!rc) {
         stream_note_input(w, r);
+        stream_note_provenance(w, t->tk->provenance);
         rc = stream_finish(w, trailer, e);
     } else {
         stream_abort(w, e);
@@ -163,6 +164,7 @@ static int write_all(struct scope_train *t, struct stream_writer *w, struct err 
 {
     json_t *trailer = make_trailer(t, NULL);
     int rc = scope_all_write(t->s, w, e);
+    stream_note_provenance(w, t->tk->provenance);
     if (!rc)
         rc = stream_finish(w, trailer, e);
     else

@@ -30,13 +30,14 @@ int tweak_acts_range(struct tweak_acts *a, const struct model *m, const int64_t 
 }
 
 /* The stages before this one wrote the file with the same options, or it is of another run. */
-static int read_start(const struct tweak_acts *a, struct tweak *t, struct model *m, const struct tokens *tk,
+static int read_start(struct tweak_acts *a, struct tweak *t, struct model *m, const struct tokens *tk,
                       const json_t *params, struct err *e)
 {
     struct acts_path p[TWEAK_PATHS];
     int n = tweak_paths(t, p);
     struct stream_reader *r = acts_open(a->in, -1, m, tk->hash, e);
-    int rc = !r || acts_check_params(r, params, e) || acts_read(r, p, n, a->first, e) ? -1 : 0;
+    int rc = !r || acts_check_params(r, params, e) || acts_read(r, p, n, a->first, e) || acts_read_rest(r, e) ? -1 : 0;
+    if (rc == 0) a->from = stream_provenance(r);
     stream_close(r);
     if (rc == 0) tweak_start_at(t, a->first);
     return rc;
@@ -64,6 +65,12 @@ static bool all_written(const struct tweak_acts *a, const struct model *m, int n
     return next >= a->end || next + 1 >= m->c.n_layers;
 }
 
+void tweak_acts_note(const struct tweak_acts *a, const struct tokens *tk, struct stream_writer *w)
+{
+    stream_note_provenance(w, tk->provenance);
+    if (a->from) stream_note_provenance(w, a->from);
+}
+
 int tweak_acts_start(struct tweak_acts *a, struct tweak *t, struct model *m, const struct tokens *tk,
                      const json_t *params, struct stream_reader *r, struct err *e)
 {
@@ -74,7 +81,7 @@ int tweak_acts_start(struct tweak_acts *a, struct tweak *t, struct model *m, con
     json_decref(header);
     if (!a->w && a->pipe) add_reason(r, e);
     if (!a->w) return -1;
-    stream_note_provenance(a->w, tk->provenance);
+    tweak_acts_note(a, tk, a->w);
     return a->pipe && m->c.n_layers - a->first < 2 ? tweak_acts_finish(a, e) : 0;
 }
 

@@ -3,6 +3,7 @@
  * for the next run, --acts-in starts in the middle of the model. What a boundary looks like is acts.c's. */
 #ifndef NT_TWEAK_ACTS_H
 #define NT_TWEAK_ACTS_H
+#include "common/stream.h"
 #include "common/tweak.h"
 
 struct tweak_acts {
@@ -11,6 +12,7 @@ struct tweak_acts {
     /* the rest is private */
     struct outfile *file;
     struct stream_writer *w;
+    json_t *from; /* provenance of `in` */
     bool pipe; /* not a regular file: ended as soon as nothing more comes */
 };
 
@@ -23,6 +25,8 @@ int tweak_acts_range(struct tweak_acts *a, const struct model *m, const int64_t 
  * is read; when the ring's reader died, the reason may come that way. */
 int tweak_acts_start(struct tweak_acts *a, struct tweak *t, struct model *m, const struct tokens *tk,
                      const json_t *params, struct stream_reader *r, struct err *e) NT_MUST_CHECK;
+/* Tokens and boundary that a run was given, for its output's trailer. */
+void tweak_acts_note(const struct tweak_acts *a, const struct tokens *tk, struct stream_writer *w);
 /* After a layer: its outputs, the input of the next one. */
 int tweak_acts_layer(struct tweak_acts *a, struct tweak *t, int layer, struct stream_reader *r,
                      struct err *e) NT_MUST_CHECK;

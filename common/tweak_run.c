@@ -82,6 +82,7 @@ static int all_layers(struct run *u, struct err *e)
 static int finish(struct run *u, const struct tweak_verdict *v, struct err *e)
 {
     stream_note_input(u->w, u->r);
+    tweak_acts_note(u->job->acts, u->job->tk, u->w);
     json_t *extra = tweak_trailer(v, stream_trailer(u->r));
     int rc = u->report ? outfile_commit(u->report, e) : 0;
     if (!rc) rc = tweak_acts_finish(u->job->acts, e);

@@ -38,6 +38,7 @@ gen -n 11 -T 40 --seed 8 --languages en,fr -o "$tmp/d.nts"
 # text: windows of the text's own ids
 printf 'The river runs past the old mill.\nThe miller'"'"'s children count 1999 boats.\n\n%.0s' {1..30} >"$tmp/text"
 gen --scheme text --text "$tmp/text" -n 9 -T 32 -o "$tmp/t.nts"; ok $? "text runs"
+"$PYTHON" tests/cli/ring/ring.py inputs "$tmp/t.nts" text="$tmp/text" >"$tmp/r" 2>&1; ok $? "and names its text by its hash ($(tail -n 1 "$tmp/r"))"
 "$PYTHON" -c 'import json, sys; print(json.dumps(open(sys.argv[1]).read()))' "$tmp/text" | nt-gen-calib -m "$tiny" --encode >"$tmp/ids"
 "$PYTHON" - "$tmp/ids" >"$tmp/windows" <<'PY'
 import json, sys

@@ -4,10 +4,12 @@ the tools but the documented formats.
 
 ring.py same A.nts B.nts...        the records of A are those of B... one after the other: kind, meta, payload
 ring.py trailer A.nts KEY          a key of the trailer
+ring.py inputs A.nts NAME=FILE...  the trailer's inputs are these, streams by their hash, others by sha256
 ring.py forward MODEL ACTS PATH L  block L of the model (HF directory) on boundary L of PATH gives boundary L + 1
 ring.py hessian MODEL ACTS STATS L X'X of the query's input, from boundary L
 ring.py kl FLOAT OTHER IDS FIRST   mean KL on sequences FIRST... of OTHER against FLOAT, from the token ids alone
 """
+import hashlib
 import json
 import struct
 import sys
@@ -31,6 +33,18 @@ def same(a, *rest):
 
 def trailer(path, key):
     print(walk(path)[1][key])
+
+
+def inputs(path, *named):
+    want = []
+    for name, file in (n.split("=", 1) for n in named):
+        data = Path(file).read_bytes()
+        stream = data[:2] == b"\xd7N"
+        want.append({"name": name, "bytes": len(data),
+                     **({"xxh3": walk(file)[1]["xxh3"]} if stream else {"sha256": hashlib.sha256(data).hexdigest()})})
+    have = walk(path)[1]["inputs"]
+    assert have == want, (have, want)
+    print(", ".join(i["name"] for i in have))
 
 
 def boundary(path, which, layer):

@@ -23,6 +23,18 @@ ok $? "the run of another layer than the last has no verdict"
 nt-eval $q -m "$M" --qweights "$tmp/joined.nts" --tokens "$C" --ref "$M" --no-drift >"$tmp/eval" 2>"$tmp/err"
 ok $? "nt-eval takes the joined stream $(tail -n 1 "$tmp/err")"
 
+# who was made from what: the trailers' hashes, found by Python
+while read -r file names; do
+    py inputs "$file" $names >"$tmp/py" 2>&1; ok $? "inputs of ${file##*/}: $(tail -n 1 "$tmp/py")"
+done <<LIST
+$tmp/f/stats.2 tokens=$C acts=$tmp/f/acts.2
+$tmp/f/quant.2 stats=$tmp/f/stats.2
+$tmp/f/q.2 qweights=$tmp/f/quant.2 tokens=$C acts=$tmp/f/acts.2
+$tmp/f/acts.3 tokens=$C acts=$tmp/f/acts.2
+$tmp/f/q.0 qweights=$tmp/f/quant.0 tokens=$C
+$tmp/joined.nts qweights=$tmp/f/q.0 qweights=$tmp/f/q.1 qweights=$tmp/f/q.2 qweights=$tmp/f/q.3 qweights=$tmp/f/q.4
+LIST
+
 # boundaries mean what they say
 nt-tweak $q -m "$M" --tokens "$C" --lr 1e-3 --acts-out "$tmp/acts.nts" -o "$tmp/t.nts" <(nt-stream cat "$tmp"/f/quant.?) 2>"$tmp/err"
 ok $? "--acts-out to a file, all layers $(tail -n 1 "$tmp/err")"
