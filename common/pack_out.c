@@ -4,6 +4,7 @@
 #include "common/checkpoint_impl.h"
 #include "common/mem.h"
 #include "common/pack.h"
+#include "common/tokenizer.h"
 #include "common/tool.h"
 #include <errno.h>
 #include <math.h>
@@ -154,6 +155,22 @@ int pack_copy_file(const char *from, const char *to, struct err *e)
     return -1;
 }
 
+/* The tokenizer that a GGUF file describes, as the files of a Hugging Face directory. One that has no such form is
+ * no reason to write no weights. */
+static int write_gguf_tokenizer(const struct pack *p, const char *dir, struct err *e)
+{
+    struct err why = {0};
+    json_t *j = tokenizer_json_from_gguf(p->m->ck->meta, p->m->ck->path, &why),
+           *c = tokenizer_config_from_gguf(p->m->ck->meta);
+    int rc = 0;
+    if (j) rc = pack_write_json(dir, "tokenizer.json", j, e);
+    else note("no tokenizer is written: %s", why.text);
+    if (j && rc == 0) rc = pack_write_json(dir, "tokenizer_config.json", c, e);
+    json_decref(j);
+    json_decref(c);
+    return rc;
+}
+
 int pack_copy_side_files(const struct pack *p, const char *dir, struct err *e)
 {
     static const char *const names[] = {"tokenizer.json",
@@ -177,6 +194,7 @@ int pack_copy_side_files(const struct pack *p, const char *dir, struct err *e)
         mem_free(a);
         mem_free(b);
     }
+    if (rc == 0 && !tokenizer && p->m->gguf) return write_gguf_tokenizer(p, dir, e);
     if (rc == 0 && !tokenizer) note("no tokenizer file beside %s: none is written", p->m->ck->path);
     return rc;
 }

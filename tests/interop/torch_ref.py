@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """torch_ref.py dump MODEL(.gguf or HF directory) IDS.json OUT.safetensors: nll and logits in float32.
+torch_ref.py ids DIRECTORY TEXT.json: the ids of a string by its tokenizer.
 torch_ref.py compare OURS.safetensors THEIRS.safetensors: exit 0 when they agree."""
 import json
 import os
@@ -60,7 +61,14 @@ def compare(ours, theirs):
     return 0 if ok else 1
 
 
+def ids(path, text):
+    from transformers import AutoTokenizer
+    print(json.dumps(AutoTokenizer.from_pretrained(path)(json.load(open(text)))["input_ids"], separators=(",", ":")))
+
+
 if sys.argv[1] == "dump":
     dump(*sys.argv[2:5])
+elif sys.argv[1] == "ids":
+    ids(*sys.argv[2:4])
 else:
     sys.exit(compare(*sys.argv[2:4]))

@@ -30,4 +30,9 @@ check "transformers loads the shards" "$NT_INTEROP_PYTHON" tests/interop/torch_r
 check "nt-eval --dump of the stream" nt-eval $q -m "$m" --qweights "$tmp/w3nt.nts" --norms new --ids "$tmp/ids.json" --dump nll,logits -o "$tmp/ours.st"
 check "equal: the stream and what transformers loaded" \
     "$NT_INTEROP_PYTHON" tests/interop/torch_ref.py compare "$tmp/ours.st" "$tmp/theirs.st"
+tokenizes() {
+    "$NT_INTEROP_PYTHON" tests/interop/torch_ref.py ids "$tmp/hf" "$tmp/text.json" >"$tmp/a" 2>"$tmp/err" || { tail -n 3 "$tmp/err" >&2; return 1; }
+    nt-gen-calib -m "$m" --encode <"$tmp/text.json" | tr -d ' ' | cmp - "$tmp/a"
+}
+check "its tokenizer, made from the GGUF's keys, gives the same ids" tokenizes
 finish
