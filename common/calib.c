@@ -57,8 +57,9 @@ json_t *calib_header(struct model *m, const struct calib_opts *o)
                      "model", model_identity(m));
 }
 
-int calib_put(struct stream_writer *w, const struct calib_opts *o, int seq, const int32_t *ids, json_t *extra,
-              struct err *e)
+/* One sequence; extra (borrowed, may be NULL) is added to its meta. */
+static int put_sequence(struct stream_writer *w, const struct calib_opts *o, int seq, const int32_t *ids,
+                        json_t *extra, struct err *e)
 {
     bool held = seq >= o->n - tokens_holdout_count(o->n, o->holdout);
     json_t *meta = json_pack("{s:i, s:s}", "seq", seq, "split", held ? "holdout" : "train");
@@ -78,7 +79,7 @@ int calib_text(const struct tokenizer *t, const struct calib_opts *o, struct str
     int32_t *ids;
     int r = calib_read_text(t, o, w, &ids, e);
     if (r) return r;
-    for (int i = 0; i < o->n && !r; i++) r = calib_put(w, o, i, ids + (size_t)i * (size_t)o->T, NULL, e);
+    for (int i = 0; i < o->n && !r; i++) r = put_sequence(w, o, i, ids + (size_t)i * (size_t)o->T, NULL, e);
     mem_free(ids);
     return r;
 }
@@ -259,7 +260,7 @@ static int generate_batch(struct generator *g, int first, int B, struct stream_w
         progress_at((double)first * T + (double)(pos + 1) * B, "sequences %d..%d", first, first + B - 1);
     }
     for (int b = 0; b < B; b++) {
-        if (calib_put(w, g->o, first + b, g->ids + (size_t)b * (size_t)T, g->meta[b], e)) return -1;
+        if (put_sequence(w, g->o, first + b, g->ids + (size_t)b * (size_t)T, g->meta[b], e)) return -1;
         json_decref(g->meta[b]);
         g->meta[b] = NULL;
     }

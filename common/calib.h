@@ -29,9 +29,6 @@ int calib_generate(struct model *m, const struct tokenizer *t, const struct cali
                    struct stream_writer *w, struct err *e) NT_MUST_CHECK;
 int calib_text(const struct tokenizer *t, const struct calib_opts *o, struct stream_writer *w,
                struct err *e) NT_MUST_CHECK;
-/* One sequence; extra (borrowed, may be NULL) is added to its meta. */
-int calib_put(struct stream_writer *w, const struct calib_opts *o, int seq, const int32_t *ids, json_t *extra,
-              struct err *e) NT_MUST_CHECK;
 
 /* The ids of the opts' text, which must be n * T at least: plain text, or one JSON object with "text" a line;
  * the texts are joined by empty lines. Allocated. w's trailer will name the text by its hash. */

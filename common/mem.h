@@ -16,7 +16,6 @@ char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* --max-mem: a budget that stages compare their prediction with before they start; 0 = no limit given. */
 void mem_set_limit(uint64_t bytes);
 uint64_t mem_limit(void);
-uint64_t mem_rss_anon(void); /* bytes now, from /proc/self/status; 0 when unknown */
 
 #define MEM_NEW(T, n) ((T *)mem_array((n), sizeof(T)))
 #endif

@@ -49,7 +49,6 @@ struct family {
     /* After the common keys; may be NULL. */
     int (*configure)(struct model_config *c, const json_t *hf_config, struct err *e);
 };
-const struct family *family_by_model_type(const char *model_type); /* NULL: unknown */
 const struct family *family_by_gguf_arch(const char *arch);
 
 /* The tensors of one block as they lie in the file; NULL = no such tensor. */

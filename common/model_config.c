@@ -18,7 +18,7 @@ static const struct family *const families[] = {
     NULL};
 #undef X
 
-const struct family *family_by_model_type(const char *model_type)
+static const struct family *family_by_model_type(const char *model_type)
 {
     for (int i = 0; families[i]; i++)
         if (!strcmp(families[i]->model_type, model_type)) return families[i];

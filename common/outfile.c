@@ -84,7 +84,7 @@ static void remove_tree(const char *path)
     nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-void outfile_cleanup(void)
+static void outfile_cleanup(void)
 {
     if (getpid() != owner) return;
     outfile_unlink_all();
@@ -266,21 +266,6 @@ int outfile_write(struct outfile *f, const void *p, size_t n, struct err *e)
     if (n > BUFFER) return write_all(f, p, n, e);
     if (n) memcpy(f->buf + f->fill, p, n);
     f->fill += n;
-    return 0;
-}
-
-int outfile_pwrite(struct outfile *f, const void *p, size_t n, uint64_t at, struct err *e)
-{
-    const char *c = p;
-    if (outfile_flush(f, e)) return -1;
-    while (n) {
-        ssize_t k = pwrite(f->fd, c, n, (off_t)at);
-        if (k < 0 && errno == EINTR) continue;
-        if (k < 0) return io_error(f, errno, e);
-        c += k;
-        n -= (size_t)k;
-        at += (uint64_t)k;
-    }
     return 0;
 }
 

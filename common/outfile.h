@@ -16,8 +16,6 @@ struct outfile *outfile_open(const char *path, struct err *e) NT_MUST_CHECK;
 int outfile_write(struct outfile *f, const void *p, size_t n, struct err *e) NT_MUST_CHECK; /* buffered */
 int outfile_flush(struct outfile *f, struct err *e) NT_MUST_CHECK;
 uint64_t outfile_pos(const struct outfile *f);
-int outfile_pwrite(struct outfile *f, const void *p, size_t n, uint64_t at,
-                   struct err *e) NT_MUST_CHECK; /* not on pipes */
 const char *outfile_name(const struct outfile *f);
 int outfile_commit(struct outfile *f,
                    struct err *e) NT_MUST_CHECK; /* flush, fsync, rename, free (also on failure) */
@@ -44,9 +42,8 @@ const char *outdir_tmp(const struct outdir *d); /* create files in here */
 int outdir_commit(struct outdir *d, struct err *e) NT_MUST_CHECK;
 void outdir_discard(struct outdir *d);
 
-/* Removes every temporary that is still open; called at exit. outfile_unlink_all does so for files from a
- * signal handler. */
-void outfile_cleanup(void);
+/* Removes the files that are still open, from a signal handler; at exit that happens by itself, to directories
+ * too. */
 void outfile_unlink_all(void);
 
 /* Bytes free for an unprivileged user on the file system of path; UINT64_MAX when unknown. */

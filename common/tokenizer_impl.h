@@ -81,9 +81,6 @@ void matcher_close(struct matcher *m);
 int matcher_next(struct matcher *m, const pcre2_code *re, const char *s, size_t n, size_t from, size_t *start,
                  size_t *end, struct err *e) NT_MUST_CHECK;
 
-/* Length of the well-formed UTF-8 character at s, or 0 and in *bad how many bytes one U+FFFD stands for (the
- * longest beginning of a character, Unicode's recommended practice). */
-int text_char(const char *s, size_t n, int *bad);
 void text_repair(struct buf *out, const char *s, size_t n); /* appends with bad bytes replaced */
 bool text_valid(const char *s, size_t n);
 bool char_is_space(int32_t c); /* White_Space */

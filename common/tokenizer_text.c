@@ -45,7 +45,9 @@ void steps_clear(struct steps *s)
 
 /* ---- UTF-8 ---- */
 
-int text_char(const char *s, size_t n, int *bad)
+/* Length of the well-formed UTF-8 character at s, or 0 and in *bad how many bytes one U+FFFD stands for (the
+ * longest beginning of a character, Unicode's recommended practice). */
+static int text_char(const char *s, size_t n, int *bad)
 {
     const unsigned char *p = (const unsigned char *)s;
     unsigned char c = p[0], lo = 0x80, hi = 0xBF;

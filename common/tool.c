@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 const char *tool_name = "nt";
-bool tool_quiet;
+static bool tool_quiet;
 
 /* Defined by tool_backend.c, which only tools that compute link. */
 extern void (*const tool_early)(char **argv) __attribute__((weak));

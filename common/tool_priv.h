@@ -5,7 +5,6 @@
 #include "common/tool.h"
 
 extern const char *tool_name;
-extern bool tool_quiet;
 
 void tool_parse(struct tool *t, const char *operands, const char *summary, const struct opt *opts, int argc,
                 char **argv);

@@ -45,13 +45,13 @@ static void files(void)
     CHECK(f && outfile_is_temporary(f) && !outfile_write(f, "hello ", 6, &e) && outfile_pos(f) == 6,
           "written");
     CHECK(access(a, F_OK) != 0 && entries() == 1, "not there before commit");
-    CHECK(!outfile_write(f, "world", 5, &e) && !outfile_pwrite(f, "H", 1, 0, &e) && !outfile_commit(f, &e),
+    CHECK(!outfile_write(f, "world", 5, &e) && !outfile_commit(f, &e),
           "committed");
-    CHECK(holds(a, "Hello world") && entries() == 1, "whole, no temporary left");
+    CHECK(holds(a, "hello world") && entries() == 1, "whole, no temporary left");
     f = outfile_open(a, &e);
     CHECK(f && !outfile_write(f, "x", 1, &e), "again");
     outfile_discard(f);
-    CHECK(holds(a, "Hello world") && entries() == 1, "discarded: the old file stays");
+    CHECK(holds(a, "hello world") && entries() == 1, "discarded: the old file stays");
     outfile_discard(NULL);
 
     size_t n = 3000000;
@@ -180,7 +180,6 @@ static void memory(void)
     void *none = mem_array(0, 8);
     CHECK(none, "nothing is a valid pointer");
     mem_free(none);
-    CHECK(mem_rss_anon() > 0, "RssAnon is %llu", (unsigned long long)mem_rss_anon());
     CHECK(disk_free("/tmp/does/not/exist") == disk_free("/tmp") || disk_free("/tmp") != UINT64_MAX,
           "free disk of a place to be");
 }
