@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Times the operations of kernels/backend.h and a whole block at SmolLM2-135M's shapes, each beside the sgemm
- * ceiling of the same run: one large single-threaded BLAS call per core, all cores at once. Prints rows of
- * build/bench.tsv. ops [-j THREADS] [-c] [-r REPEATS] [PATTERN]     -c: CPU seconds instead of wall time (for
+ * ceiling of the same run: one large single-threaded BLAS call per core, all cores at once (with -p bf16,
+ * oneDNN's). Prints rows of build/bench.tsv.
+ *   ops [-j THREADS] [-p f32|bf16] [-c] [-r REPEATS] [PATTERN]     -c: CPU seconds instead of wall time (for
  * a busy machine, -j 1) A round times the ceiling and every case once; a case's figure is its best round. */
 #include "common/block.h"
-#include <cblas.h>
+#include "tests/bench/ceiling.h"
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { D = 576, H = 9, G = 3, E = 64, F = 1536, V = 49152, KV = G * E, CEILING = 1536, MAX_T = 2048 };
+enum { D = 576, H = 9, G = 3, E = 64, F = 1536, V = 49152, KV = G * E, MAX_T = 2048 };
 static struct backend *be;
 static bool cpu_time;
 static dev x, y, big, wide, w, stat, gain, ids, st, best, cs;
@@ -43,26 +44,6 @@ static dev random_array(size_t n)
     be->put(p, buf, n * sizeof(float));
     free(buf);
     return p;
-}
-
-/* GFLOP/s of all threads at once. */
-static double ceiling_once(void)
-{
-    static float *m[3];
-    double t;
-    int n = CEILING;
-    for (int i = 0; i < 3 && !m[i]; i++) {
-        m[i] = malloc(sizeof(float) * n * n);
-        for (int j = 0; j < n * n; j++) m[i][j] = (float)(j % 13) - 6;
-    }
-    t = now();
-#pragma omp parallel
-    {
-        float *c = malloc(sizeof(float) * n * n);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, n, n, 1, m[0], n, m[1], n, 0, c, n);
-        free(c);
-    }
-    return 2e-9 * n * n * n * be->threads / (now() - t);
 }
 
 struct op {
@@ -231,7 +212,8 @@ enum { N_OPS = sizeof ops / sizeof *ops };
 int main(int argc, char **argv)
 {
     int threads = 0, rounds = 7;
-    const char *pattern = "";
+    const char *pattern = "", *precision = "f32";
+    bool bf16;
     double ceiling = 0;
     backend_early(argv);
     for (int i = 1; i < argc; i++) {
@@ -239,20 +221,24 @@ int main(int argc, char **argv)
             threads = atoi(argv[++i]);
         else if (!strcmp(argv[i], "-r") && i + 1 < argc)
             rounds = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "-p") && i + 1 < argc)
+            precision = argv[++i];
         else if (!strcmp(argv[i], "-c"))
             cpu_time = true;
         else
             pattern = argv[i];
     }
-    be = backend_open("cpu", threads, false);
+    bf16 = !strcmp(precision, "bf16");
+    be = backend_open("cpu", threads, bf16);
     x = random_array((size_t)MAX_T * F), y = random_array((size_t)MAX_T * F),
     wide = random_array((size_t)MAX_T * F);
     big = random_array((size_t)32 * 512 * KV * 2 + (size_t)MAX_T * MAX_T), w = random_array((size_t)V * D);
     stat = random_array((size_t)MAX_T * H), gain = random_array(D), cs = random_array((size_t)MAX_T * E);
+    be->hold(w, (size_t)V * D);
     ids = be->alloc(MAX_T * 4), st = be->alloc(MAX_T * 16), best = be->alloc(MAX_T * 8);
     make_block();
     for (int r = 0; r < rounds; r++) {
-        double c = ceiling_once();
+        double c = bf16 ? ceiling_bf16(be->threads) : ceiling_f32(be->threads);
         if (c > ceiling) ceiling = c;
         be->head_init(st, best, MAX_T);
         for (int i = 0; i < N_OPS; i++) {
@@ -263,14 +249,14 @@ int main(int argc, char **argv)
             if (g / t > ops[i].best) ops[i].best = g / t;
         }
     }
-    printf("op-ceiling\t\tf32\t%d\t%.5f\t%.4f\t1.000\t\t%.0f\n", be->threads,
+    printf("op-ceiling\t\t%s\t%d\t%.5f\t%.4f\t1.000\t\t%.0f\n", precision, be->threads,
            2e-9 * CEILING * CEILING * CEILING / ceiling, 2e-9 * CEILING * CEILING * CEILING, rss_mib());
     for (int i = 0; i < N_OPS; i++) {
         double g;
         if (!strstr(ops[i].name, pattern)) continue;
         g = ops[i].run(&ops[i]);
-        printf("op-%s\t\tf32\t%d\t%.5f\t%.4f\t%.3f\t%.0f\t%.0f\n", ops[i].name, be->threads, g / ops[i].best,
-               g, ops[i].best / ceiling, ops[i].R * ops[i].best / g, rss_mib());
+        printf("op-%s\t\t%s\t%d\t%.5f\t%.4f\t%.3f\t%.0f\t%.0f\n", ops[i].name, precision, be->threads,
+               g / ops[i].best, g, ops[i].best / ceiling, ops[i].R * ops[i].best / g, rss_mib());
     }
     fprintf(stderr, "ceiling %.1f GFLOP/s with %d threads, core %s\n", ceiling, be->threads, be->core);
     block_work_free(work);
