@@ -228,6 +228,33 @@ void head_kl(struct head *teacher, dev xt, struct head *student, dev xs, int R, 
     head_compare(teacher, xt, student, xs, NULL, R, NULL, kl, best_t, best_s);
 }
 
+void head_kl_two(struct head *t, dev xt, struct head *const s[2], const dev xs[2], int R, double *const kl[2],
+                 int32_t *best_t, int32_t *const best_s[2])
+{
+    const struct backend *be = t->be;
+    struct head *all[] = {t, s[0], s[1]};
+    for (int r0 = 0; r0 < R; r0 += HEAD_ROWS) {
+        int n = rows_left(R, r0);
+        size_t at = (size_t)r0 * (size_t)t->s.D;
+        for (int k = 0; k < 3; k++) {
+            norm_rows(all[k], dev_at(k ? xs[k - 1] : xt, at), n);
+            put_targets(all[k], NULL, n);
+            be->head_init(all[k]->st, all[k]->best, n);
+            if (k) be->kl_init(all[k]->kl, n);
+        }
+        for (int v0 = 0; v0 < t->V; v0 += HEAD_COLS) {
+            int c = cols_left(t, v0);
+            for (int k = 0; k < 3; k++) {
+                logits_tile(all[k], n, v0, c);
+                be->head_fold(all[k]->st, all[k]->best, all[k]->z, all[k]->targets, n, c, v0);
+                if (k) be->kl_fold(all[k]->kl, t->z, all[k]->z, n, c);
+            }
+        }
+        get_best(t, n, best_t + r0);
+        for (int k = 0; k < 2; k++) get_kl(s[k], n, kl[k] + r0), get_best(s[k], n, best_s[k] + r0);
+    }
+}
+
 void head_logits(struct head *h, dev x, int R, float *logits)
 {
     float *tile = MEM_NEW(float, (size_t)HEAD_ROWS *HEAD_COLS);

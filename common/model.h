@@ -141,6 +141,9 @@ void head_nll(struct head *h, dev x, const int32_t *targets, int R, double *nll,
 /* KL(teacher || student) per row in nats and both argmaxes (may be NULL). The two heads may share weights. */
 void head_kl(struct head *teacher, dev xt, struct head *student, dev xs, int R, double *kl, int32_t *best_t,
              int32_t *best_s);
+/* The same for two students, the teacher's logits made once. */
+void head_kl_two(struct head *teacher, dev xt, struct head *const student[2], const dev xs[2], int R,
+                 double *const kl[2], int32_t *best_t, int32_t *const best_s[2]);
 /* Both at once, each logit made once: also the student's nll of targets (nll and targets may be NULL
  * together). */
 void head_compare(struct head *teacher, dev xt, struct head *student, dev xs, const int32_t *targets, int R,

@@ -364,50 +364,76 @@ int tweak_layer(struct tweak *t, const struct tweak_input *in, bool tune, float 
 }
 
 /* ---- verdict ---- */
-struct judged {
-    double kl, top1;
+struct judge {
+    struct head *head[3]; /* the float model, and the student with old and with new norms */
+    dev x[3];             /* [T, D]: their last states */
+    double *kl[2];        /* [T - 1]: old, new */
+    int32_t *best[3];
 };
 
-/* Sums over one sequence of the student against the float model, at the T - 1 positions that have a next
- * token: what nt-eval counts. */
-static struct judged judge_sequence(struct tweak *t, struct head *const h[2], const struct boundary *student,
-                                    int i, double *kl, int32_t *best)
+static int judge_open(struct tweak *t, struct judge *j, struct err *e)
 {
-    const struct backend *be = t->m->be;
-    int R = student->T - 1;
-    size_t bytes = (size_t)R * student->D * sizeof(float);
-    be->put(t->pass.x, boundary_view(&t->hold_f, i), bytes);
-    be->put(t->pass.y, boundary_view(student, i), bytes);
-    head_kl(h[0], t->pass.x, h[1], t->pass.y, R, kl, best, best + R);
-    struct judged j = {0, 0};
-    for (int r = 0; r < R; r++) {
-        j.kl += kl[r];
-        j.top1 += best[r] == best[R + r];
+    int T = t->hold_f.T;
+    *j = (struct judge){0};
+    for (int i = 0; i < (t->changed ? 3 : 2); i++) {
+        j->head[i] = i ? head_share(t->m, j->head[0], NULL, e) : head_open(t->m, NULL, e);
+        if (!j->head[i]) return -1;
     }
-    return j;
+    for (int i = 0; i < 3; i++) {
+        j->x[i] = t->m->be->alloc((size_t)T * t->hold_f.D * sizeof(float));
+        j->best[i] = MEM_NEW(int32_t, (size_t)T);
+        if (i) j->kl[i - 1] = MEM_NEW(double, (size_t)T);
+    }
+    return 0;
 }
 
-static void judge_all(struct tweak *t, struct head *const h[2], struct tweak_verdict *v)
+static void judge_close(struct tweak *t, struct judge *j)
 {
-    int R = t->hold_f.T - 1, n = t->n_hold;
-    double *kl = MEM_NEW(double, (size_t)R), sum = 0, square = 0;
-    int32_t *best = MEM_NEW(int32_t, 2 * (size_t)R);
+    for (int i = 2; i >= 0; i--) {
+        head_free(j->head[i]);
+        t->m->be->release(j->x[i]);
+        mem_free(j->best[i]);
+        if (i) mem_free(j->kl[i - 1]);
+    }
+}
+
+/* Held-out sequence i at the T - 1 positions that have a next token: what nt-eval counts. Adds to v; returns
+ * the KL that the new norms save. */
+static double judge_sequence(struct tweak *t, struct judge *j, int i, struct tweak_verdict *v)
+{
+    const struct boundary *b[] = {&t->hold_f, &t->hold_old, &t->hold_new};
+    int R = t->hold_f.T - 1, n = t->n_hold, last = t->changed ? 1 : 0;
+    double kl[2] = {0, 0}, same[2] = {0, 0};
+    for (int k = 0; k < 3; k++)
+        t->m->be->put(j->x[k], boundary_view(b[k], i), (size_t)R * t->hold_f.D * sizeof(float));
+    if (t->changed)
+        head_kl_two(j->head[0], j->x[0], j->head + 1, j->x + 1, R, j->kl, j->best[0], j->best + 1);
+    else
+        head_kl(j->head[0], j->x[0], j->head[1], j->x[1], R, j->kl[0], j->best[0], j->best[1]);
+    for (int k = 0; k <= last; k++)
+        for (int r = 0; r < R; r++) {
+            kl[k] += j->kl[k][r];
+            same[k] += j->best[0][r] == j->best[k + 1][r];
+        }
+    v->kl_old += kl[0] / R / n;
+    v->kl_new += kl[last] / R / n;
+    v->top1_old += same[0] / R / n;
+    v->top1_new += same[last] / R / n;
+    return (kl[0] - kl[last]) / R;
+}
+
+static void judge_all(struct tweak *t, struct judge *j, struct tweak_verdict *v)
+{
+    int n = t->n_hold;
+    double sum = 0, square = 0;
     for (int i = 0; i < n; i++) {
-        struct judged a = judge_sequence(t, h, &t->hold_old, i, kl, best);
-        struct judged b = t->changed ? judge_sequence(t, h, &t->hold_new, i, kl, best) : a;
-        double gain = (a.kl - b.kl) / R;
-        v->kl_old += a.kl / R / n;
-        v->kl_new += b.kl / R / n;
-        v->top1_old += a.top1 / R / n;
-        v->top1_new += b.top1 / R / n;
+        double gain = judge_sequence(t, j, i, v);
         sum += gain;
         square += gain * gain;
         progress_at(t->done, "verdict");
     }
-    v->n = (long)R * n;
+    v->n = (long)(t->hold_f.T - 1) * n;
     v->kl_gain_err = n > 1 ? sqrt(fmax(0, square - sum * sum / n) / (n - 1) / n) : NAN;
-    mem_free(kl);
-    mem_free(best);
 }
 
 int tweak_judge(struct tweak *t, struct tweak_verdict *v, struct err *e)
@@ -415,12 +441,11 @@ int tweak_judge(struct tweak *t, struct tweak_verdict *v, struct err *e)
     *v = (struct tweak_verdict){.verdict = "none", .norms = "new", .changed = t->changed};
     if (!t->n_hold || t->layer < t->m->c.n_layers) return 0;
     free_blocks(t);
-    struct head *h[2] = {head_open(t->m, NULL, e), NULL};
-    if (h[0]) h[1] = head_share(t->m, h[0], NULL, e);
-    if (h[1]) judge_all(t, h, v);
-    head_free(h[1]);
-    head_free(h[0]);
-    if (e->code) return -1;
+    struct judge j;
+    int rc = judge_open(t, &j, e);
+    if (!rc) judge_all(t, &j, v);
+    judge_close(t, &j);
+    if (rc) return -1;
     if (!isfinite(v->kl_old) && !isfinite(v->kl_new))
         return err_set(e, NT_EXIT_DATA, "%s: KL on the held-out sequences is not finite", t->m->ck->path);
     bool better = v->changed && (v->kl_new < v->kl_old || !isfinite(v->kl_old));
