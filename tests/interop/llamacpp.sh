@@ -11,7 +11,7 @@ llama_ppl() { # llama_ppl MODEL: llama.cpp's perplexity over the first $chunks w
         sed -n 's/.*Final estimate: PPL = \([0-9.]*\).*/\1/p'
 }
 nt_ppl() { nt-eval $q "$@" --ppl "$tmp/text" --protocol llama.cpp-512 --windows $chunks | value ppl; }
-same_ppl() { local a b; a=$(nt_ppl -m "$1"); b=$(llama_ppl "$1"); echo "# $1: nt-eval $a, llama.cpp $b" >>"$tmp/log"; near "$a" "$b" "$2"; }
+same_ppl() { local a b; a=$(nt_ppl -m "$1"); b=$(llama_ppl "$1"); echo "$b" >"$tmp/${1##*/}.ppl"; echo "# $1: nt-eval $a, llama.cpp $b" >>"$tmp/log"; near "$a" "$b" "$2"; }
 
 ids() {
     "$NT_LLAMA_BIN/llama-tokenize" -m "$m" -f "$tmp/text" --ids --no-bos --no-escape --log-disable 2>/dev/null | tail -n 1 | tr -d ' ' >"$tmp/a"
@@ -52,7 +52,7 @@ check "an overlay of the new norms" nt-pack $q -m "$m" "$tmp/w4nt.nts" --norms n
 check "the overlay is below 512 KiB" test "$(stat -c %s "$tmp/norms.safetensors")" -lt $((512 * 1024))
 check "applied to the finished GGUF" nt-pack $q --apply "$tmp/norms.safetensors" -m "$tmp/w4.gguf" -o "$tmp/over.gguf"
 check "it gives the same file" cmp "$tmp/over.gguf" "$tmp/w4nt.gguf"
-falls() { awk -v a="$(llama_ppl "$tmp/w4.gguf")" -v b="$(llama_ppl "$tmp/into.gguf")" 'BEGIN { print "# llama.cpp: perplexity", a, "before,", b, "after"; exit !(b < a) }' >>"$tmp/log"; }
+falls() { awk -v a="$(cat "$tmp/w4.gguf.ppl")" -v b="$(cat "$tmp/w4nt.gguf.ppl")" 'BEGIN { print "# llama.cpp: perplexity", a, "before,", b, "after"; exit !(b < a) }' >>"$tmp/log"; }
 check "llama.cpp's perplexity of the finished file falls" falls
 
 check "llama-quantize dequantizes the finished file" "$NT_LLAMA_BIN/llama-quantize" --allow-requantize "$tmp/w4.gguf" "$tmp/w4f.gguf" F32
