@@ -25,7 +25,7 @@ struct backend {
     const char *name;       /* "cpu", "cuda" */
     const char *core;       /* BLAS core type or device name, for provenance */
     int threads;
-    bool bf16;              /* gemm's inputs are rounded to bf16, its sums are f32 (--precision bf16) */
+    bool bf16;              /* inputs of gemm and attention are rounded to bf16, sums are f32 (--precision bf16) */
 
     /* ---- memory ---- */
     dev (*alloc)(size_t bytes);                         /* 64-byte aligned, zeroed */

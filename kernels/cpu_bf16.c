@@ -161,16 +161,18 @@ static int tile_rows(const struct product *p)
     return round_up(rows < 1 ? 1 : rows, UNIT);
 }
 
-/* 16 columns r.. of A, stored [K, M], to 16 rows. */
+/* Columns r..r+n-1 of A, stored [K, M], to n rows; wide: a transposed tile [n, panel]. */
 static void narrow_columns(const struct product *p, int r, int n, uint16_t *to, float *wide)
 {
-    size_t K = (size_t)p->K;
-    for (size_t k = 0; k < K; k++)
-        for (int i = 0; i < n; i++) wide[(size_t)i * K + k] = p->a[k * (size_t)p->lda + (size_t)(r + i)];
-    bf16_narrow(to, wide, (size_t)n * K);
+    for (int k = 0; k < p->K; k += vec->panel) {
+        int m = p->K - k < vec->panel ? p->K - k : vec->panel;
+        vec->pack_panel(wide, p->a + (size_t)k * (size_t)p->lda + r, (size_t)p->lda, false, m, n);
+        for (int i = 0; i < n; i++)
+            bf16_narrow(to + (size_t)i * (size_t)p->K + k, wide + (size_t)i * (size_t)vec->panel, (size_t)m);
+    }
 }
 
-/* Rows r.. of op(A), rounded; those beyond its end are zero. wide: room for UNIT rows. */
+/* Rows r.. of op(A), rounded; those beyond its end are zero. wide: room for UNIT panels. */
 static void narrow_rows(const struct product *p, int r, int rows, uint16_t *to, float *wide)
 {
     int have = p->M - r < rows ? p->M - r : rows;
@@ -200,13 +202,13 @@ struct space {
 static size_t space_floats(const struct product *p, int cols)
 {
     size_t a = ((size_t)p->rows * (size_t)p->K / 2 + 15) / 16 * 16;
-    return a + (p->ta ? (size_t)UNIT * (size_t)p->K : 0) + (size_t)p->rows * (size_t)cols;
+    return a + (p->ta ? (size_t)UNIT * (size_t)vec->panel : 0) + (size_t)p->rows * (size_t)cols;
 }
 
 static struct space space_at(const struct product *p, float *at)
 {
     size_t a = ((size_t)p->rows * (size_t)p->K / 2 + 15) / 16 * 16;
-    return (struct space){(uint16_t *)at, at + a, at + a + (p->ta ? (size_t)UNIT * (size_t)p->K : 0)};
+    return (struct space){(uint16_t *)at, at + a, at + a + (p->ta ? (size_t)UNIT * (size_t)vec->panel : 0)};
 }
 
 /* Tile i of rows times chunk j of columns (-1: all). */
@@ -264,6 +266,13 @@ static void gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int 
     if (temporary) bf16_matrix_free(b);
 }
 
+static void attention(dev out, dev lse, dev q, dev k, dev v, int B, int T, int H, int G, int E, float scale,
+                      int window)
+{
+    if (!bf16_attention(out, lse, q, k, v, B, T, H, G, E, scale, window))
+        cpu.attention(out, lse, q, k, v, B, T, H, G, E, scale, window);
+}
+
 static void close_bf16(struct backend *be)
 {
     while (regions) {
@@ -287,6 +296,7 @@ void cpu_bf16_open(struct backend *be)
     be->fill = fill;
     be->hold = hold;
     be->gemm = gemm;
+    be->attention = attention;
     be->adam = adam;
     be->close = close_bf16;
 }

@@ -14,11 +14,11 @@ enum { MIN_CHUNK = 64, CHUNKS = 16, USUAL_ROWS = 64 };
 
 /* What bf16_run hands over: kept per thread, only the addresses change. */
 struct lane {
-    dnnl_memory_t a, c, work;
+    dnnl_memory_t a, b, c, work; /* b: only of pairs */
 };
 struct bf16_plan {
     struct bf16_plan *next;
-    int m, n, k, N;
+    int m, n, k, N; /* N: columns of the matrix it was made for; 0: pairs */
     bool add;
     dnnl_primitive_t run;
     struct lane *lane;
@@ -217,7 +217,7 @@ int bf16_chunk_width(const struct bf16_matrix *b)
 
 /* ---- products ---- */
 
-static void make_lanes(struct bf16_plan *p, const dnnl_primitive_desc_t pd)
+static void make_lanes(struct bf16_plan *p, const dnnl_primitive_desc_t pd, const dnnl_memory_desc_t *b)
 {
     dnnl_memory_desc_t a = plain(p->m, p->k, dnnl_bf16), c = plain(p->m, p->n, dnnl_f32);
     const dnnl_memory_desc_t *work = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
@@ -227,53 +227,115 @@ static void make_lanes(struct bf16_plan *p, const dnnl_primitive_desc_t pd)
     for (int t = 0; t < n_threads; t++) {
         void *at = each ? (char *)p->space + each * (size_t)t : DNNL_MEMORY_NONE;
         must(dnnl_memory_create(&p->lane[t].a, &a, engine, DNNL_MEMORY_NONE), "a matrix");
+        must(dnnl_memory_create(&p->lane[t].b, b, engine, DNNL_MEMORY_NONE), "a matrix");
         must(dnnl_memory_create(&p->lane[t].c, &c, engine, DNNL_MEMORY_NONE), "a matrix");
         must(dnnl_memory_create(&p->lane[t].work, work, engine, at), "a scratchpad");
     }
 }
 
-static struct bf16_plan *new_plan(const struct bf16_matrix *b, int chunk, int m, int n, bool add)
+/* NULL: this CPU has no such product, or pd asks for another layout than d. */
+static struct bf16_plan *new_plan(const dnnl_memory_desc_t *d, int m, int n, int k, int N, bool add)
 {
+    dnnl_primitive_desc_t pd = describe(m, n, k, d, add);
+    if (!pd) return NULL;
     struct bf16_plan *p = cpu_bytes(sizeof *p);
-    const dnnl_memory_desc_t *d;
-    memset(p, 0, sizeof *p);
-    p->m = m, p->n = n, p->k = b->k, p->N = b->n, p->add = add;
-    must(dnnl_memory_get_memory_desc(chunk < 0 ? b->whole : b->part[chunk], &d), "a description");
-    dnnl_primitive_desc_t pd = describe(m, n, b->k, d, add);
-    if (!pd) cpu_die("precision bf16: oneDNN has no bf16 products for this CPU; use --precision f32");
+    *p = (struct bf16_plan){.m = m, .n = n, .k = k, .N = N, .add = add};
     omp_set_num_threads(1);
     must(dnnl_primitive_create(&p->run, pd), "a product");
     omp_set_num_threads(n_threads);
-    make_lanes(p, pd);
+    make_lanes(p, pd, d);
     dnnl_primitive_desc_destroy(pd);
     return p;
+}
+
+/* Moves the plan to the front, where the same few are found again and again; NULL: there is none yet. */
+static struct bf16_plan *find_plan(int m, int n, int k, int N, bool add)
+{
+    struct bf16_plan **at = &plans, *p;
+    while ((p = *at) && (p->m != m || p->n != n || p->k != k || p->N != N || p->add != add)) at = &p->next;
+    if (!p) return NULL;
+    *at = p->next;
+    p->next = plans;
+    return plans = p;
+}
+
+static struct bf16_plan *keep(struct bf16_plan *p)
+{
+    if (!p) return NULL;
+    p->next = plans;
+    return plans = p;
 }
 
 const struct bf16_plan *bf16_plan(const struct bf16_matrix *b, int chunk, int m, bool add)
 {
     int n = chunk < 0 ? b->n : b->n - chunk * b->chunk < b->chunk ? b->n - chunk * b->chunk : b->chunk;
-    struct bf16_plan **at = &plans, *p;
-    while ((p = *at) && (p->m != m || p->n != n || p->k != b->k || p->N != b->n || p->add != add))
-        at = &p->next;
-    if (p)
-        *at = p->next; /* to the front: the same few are asked for again and again */
-    else
-        p = new_plan(b, chunk, m, n, add);
-    p->next = plans;
-    return plans = p;
+    const dnnl_memory_desc_t *d;
+    struct bf16_plan *p = find_plan(m, n, b->k, b->n, add);
+    if (p) return p;
+    must(dnnl_memory_get_memory_desc(chunk < 0 ? b->whole : b->part[chunk], &d), "a description");
+    p = keep(new_plan(d, m, n, b->k, b->n, add));
+    if (!p) cpu_die("precision bf16: oneDNN has no bf16 products for this CPU; use --precision f32");
+    return p;
+}
+
+/* The layout that oneDNN asks for. */
+static bool ask(int m, int n, int k, dnnl_memory_desc_t *d)
+{
+    must(dnnl_memory_desc_init_by_tag(d, 2, (dnnl_dims_t){k, n}, dnnl_bf16, dnnl_format_tag_any),
+         "a description");
+    dnnl_primitive_desc_t pd = describe(m, n, k, d, false);
+    if (!pd) return false;
+    *d = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+    dnnl_primitive_desc_destroy(pd);
+    return true;
+}
+
+/* Blocks [.., columns, 2] along k, so that the whole is [n / columns][k / 2][columns][2] without padding. */
+static int pair_columns(const dnnl_memory_desc_t *d)
+{
+    const dnnl_blocking_desc_t *b = &d->format_desc.blocking;
+    int last = b->inner_nblks - 1;
+    if (!block_columns(d) || d->padded_dims[0] != d->dims[0] || d->padded_dims[1] != d->dims[1]) return 0;
+    if (b->inner_nblks != 3 || b->inner_idxs[0] != 0 || b->inner_idxs[1] != 1 || b->inner_idxs[2] != 0)
+        return 0;
+    int columns = (int)b->inner_blks[1];
+    if (b->inner_blks[last] != 2 || b->strides[0] != b->inner_blks[0] * columns * 2) return 0;
+    return d->dims[1] == columns || b->strides[1] == d->dims[0] * columns ? columns : 0;
+}
+
+int bf16_pair_columns(int n, int k)
+{
+    dnnl_memory_desc_t d;
+    return ask(USUAL_ROWS, n, k, &d) ? pair_columns(&d) : 0;
+}
+
+const struct bf16_plan *bf16_plan_pairs(int m, int n, int k, int columns, bool add)
+{
+    dnnl_memory_desc_t d;
+    struct bf16_plan *p = find_plan(m, n, k, 0, add);
+    if (p) return p;
+    return ask(m, n, k, &d) && pair_columns(&d) == columns ? keep(new_plan(&d, m, n, k, 0, add)) : NULL;
+}
+
+static void run(const struct bf16_plan *p, const struct lane *l, dnnl_memory_t b, const uint16_t *a, float *c)
+{
+    dnnl_exec_arg_t args[] = {
+        {DNNL_ARG_SRC, l->a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, l->c}, {DNNL_ARG_SCRATCHPAD, l->work}};
+    must(dnnl_memory_set_data_handle(l->a, (void *)(uintptr_t)a), "an address");
+    must(dnnl_memory_set_data_handle(l->c, c), "an address");
+    must(dnnl_primitive_execute(p->run, streams[omp_get_thread_num()], 4, args), "a product");
 }
 
 void bf16_run(const struct bf16_plan *p, const struct bf16_matrix *b, int chunk, const uint16_t *a, float *c)
 {
-    int t = omp_get_thread_num();
-    const struct lane *l = &p->lane[t];
-    dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, l->a},
-                              {DNNL_ARG_WEIGHTS, chunk < 0 ? b->whole : b->part[chunk]},
-                              {DNNL_ARG_DST, l->c},
-                              {DNNL_ARG_SCRATCHPAD, l->work}};
-    must(dnnl_memory_set_data_handle(l->a, (void *)(uintptr_t)a), "an address");
-    must(dnnl_memory_set_data_handle(l->c, c), "an address");
-    must(dnnl_primitive_execute(p->run, streams[t], 4, args), "a product");
+    run(p, &p->lane[omp_get_thread_num()], chunk < 0 ? b->whole : b->part[chunk], a, c);
+}
+
+void bf16_run_at(const struct bf16_plan *p, const uint16_t *a, const uint16_t *b, float *c)
+{
+    const struct lane *l = &p->lane[omp_get_thread_num()];
+    must(dnnl_memory_set_data_handle(l->b, (void *)(uintptr_t)b), "an address");
+    run(p, l, l->b, a, c);
 }
 
 static void free_plans(void)
@@ -283,6 +345,7 @@ static void free_plans(void)
         plans = p->next;
         for (int t = 0; t < n_threads; t++) {
             dnnl_memory_destroy(p->lane[t].a);
+            dnnl_memory_destroy(p->lane[t].b);
             dnnl_memory_destroy(p->lane[t].c);
             dnnl_memory_destroy(p->lane[t].work);
         }

@@ -145,6 +145,36 @@ static void test_exact(void)
     arr_free_all();
 }
 
+/* ---- attention ---- */
+
+/* Inputs are bf16 numbers; so scores, and with them lse, are f32's. Probabilities, each off by at most 2^-9
+ * of itself, are the weights of a mean of values of at most 1. A head dimension that does not fit goes the
+ * f32 way. */
+static void test_attention(int B, int T, int H, int G, int E, int window, bool fits)
+{
+    struct ref_attn s = {B, T, H, G, E, window, 1 / sqrt(E)};
+    arr_use(be);
+    struct arr q = arr_random((size_t)B * T * H * E, 2), k = arr_random((size_t)B * T * G * E, 2),
+               v = arr_random(k.n, 1), out = arr_zero(q.n), lse = arr_zero((size_t)B * T * H);
+    if (fits) {
+        struct arr *all[] = {&q, &k, &v};
+        for (int i = 0; i < 3; i++) {
+            round_all(all[i]);
+            be->gemm(false, false, 1, 1, 1, 1, q.p, 1, k.p, 1, 0, lse.p, 1); /* other products in between */
+        }
+    }
+    be->attention(out.p, lse.p, q.p, k.p, v.p, B, T, H, G, E, (float)s.scale, window);
+    ref_attention(&s, out.d, lse.d, q.d, k.d, v.d);
+    arr_fetch(&out), arr_fetch(&lse);
+    double worst = 0, worst_lse = 0;
+    for (size_t i = 0; i < out.n; i++) worst = fmax(worst, fabs(out.f[i] - out.d[i]));
+    for (size_t i = 0; i < lse.n; i++) worst_lse = fmax(worst_lse, fabs(lse.f[i] - lse.d[i]));
+    CHECK(worst <= (fits ? 0x1p-9 + 1e-5 : 1e-5) && worst_lse <= 2e-5 && (!fits || T == 1 || worst > 1e-6),
+          "attention %dx%d, %d heads on %d, E %d, window %d: %.1e, lse %.1e%s", B, T, H, G, E, window, worst,
+          worst_lse, fits ? "" : " (f32)");
+    arr_free_all();
+}
+
 /* ---- weights ---- */
 
 enum { W_OUT = 96, W_IN = 64, W_ROWS = 20 };
@@ -225,6 +255,9 @@ static void products(int n)
         same(0, 2, "gemm, few rows", &s, n);
         be->gemm(false, true, 1, V, D, 1, a.p, D, b.p, D, 0, one.p, V);
         same(0, 3, "gemm, one row", &one, n);
+        struct arr z = arr_zero((size_t)R * D), lse = arr_zero((size_t)R * 3);
+        be->attention(z.p, lse.p, a.p, a.p, b.p, 1, R, 3, 3, 64, 0.125f, 0);
+        same(0, 4, "attention", &z, n), same(0, 5, "attention, lse", &lse, n);
     }
     be->gemm_f32(false, true, R, V, D, 1, a.p, D, b.p, D, 0, f.p, V);
     same(1, 0, "gemm_f32", &f, n);
@@ -253,6 +286,12 @@ int main(int argc, char **argv)
             test_weights();
             for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
                 test_product(shapes[i][0], shapes[i][1], shapes[i][2]);
+            test_attention(1, 263, 9, 3, 64, 0, true);
+            test_attention(2, 70, 4, 4, 32, 0, false);
+            test_attention(1, 600, 6, 1, 64, 100, true);
+            test_attention(2, 333, 8, 1, 128, 0, true);
+            test_attention(3, 1, 2, 2, 64, 0, true);
+            test_attention(1, 80, 3, 1, 40, 0, false);
         }
         backend_close(be);
     }
