@@ -201,17 +201,17 @@ struct outfile *outfile_open_watch(const char *path, int watch_fd, struct err *e
     if (!stat(path, &st) && !S_ISREG(st.st_mode))
         return open_special(path, S_ISFIFO(st.st_mode), watch_fd, e);
 
-    char *final, *tmp = sibling(path, &final);
-    int fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) {
+    struct outfile *f =
+        new_file(-1, path); /* all memory first: a file is never there without somebody to remove it */
+    char *tmp = sibling(path, &f->path);
+    f->fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (f->fd < 0) {
         err_set(e, NT_EXIT_IO, "%s: cannot create: %s", path, strerror(errno));
-        mem_free(final);
         mem_free(tmp);
+        free_file(f);
         return NULL;
     }
-    struct outfile *f = new_file(fd, path);
     f->temporary = true;
-    f->path = final;
     f->tmp = tmp;
     return f;
 }
@@ -274,7 +274,8 @@ int outfile_commit(struct outfile *f, struct err *e)
     int bad = outfile_flush(f, e);
     if (!bad && f->temporary && fsync(f->fd)) bad = io_error(f, errno, e);
     if (close(f->fd) && !bad) bad = io_error(f, errno, e);
-    if (f->is_stdout) { /* stdio's later close of stdout must not complain; nothing may write there any more */
+    if (f->is_stdout) { /* stdio's later close of stdout must not complain; nothing may write there any more
+                         */
         int null = open("/dev/null", O_WRONLY);
         if (null >= 0 && null != STDOUT_FILENO) {
             dup2(null, STDOUT_FILENO);

@@ -138,6 +138,22 @@ static const struct prepared *prepare(struct quantizer_cache *c, const struct qu
 /* ---- errors ---- */
 
 #define OBJECTIVE_ROWS 64
+#define OBJECTIVE_COLS 256
+
+/* Columns j .. j+n-1 of M[rows, in] against themselves and those to their right. */
+static double objective_cols(const float *m, int rows, int in, int j, int n, const float *H, float *mh)
+{
+    double own = 0, right = 0;
+    int width = in - j;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, width, n, 1, m + j, in,
+                H + (size_t)j * in + j, in, 0, mh, width);
+    for (int r = 0; r < rows; r++) {
+        const float *a = mh + (size_t)r * width, *b = m + (size_t)r * in + j;
+        for (int i = 0; i < n; i++) own += (double)a[i] * (double)b[i];
+        for (int i = n; i < width; i++) right += (double)a[i] * (double)b[i];
+    }
+    return own + 2 * right;
+}
 
 double quantizer_objective(const float *M, int out, int in, const float *H)
 {
@@ -149,8 +165,10 @@ double quantizer_objective(const float *M, int out, int in, const float *H)
         int r0 = t * OBJECTIVE_ROWS, rows = out - r0 < OBJECTIVE_ROWS ? out - r0 : OBJECTIVE_ROWS;
         const float *m = M + (size_t)r0 * in;
         float *mh = MEM_NEW(float, (size_t)rows *in);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, in, in, 1, m, in, H, in, 0, mh, in);
-        for (size_t i = 0; i < (size_t)rows * in; i++) part[t] += (double)mh[i] * (double)m[i];
+        for (int j = 0; j < in;
+             j += OBJECTIVE_COLS) /* H is symmetric: its blocks right of the diagonal count twice */
+            part[t] +=
+                objective_cols(m, rows, in, j, in - j < OBJECTIVE_COLS ? in - j : OBJECTIVE_COLS, H, mh);
         mem_free(mh);
     }
     for (int t = 0; t < tiles; t++) sum += part[t];
@@ -181,14 +199,16 @@ static void note_error(const float *W, const struct site_stats *st, struct qtens
     mem_free(d);
 }
 
-static int check_stats(const struct quantizer *qz, int in, const struct site_stats *st, const char *name, struct err *e)
+static int check_stats(const struct quantizer *qz, int in, const struct site_stats *st, const char *name,
+                       struct err *e)
 {
     if (!qz->needs[0] || (st && st->dim == in && (!strstr(qz->needs, "hessian") || st->hessian))) return 0;
     return err_set(e, NT_EXIT_DATA, "%s: the statistics hold no %s of %d inputs for it", name, qz->needs, in);
 }
 
-int quantizer_prepare(const struct quantizer *qz, struct quantizer_cache *c, int in, const struct site_stats *st,
-                      const struct quant_opts *o, const char *name, struct err *e)
+int quantizer_prepare(const struct quantizer *qz, struct quantizer_cache *c, int in,
+                      const struct site_stats *st, const struct quant_opts *o, const char *name,
+                      struct err *e)
 {
     if (quant_opts_check(o, e) || check_stats(qz, in, st, name, e)) return -1;
     return qz->prepare && !prepare(c, qz, st, o, e) ? err_prefix(e, "%s", name) : 0;
