@@ -30,15 +30,16 @@ static int check_tokens(const struct stream_reader *r, const char *hash, struct 
 {
     const char *theirs = json_string_value(json_object_get(stream_header(r), "tokens"));
     if (theirs && !strcmp(theirs, hash)) return 0;
-    return err_set(e, NT_EXIT_DATA, "%s was made from other tokens (%s) than those given (%s)", stream_name(r),
-                   theirs ? theirs : "not named", hash);
+    return err_set(e, NT_EXIT_DATA, "%s was made from other tokens (%s) than those given (%s)",
+                   stream_name(r), theirs ? theirs : "not named", hash);
 }
 
 struct stream_reader *acts_open(const char *path, int watch_fd, struct model *m, const char *tokens_hash,
                                 struct err *e)
 {
     struct stream_reader *r = stream_open_watch(path, "acts", watch_fd, e);
-    if (r && !model_check_identity(m, stream_header(r), stream_name(r), e) && !check_tokens(r, tokens_hash, e))
+    if (r && !model_check_identity(m, stream_header(r), stream_name(r), e) &&
+        !check_tokens(r, tokens_hash, e))
         return r;
     stream_close(r);
     return NULL;
@@ -101,12 +102,13 @@ static struct boundary *find_place(const struct record *rec, const struct acts_p
     return NULL;
 }
 
-static int take_sequence(struct stream_reader *r, struct record *rec, struct boundary *b, int i, struct err *e)
+static int take_sequence(struct stream_reader *r, struct record *rec, struct boundary *b, int i,
+                         struct err *e)
 {
     const char *split = json_string_value(json_object_get(rec->meta, "split"));
     size_t count = (size_t)b->T * (size_t)b->D;
-    if (!rec->has_payload || rec->t.dtype != DT_F32 || rec->t.rank != 2 || rec->t.shape[0] != (uint64_t)b->T ||
-        rec->t.shape[1] != (uint64_t)b->D)
+    if (!rec->has_payload || rec->t.dtype != DT_F32 || rec->t.rank != 2 ||
+        rec->t.shape[0] != (uint64_t)b->T || rec->t.shape[1] != (uint64_t)b->D)
         return stream_err(r, e, "not F32 [%d, %d]", b->T, b->D);
     if (!split || strcmp(split, i < b->n_train ? "train" : "holdout"))
         return stream_err(r, e, "sequence %d is %s in the tokens", b->first + i,
@@ -115,7 +117,8 @@ static int take_sequence(struct stream_reader *r, struct record *rec, struct bou
     if (stream_payload(r, rec, x, e) < 0) return -1;
     size_t bad = f32_first_nonfinite(x, count);
     if (bad == count) return 0;
-    return stream_err(r, e, "layer %d, sequence %d: value %zu is not finite", (int)rec->layer, b->first + i, bad);
+    return stream_err(r, e, "layer %d, sequence %d: value %zu is not finite", (int)rec->layer, b->first + i,
+                      bad);
 }
 
 /* The first sequence that did not come. */
@@ -181,7 +184,8 @@ int acts_read_rest(struct stream_reader *r, struct err *e)
 
 /* ---- the ring's opening ---- */
 
-/* The writer of stdin has ended: the rest to memory, checked, and stdin stands for it. At most what the pipe held. */
+/* The writer of stdin has ended: the rest to memory, checked, and stdin stands for it. At most what the pipe
+ * held. */
 static int keep_stdin(struct err *e)
 {
     char piece[65536];
@@ -224,7 +228,8 @@ struct outfile *acts_open_ring(const char *path, bool watch_stdin, struct err *e
     bool fifo = strcmp(path, "-") && stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
     if (!fifo || !watch_stdin) return outfile_open(path, e);
     int fd = wait_reader(path, e);
-    struct outfile *f = e->code ? NULL : outfile_open(path, e); /* does not wait: fd shows that a reader is there */
+    struct outfile *f =
+        e->code ? NULL : outfile_open(path, e); /* does not wait: fd shows that a reader is there */
     if (fd >= 0) close(fd);
     return f;
 }

@@ -54,7 +54,8 @@ int bundle_check_stamp(const char *name, const char *text, size_t n, struct err 
         k = 0;
         while (i + k < n && !strchr(" \n", text[i + k])) k++;
         if (k && text[i] == '-' && names_file(text + i, k))
-            return err_set(e, NT_EXIT_DATA, "%s: '%.*s' names a file of one machine: it cannot be in a bundle", name,
+            return err_set(e, NT_EXIT_DATA,
+                           "%s: '%.*s' names a file of one machine: it cannot be in a bundle", name,
                            (int)(k < 80 ? k : 80), text + i);
     }
     return 0;
@@ -91,7 +92,8 @@ static int add(struct bundle *b, const char *name, const char *path, const struc
 {
     const struct bundle_member *other = find(b, name);
     if (other)
-        return err_set(e, NT_EXIT_USAGE, "%s and %s would have the same name in the bundle", other->path, path);
+        return err_set(e, NT_EXIT_USAGE, "%s and %s would have the same name in the bundle", other->path,
+                       path);
     b->m = mem_grow(b->m, &b->cap, (size_t)b->n + 1, sizeof *b->m);
     b->m[b->n++] = (struct bundle_member){.name = mem_strdup(name),
                                           .path = mem_strdup(path),
@@ -100,7 +102,8 @@ static int add(struct bundle *b, const char *name, const char *path, const struc
     return 0;
 }
 
-/* Streams and stamps; not where things lie on this machine, not the empty statistics of methods that need none. */
+/* Streams and stamps; not where things lie on this machine, not the empty statistics of methods that need
+ * none. */
 static int add_directory(struct bundle *b, const char *dir, struct err *e)
 {
     DIR *d = opendir(dir);
@@ -153,8 +156,8 @@ static void made_from(struct bundle_member *t, const struct bundle_member *from)
         t->left_out = true;
 }
 
-/* The rules of pipelines/norm-tweak.mk: once unpacked all files have the same time, so that what is older than its
- * prerequisite must not come along. Where a file is gone, what it was made from stands in for it. */
+/* The rules of pipelines/norm-tweak.mk: once unpacked all files have the same time, so that what is older
+ * than its prerequisite must not come along. Where a file is gone, what it was made from stands in for it. */
 static void leave_out_layer(const struct bundle *b, int layer)
 {
     struct bundle_member *collect = find(b, "collect.stamp"), *needs = find(b, "needs.stamp"),
@@ -236,7 +239,8 @@ static void note_tool(struct bundle *b, const json_t *entry)
     if (!tool || !version) return;
     char *text = mem_printf("%s %s", tool, version);
     size_t i = 0;
-    while (i < json_array_size(b->tools) && strcmp(json_string_value(json_array_get(b->tools, i)), text) < 0) i++;
+    while (i < json_array_size(b->tools) && strcmp(json_string_value(json_array_get(b->tools, i)), text) < 0)
+        i++;
     const char *there = json_string_value(json_array_get(b->tools, i));
     if (!there || strcmp(there, text)) json_array_insert_new(b->tools, i, json_string(text));
     mem_free(text);
@@ -260,7 +264,8 @@ static int describe_stream(struct bundle *b, struct bundle_member *m, struct err
         bool tokens = !strcmp(json_string_value(json_object_get(h, "kind")), "tokens");
         if (tokens) json_decref(model), model = NULL;
         if (model && b->model && !json_equal(model, b->model))
-            bad = err_set(e, NT_EXIT_DATA, "%s was made from another model than the streams before it", m->path);
+            bad = err_set(e, NT_EXIT_DATA, "%s was made from another model than the streams before it",
+                          m->path);
         if (model && !b->model) b->model = json_incref(model);
         json_decref(model);
         m->about = json_pack("{s:O, s:s, s:O*}", "kind", json_object_get(h, "kind"), "xxh3", stream_hash(r),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A run as one file, to be continued elsewhere: tar in zstd, by libarchive. The first member, manifest.json, names
- * every other one with its size and SHA-256, in the order in which they follow: streams (.nts) and stamps (.stamp,
- * the options of pipelines/norm-tweak.mk). Equal members give equal bytes. */
+ * A run as one file, to be continued elsewhere: tar in zstd, by libarchive. The first member, manifest.json,
+ * names every other one with its size and SHA-256, in the order in which they follow: streams (.nts) and
+ * stamps (.stamp, the options of pipelines/norm-tweak.mk). Equal members give equal bytes. */
 #ifndef NT_BUNDLE_H
 #define NT_BUNDLE_H
 #include <jansson.h>
@@ -32,8 +32,8 @@ struct bundle {
 };
 
 /* ---- writing ---- */
-/* The streams and stamps of directories and single streams, each read to its end and hashed. Of a directory that
- * norm-tweak.mk works in, what is out of date is left out; say is told. */
+/* The streams and stamps of directories and single streams, each read to its end and hashed. Of a directory
+ * that norm-tweak.mk works in, what is out of date is left out; say is told. */
 int bundle_list(struct bundle *b, char **paths, int n, void (*say)(const char *fmt, ...),
                 struct err *e) NT_MUST_CHECK;
 uint64_t bundle_bytes(const struct bundle *b); /* of all members */
@@ -54,7 +54,7 @@ void bundle_close(struct bundle_reader *r); /* NULL ok */
 
 /* ---- both ---- */
 bool bundle_name_ok(const char *name); /* a plain name that ends in .nts or .stamp */
-/* A stamp's text may come from anybody and becomes part of command lines: harmless characters, and no option that
- * names a file to write. */
+/* A stamp's text may come from anybody and becomes part of command lines: harmless characters, and no option
+ * that names a file to write. */
 int bundle_check_stamp(const char *name, const char *text, size_t n, struct err *e) NT_MUST_CHECK;
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Unpacking a bundle that may be damaged or hostile: every member must be the next one of the manifest, a plain file
- * of that size with that hash; nothing else is created, and nothing remains of an archive that breaks a rule. */
+ * Unpacking a bundle that may be damaged or hostile: every member must be the next one of the manifest, a
+ * plain file of that size with that hash; nothing else is created, and nothing remains of an archive that
+ * breaks a rule. */
 #include <archive.h>
 #include <archive_entry.h>
 #include <errno.h>
@@ -29,11 +30,13 @@ static int bad_archive(struct bundle_reader *r, struct err *e)
 {
     const char *why = archive_error_string(r->a);
     if (err_stopped(e)) return -1;
-    return err_set(e, NT_EXIT_DATA, "%s: damaged, or no bundle: %s", r->path, why ? why : "it ends too early");
+    return err_set(e, NT_EXIT_DATA, "%s: damaged, or no bundle: %s", r->path,
+                   why ? why : "it ends too early");
 }
 
 /* The next member must be this plain file of this size (UINT64_MAX: any). */
-static int next_member(struct bundle_reader *r, const char *name, uint64_t bytes, uint64_t *size, struct err *e)
+static int next_member(struct bundle_reader *r, const char *name, uint64_t bytes, uint64_t *size,
+                       struct err *e)
 {
     struct archive_entry *entry;
     int k = archive_read_next_header(r->a, &entry);
@@ -41,7 +44,8 @@ static int next_member(struct bundle_reader *r, const char *name, uint64_t bytes
     if (k != ARCHIVE_OK) return bad_archive(r, e);
     const char *have = archive_entry_pathname(entry);
     if (!have || strcmp(have, name))
-        return err_set(e, NT_EXIT_DATA, "%s: holds '%.100s' where %s should be", r->path, have ? have : "?", name);
+        return err_set(e, NT_EXIT_DATA, "%s: holds '%.100s' where %s should be", r->path, have ? have : "?",
+                       name);
     if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) ||
         archive_entry_symlink(entry) || !archive_entry_size_is_set(entry) || archive_entry_size(entry) < 0)
         return err_set(e, NT_EXIT_DATA, "%s: %s is no plain file", r->path, name);
@@ -66,14 +70,15 @@ static int read_member(struct bundle_reader *r, const json_t *j, struct err *e)
     const char *hash = json_string_value(json_object_get(j, "sha256"));
     const json_t *bytes = json_object_get(j, "bytes");
     if (!name || !bundle_name_ok(name))
-        return err_set(e, NT_EXIT_DATA, "%s: the manifest names '%.100s', which is neither a stream nor a stamp",
-                       r->path, name ? name : "?");
+        return err_set(e, NT_EXIT_DATA,
+                       "%s: the manifest names '%.100s', which is neither a stream nor a stamp", r->path,
+                       name ? name : "?");
     bool stamp = !strcmp(strrchr(name, '.'), ".stamp");
     if (!is_hash(hash) || !json_is_integer(bytes) || json_integer_value(bytes) < 0 ||
         json_integer_value(bytes) > INT64_MAX / MEMBERS_MAX ||
         (stamp && json_integer_value(bytes) > BUNDLE_STAMP_MAX))
-        return err_set(e, NT_EXIT_DATA, "%s: the manifest gives %s no size or hash that could be true", r->path,
-                       name);
+        return err_set(e, NT_EXIT_DATA, "%s: the manifest gives %s no size or hash that could be true",
+                       r->path, name);
     if (b->n && strcmp(b->m[b->n - 1].name, name) >= 0) /* so that none is there twice */
         return err_set(e, NT_EXIT_DATA, "%s: the manifest's names are not in order at %s", r->path, name);
     b->m = mem_grow(b->m, &b->cap, (size_t)b->n + 1, sizeof *b->m);
@@ -93,8 +98,8 @@ static int parse_manifest(struct bundle_reader *r, struct err *e)
     const char *format = json_string_value(json_object_get(j, "format"));
     files = json_object_get(j, "files");
     if (!format || strcmp(format, "nt-bundle/1"))
-        bad = err_set(e, NT_EXIT_DATA, "%s: %s: the format is %.40s, not nt-bundle/1", r->path, BUNDLE_MANIFEST,
-                      format ? format : "missing");
+        bad = err_set(e, NT_EXIT_DATA, "%s: %s: the format is %.40s, not nt-bundle/1", r->path,
+                      BUNDLE_MANIFEST, format ? format : "missing");
     else if (!json_array_size(files) || json_array_size(files) > MEMBERS_MAX)
         bad = err_set(e, NT_EXIT_DATA, "%s: %s: no list of files", r->path, BUNDLE_MANIFEST);
     json_array_foreach(files, i, v) if (bad || (bad = read_member(r, v, e))) break;
@@ -130,7 +135,8 @@ struct bundle_reader *bundle_open(const char *path, struct err *e)
     int bad = r->fd < 0 ? err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno)) : 0;
     if (!bad && (archive_read_support_format_tar(r->a) != ARCHIVE_OK ||
                  archive_read_support_filter_zstd(r->a) != ARCHIVE_OK))
-        bad = err_set(e, NT_EXIT_DEVICE, "this libarchive reads no tar in zstd: %s", archive_error_string(r->a));
+        bad = err_set(e, NT_EXIT_DEVICE, "this libarchive reads no tar in zstd: %s",
+                      archive_error_string(r->a));
     if (!bad && archive_read_open_fd(r->a, r->fd, 1 << 16) != ARCHIVE_OK) bad = bad_archive(r, e);
     if (!bad && !read_manifest(r, e)) return r;
     bundle_close(r);
@@ -165,8 +171,8 @@ bool bundle_is_unpacked(const struct bundle_reader *r, const char *dir)
 
 /* ---- members ---- */
 
-static int copy_member(struct bundle_reader *r, const struct bundle_member *m, struct outfile *out, char hex[65],
-                       struct err *e)
+static int copy_member(struct bundle_reader *r, const struct bundle_member *m, struct outfile *out,
+                       char hex[65], struct err *e)
 {
     static char buf[1 << 18]; /* as large as a stamp at least */
     unsigned char md[EVP_MAX_MD_SIZE];
@@ -197,11 +203,14 @@ static int copy_member(struct bundle_reader *r, const struct bundle_member *m, s
     return bad ? -1 : 0;
 }
 
-/* Everything gets the same time, so that make finds nothing older than what it was made from. */
-static int finish_member(const char *path, struct outfile *out, const struct timespec *now, struct err *e)
+/* Everything gets the same time, so that make finds nothing older than what it was made from. bad: what was
+ * to be written is not whole. */
+static int finish_member(const char *path, struct outfile *out, int bad, const struct timespec *now,
+                         struct err *e)
 {
     struct timespec both[2] = {*now, *now};
-    if (outfile_commit(out, e)) return -1;
+    if (bad) outfile_discard(out);
+    if (bad || outfile_commit(out, e)) return -1;
     return utimensat(AT_FDCWD, path, both, 0) ? err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno)) : 0;
 }
 
@@ -215,11 +224,9 @@ static int extract_member(struct bundle_reader *r, const struct bundle_member *m
     struct outfile *out = outfile_open(path, e);
     int bad = out ? copy_member(r, m, out, hex, e) : -1;
     if (!bad && strcmp(hex, m->sha256))
-        bad = err_set(e, NT_EXIT_DATA, "%s: damaged: %s has another hash than the manifest says", r->path, m->name);
-    if (bad)
-        outfile_discard(out);
-    else
-        bad = finish_member(path, out, now, e);
+        bad = err_set(e, NT_EXIT_DATA, "%s: damaged: %s has another hash than the manifest says", r->path,
+                      m->name);
+    bad = finish_member(path, out, bad, now, e);
     mem_free(path);
     return bad;
 }
@@ -229,10 +236,7 @@ static int write_manifest(struct bundle_reader *r, const char *dir, const struct
     char *path = mem_printf("%s/%s", dir, BUNDLE_MANIFEST);
     struct outfile *out = outfile_open(path, e);
     int bad = out ? outfile_write(out, r->text, r->text_n, e) : -1;
-    if (bad)
-        outfile_discard(out);
-    else
-        bad = finish_member(path, out, now, e);
+    bad = finish_member(path, out, bad, now, e);
     mem_free(path);
     return bad;
 }

@@ -53,7 +53,8 @@ static int member_data(struct archive *a, const struct outfile *out, const void 
 }
 
 /* The file once more; it must still be what the manifest says. */
-static int member_file(struct archive *a, const struct outfile *out, const struct bundle_member *m, struct err *e)
+static int member_file(struct archive *a, const struct outfile *out, const struct bundle_member *m,
+                       struct err *e)
 {
     static char buf[1 << 18];
     unsigned char md[EVP_MAX_MD_SIZE];
@@ -88,9 +89,9 @@ static char *manifest_text(const struct bundle *b)
 {
     json_t *files = json_array();
     for (int i = 0; i < b->n; i++) json_array_append(files, b->m[i].about);
-    json_t *j = json_pack("{s:s, s:{s:s, s:s}, s:O*, s:O, s:O, s:o}", "format", "nt-bundle/1", "producer", "tool",
-                          "nt-pack", "version", NT_VERSION, "model", b->model, "tools", b->tools, "options",
-                          b->options, "files", files);
+    json_t *j = json_pack("{s:s, s:{s:s, s:s}, s:O*, s:O, s:O, s:o}", "format", "nt-bundle/1", "producer",
+                          "tool", "nt-pack", "version", NT_VERSION, "model", b->model, "tools", b->tools,
+                          "options", b->options, "files", files);
     char *text = json_dumps(j, JSON_SORT_KEYS | JSON_INDENT(1));
     json_decref(j);
     return text;

@@ -32,8 +32,8 @@ int calib_text(const struct tokenizer *t, const struct calib_opts *o, struct str
 
 /* The ids of the opts' text, which must be n * T at least: plain text, or one JSON object with "text" a line;
  * the texts are joined by empty lines. Allocated. w's trailer will name the text by its hash. */
-int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, struct stream_writer *w, int32_t **ids,
-                    struct err *e) NT_MUST_CHECK;
+int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, struct stream_writer *w,
+                    int32_t **ids, struct err *e) NT_MUST_CHECK;
 
 /* nt-gen-calib --encode and --decode: a JSON value a line, in and out. */
 int calib_encode_lines(const struct tokenizer *t, bool special, FILE *in, FILE *out,

@@ -79,8 +79,8 @@ static void note_text(struct stream_writer *w, const struct buf *in)
     stream_note_file(w, "text", "sha256", hex, in->n);
 }
 
-int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, struct stream_writer *w, int32_t **ids,
-                    struct err *e)
+int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, struct stream_writer *w,
+                    int32_t **ids, struct err *e)
 {
     struct buf in = {0}, text = {0};
     const char *name = strcmp(o->text, "-") ? o->text : "<stdin>";

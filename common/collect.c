@@ -76,8 +76,9 @@ json_t *collect_header(struct model *m, const struct tokens *t, const struct col
 {
     char want[96];
     stats_want_text(&o->want, want);
-    json_t *params = json_pack("{s:s, s:s, s:[i,i], s:i}", "want", want, "stream", o->acts ? "quantized" : "float", "layers",
-                               o->layers[0], o->layers[1], "group", boundary_group(&m->c.block, t->T));
+    json_t *params =
+        json_pack("{s:s, s:s, s:[i,i], s:i}", "want", want, "stream", o->acts ? "quantized" : "float",
+                  "layers", o->layers[0], o->layers[1], "group", boundary_group(&m->c.block, t->T));
     if (m->be->bf16) json_object_set_new(params, "precision", json_string("bf16"));
     if (o->n_shards > 1) json_object_set_new(params, "shard", json_pack("[i,i]", o->shard, o->n_shards));
     return json_pack("{s:s, s:o, s:I, s:o, s:s, s:s}", "kind", "stats", "params", params, "seed",

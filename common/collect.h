@@ -13,8 +13,9 @@ struct collect_opts {
     int layers[2];       /* records for layers [0] .. [1]-1; the blocks before them only advance */
     int shard, n_shards; /* run `shard` of the training sequences cut into n_shards runs; 0, 1 = all */
     uint64_t seed;       /* of the sample rows */
-    const char *acts;    /* NULL: the float stream; else an acts stream, from which the inputs of all layers but 0 come */
-    int watch_fd;        /* with acts: the output, whose reader's end ends all waiting; -1: none */
+    const char *acts; /* NULL: the float stream; else an acts stream, from which the inputs of all layers but
+                         0 come */
+    int watch_fd;     /* with acts: the output, whose reader's end ends all waiting; -1: none */
 };
 
 /* "I/N", 0 <= I < N. */

@@ -30,12 +30,12 @@ static int check_tensor(const struct qweights *q, const struct model *m, const s
 {
     int role = model_find_role(m, t->layer, t->name), out, in;
     if (role < 0)
-        return err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of a block of %s", q->src.given, t->name,
-                       t->layer, m->ck->path);
+        return err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of a block of %s", q->src.given,
+                       t->name, t->layer, m->ck->path);
     role_dims(&m->c.block, role, &out, &in);
     if (t->out != out || t->in != in)
-        return err_set(e, NT_EXIT_DATA, "%s: %s is %d x %d, in the model it is %d x %d", q->src.given, t->name,
-                       t->out, t->in, out, in);
+        return err_set(e, NT_EXIT_DATA, "%s: %s is %d x %d, in the model it is %d x %d", q->src.given,
+                       t->name, t->out, t->in, out, in);
     return 0;
 }
 
@@ -76,9 +76,9 @@ static int take_norm(struct qweights *q, const struct model *m, struct record *r
     if (stream_payload(q->r, rec, *at, e)) return -1;
     q->any_norm = true;
     size_t bad = f32_first_nonfinite(*at, D);
-    return bad == D
-               ? 0
-               : err_set(e, NT_EXIT_DATA, "%s: norm %s: value %zu is not finite", q->src.given, rec->name, bad);
+    return bad == D ? 0
+                    : err_set(e, NT_EXIT_DATA, "%s: norm %s: value %zu is not finite", q->src.given,
+                              rec->name, bad);
 }
 
 static int take_record(struct qweights *q, const struct model *m, struct record *rec, struct err *e)
@@ -182,7 +182,8 @@ static int put_tensor(struct qweights *q, struct model *m, struct block *b, stru
     int rc = qtensor_read(q->r, rec, &t, e);
     if (!rc) {
         qtensor_dequant(&t, buf);
-        m->be->put(b->w[model_find_role(m, t.layer, t.name)], buf, (size_t)t.out * (size_t)t.in * sizeof(float));
+        m->be->put(b->w[model_find_role(m, t.layer, t.name)], buf,
+                   (size_t)t.out * (size_t)t.in * sizeof(float));
     }
     qtensor_clear(&t);
     return rc;
@@ -214,7 +215,8 @@ int qweights_apply(struct qweights *q, struct model *m, struct block *b, int lay
         if (found == 0) stream_close(q->r), q->r = NULL;
     }
     mem_free(buf);
-    if (found <= 0) return found ? -1 : err_set(e, NT_EXIT_DATA, "%s: changed while it was read", q->src.given);
+    if (found <= 0)
+        return found ? -1 : err_set(e, NT_EXIT_DATA, "%s: changed while it was read", q->src.given);
     for (int n = 0; n < NORM_COUNT; n++) {
         float *const both[WHICH_COUNT] = {q->norm[OLD][layer * NORM_COUNT + n],
                                           q->norm[NEW][layer * NORM_COUNT + n]};

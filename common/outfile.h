@@ -42,8 +42,8 @@ const char *outdir_tmp(const struct outdir *d); /* create files in here */
 int outdir_commit(struct outdir *d, struct err *e) NT_MUST_CHECK;
 void outdir_discard(struct outdir *d);
 
-/* Removes the files that are still open, from a signal handler; at exit that happens by itself, to directories
- * too. */
+/* Removes the files that are still open, from a signal handler; at exit that happens by itself, to
+ * directories too. */
 void outfile_unlink_all(void);
 
 /* Bytes free for an unprivileged user on the file system of path; UINT64_MAX when unknown. */

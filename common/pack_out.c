@@ -15,11 +15,11 @@
 /* ---- comparison ---- */
 
 struct compare {
-    struct model *m;             /* what was written */
+    struct model *m; /* what was written */
     const struct pack_item *theirs;
     float *got;
     size_t cap;
-    uint64_t at;                 /* values compared */
+    uint64_t at; /* values compared */
 };
 
 static int compare_values(void *ctx, const float *x, size_t n, struct err *e)
@@ -65,7 +65,8 @@ int pack_verify(struct pack *p, const char *path, struct err *e)
         if (strcmp(theirs->name, p->items[i].name) != 0)
             rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s where %s should be", path, theirs->name,
                          p->items[i].name);
-        else rc = pack_same_values(p, &p->items[i], written.m, theirs, e);
+        else
+            rc = pack_same_values(p, &p->items[i], written.m, theirs, e);
     }
     model_close(written.m);
     pack_clear(&written);
@@ -155,16 +156,18 @@ int pack_copy_file(const char *from, const char *to, struct err *e)
     return -1;
 }
 
-/* The tokenizer that a GGUF file describes, as the files of a Hugging Face directory. One that has no such form is
- * no reason to write no weights. */
+/* The tokenizer that a GGUF file describes, as the files of a Hugging Face directory. One that has no such
+ * form is no reason to write no weights. */
 static int write_gguf_tokenizer(const struct pack *p, const char *dir, struct err *e)
 {
     struct err why = {0};
     json_t *j = tokenizer_json_from_gguf(p->m->ck->meta, p->m->ck->path, &why),
            *c = tokenizer_config_from_gguf(p->m->ck->meta);
     int rc = 0;
-    if (j) rc = pack_write_json(dir, "tokenizer.json", j, e);
-    else note("no tokenizer is written: %s", why.text);
+    if (j)
+        rc = pack_write_json(dir, "tokenizer.json", j, e);
+    else
+        note("no tokenizer is written: %s", why.text);
     if (j && rc == 0) rc = pack_write_json(dir, "tokenizer_config.json", c, e);
     json_decref(j);
     json_decref(c);

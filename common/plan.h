@@ -3,8 +3,8 @@
  * command line's own options are the last rule. A plan file has one rule a line, blank lines and lines
  * that start with # are skipped:
  *
- *   PATTERN  METHOD  BITS  GROUP  [OPTION...]      between blanks or tabs; "-" for BITS, GROUP: the command line's
- *   PATTERN  keep                                  the tensor stays as it is
+ *   PATTERN  METHOD  BITS  GROUP  [OPTION...]      between blanks or tabs; "-" for BITS, GROUP: the command
+ * line's PATTERN  keep                                  the tensor stays as it is
  *   {"pattern": ..., "method": ..., "bits": ...}   the same as JSON, keys as in a qweights header
  *
  * PATTERN is a shell pattern (* ? [...]) of the whole name; OPTION is sym asym act-order no-act-order

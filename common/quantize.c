@@ -37,15 +37,16 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Per site: X'X, of the later ones too; its factor, and while that is made the triangle in f64. Per linear: the
- * weights, their error, codes, packed codes. */
+/* Per site: X'X, of the later ones too; its factor, and while that is made the triangle in f64. Per linear:
+ * the weights, their error, codes, packed codes. */
 uint64_t quantize_bytes(const struct model_config *c, bool hessian, bool f64)
 {
     uint64_t peak = 0, later = 0;
     for (int r = ROLE_COUNT - 1; r >= 0; r--) {
         int out, in;
         role_dims(&c->block, r, &out, &in);
-        uint64_t n = (uint64_t)out * in, square = (uint64_t)in * in, factor = square * (f64 ? 8 : 4), work = n * 10;
+        uint64_t n = (uint64_t)out * in, square = (uint64_t)in * in, factor = square * (f64 ? 8 : 4),
+                 work = n * 10;
         if (hessian && last_of_site(r)) later += square * sizeof(float);
         if (hessian) work = factor + max_u64(work, triangle_doubles(in) * sizeof(double));
         peak = max_u64(peak, later + work);
@@ -142,7 +143,8 @@ static int write_norms(struct quantize *z, struct stream_writer *w, int layer, s
     return rc;
 }
 
-int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, struct site_stats *st, struct err *e)
+int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, struct site_stats *st,
+                   struct err *e)
 {
     if (layer < 0 || layer >= z->m->c.n_layers)
         return err_set(e, NT_EXIT_DATA, "statistics of layer %d: the model has layers 0 to %d", layer,

@@ -24,8 +24,8 @@ void quantize_clear(struct quantize *z);
 uint64_t quantize_bytes(const struct model_config *c, bool hessian, bool f64);
 /* Header of the qweights stream; stats_header NULL when none are read; new. */
 json_t *quantize_header(const struct quantize *z, const json_t *stats_header);
-/* One layer; st[SITE_COUNT], NULL when no rule needs statistics: each site's are cleared when its linears are done,
- * for their memory. Refuses a layer that was already there; skips one that is not wanted. */
+/* One layer; st[SITE_COUNT], NULL when no rule needs statistics: each site's are cleared when its linears are
+ * done, for their memory. Refuses a layer that was already there; skips one that is not wanted. */
 int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, struct site_stats *st,
                    struct err *e) NT_MUST_CHECK;
 int quantize_check_complete(const struct quantize *z, const char *stream,

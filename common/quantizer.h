@@ -50,10 +50,11 @@ struct quantizer_cache *quantizer_cache_alloc(void);
 void quantizer_cache_clear(struct quantizer_cache *c); /* when the layer's statistics go away */
 void quantizer_cache_free(struct quantizer_cache *c);
 
-/* What quantizer_run would prepare, ahead of it: so that a factorisation's work space need not lie beside the weights.
- * Checks st. */
-int quantizer_prepare(const struct quantizer *qz, struct quantizer_cache *c, int in, const struct site_stats *st,
-                      const struct quant_opts *o, const char *name, struct err *e) NT_MUST_CHECK;
+/* What quantizer_run would prepare, ahead of it: so that a factorisation's work space need not lie beside the
+ * weights. Checks st. */
+int quantizer_prepare(const struct quantizer *qz, struct quantizer_cache *c, int in,
+                      const struct site_stats *st, const struct quant_opts *o, const char *name,
+                      struct err *e) NT_MUST_CHECK;
 /* Checks W and st (finite, sizes), runs the method and adds to q->info: method, options, `rel_weights` =
  * |W-Q|/|W| and, with a Hessian, `rel_objective` = tr((W-Q)H(W-Q)')/tr(WHW'). */
 int quantizer_run(const struct quantizer *qz, struct quantizer_cache *c, const struct backend *be,

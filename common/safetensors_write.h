@@ -13,13 +13,14 @@ struct safetensors_entry {
     enum dtype dtype;
     int rank;
     uint64_t shape[TENSOR_MAX_RANK];
-    void *user;          /* the caller's */
+    void *user; /* the caller's */
 };
 
 struct safetensors_writer;
 
 /* Sorts list[n] in place into file order and writes the header. metadata: object of strings, may be NULL;
- * {"format": "pt"} is added to it. list and out are borrowed until safetensors_end; the caller commits out. */
+ * {"format": "pt"} is added to it. list and out are borrowed until safetensors_end; the caller commits out.
+ */
 struct safetensors_writer *safetensors_begin(struct outfile *out, struct safetensors_entry *list, size_t n,
                                              const json_t *metadata, struct err *e) NT_MUST_CHECK;
 /* The entry whose bytes come next, or NULL when all are there. Entries without bytes are passed over. */

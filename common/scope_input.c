@@ -57,8 +57,8 @@ static int survey(struct scope_input *in, struct stream_reader *r, struct model 
         else if (!strcmp(rec.kind, "LayerEnd") && rec.layer >= 0 && rec.layer < in->n_layers)
             seen[rec.layer] = true;
         else if (!strcmp(rec.kind, "LayerEnd"))
-            rc = err_set(e, NT_EXIT_DATA, "%s: has a layer %d, %s has %d layers", in->src.given, (int)rec.layer,
-                         m->ck->path, in->n_layers);
+            rc = err_set(e, NT_EXIT_DATA, "%s: has a layer %d, %s has %d layers", in->src.given,
+                         (int)rec.layer, m->ck->path, in->n_layers);
         else if (strcmp(rec.kind, "QPart") && strcmp(rec.kind, "Norm"))
             rc = stream_unknown(r, &rec, e);
     }
@@ -117,8 +117,8 @@ static int take_tensor(struct scope_input *in, struct stream_reader *r, struct r
     int role = model_find_role(m, q.layer, q.name), out = 0, cols = 0, rc = 0;
     if (role >= 0) role_dims(&m->c.block, role, &out, &cols);
     if (role < 0)
-        rc = err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of a block of %s", in->src.given, q.name,
-                     q.layer, m->ck->path);
+        rc = err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of a block of %s", in->src.given,
+                     q.name, q.layer, m->ck->path);
     else if (in->t[q.layer * ROLE_COUNT + role].q.out)
         rc = err_set(e, NT_EXIT_DATA, "%s: %s comes twice", in->src.given, q.name);
     else if (q.out != out || q.in != cols)
@@ -213,8 +213,8 @@ int scope_input_none(struct scope_input *in, struct model *m, struct err *e)
     in->t = MEM_NEW(struct scope_tensor, (size_t)in->n_layers * ROLE_COUNT);
     in->norms = MEM_NEW(float, vectors *(size_t)in->D);
     in->has_norm = MEM_NEW(bool, vectors);
-    in->header = json_pack("{s:s, s:o, s:O}", "kind", "qweights", "model", model_identity(m), "config",
-                           m->hf_config);
+    in->header =
+        json_pack("{s:s, s:o, s:O}", "kind", "qweights", "model", model_identity(m), "config", m->hf_config);
     return model_norms(in, m, e);
 }
 

@@ -11,7 +11,7 @@
 struct scope_opts {
     double kl, ce;           /* weights of the two losses; 0 = off */
     bool scales, final_norm; /* trained beside the blocks' norms */
-    bool all; /* everything is: no quantized stream, no teacher, cross-entropy (scope_all.c) */
+    bool all;                /* everything is: no quantized stream, no teacher, cross-entropy (scope_all.c) */
     double lr,
         scales_step; /* of norms (NAN: searched); scales move scales_step * lr, as a share of themselves */
     double weight_decay, clip; /* clip 0: none */
@@ -27,9 +27,9 @@ json_t *scope_settings(const struct scope_opts *o, const struct tokens *tk);
 #define SCOPE_NONE SIZE_MAX
 
 /* What is trained is one vector of n values: norms first, from n_norms on scales as factors r of the input's
- * (start 1), then minima as shifts d in units of the input's scale (start 0); with `all` matrices instead. The
- * model runs with scale = round(s0 r) and minimum = round(m0 + s0 d), rounded to the element type they are
- * stored in; the gradient passes the rounding as if it were not there. */
+ * (start 1), then minima as shifts d in units of the input's scale (start 0); with `all` matrices instead.
+ * The model runs with scale = round(s0 r) and minimum = round(m0 + s0 d), rounded to the element type they
+ * are stored in; the gradient passes the rounding as if it were not there. */
 struct scope {
     struct model *m;
     const struct backend *be;
@@ -44,12 +44,12 @@ struct scope {
     struct head *teacher, *student;
     size_t n, n_norms, final_at;
     size_t *norm_at, *scale_at,
-        *min_at;                /* [L * NORM_COUNT], [L * ROLE_COUNT]: place in the vector or SCOPE_NONE */
-    dev p, g, am, av;           /* [n]: values, gradients, Adam's moments */
-    float *value, *grad;        /* [n] on the host; value is what the model runs with */
-    size_t *matrix_at; /* with `all`: [L * ROLE_COUNT + 2], linears, embedding, head (SCOPE_NONE: tied) */
-    float *first;      /* with `all`: the matrices of the input */
-    dev ids;           /* with `all`: [R] */
+        *min_at;         /* [L * NORM_COUNT], [L * ROLE_COUNT]: place in the vector or SCOPE_NONE */
+    dev p, g, am, av;    /* [n]: values, gradients, Adam's moments */
+    float *value, *grad; /* [n] on the host; value is what the model runs with */
+    size_t *matrix_at;   /* with `all`: [L * ROLE_COUNT + 2], linears, embedding, head (SCOPE_NONE: tied) */
+    float *first;        /* with `all`: the matrices of the input */
+    dev ids;             /* with `all`: [R] */
     float *w, *scale, *minimum; /* one linear: dequantized, its present scales and minima */
     double *kl_row, *nll_row;   /* [R] */
     int32_t *target;            /* [R] */

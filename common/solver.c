@@ -93,8 +93,8 @@ static void order_columns(struct solver_factor *f, const float *H, double mean, 
     mem_free(v);
 }
 
-/* A = damped H in reversed processing order: the ordinary Cholesky factor of the reversed matrix is the factor
- * from the last column to the first. */
+/* A = damped H in reversed processing order: the ordinary Cholesky factor of the reversed matrix is the
+ * factor from the last column to the first. */
 static void load_tile(const struct solver_factor *f, const float *H, double mean, double *A, int row, int col)
 {
     int n = f->n, i0 = row * TRIANGLE_TILE, j0 = col * TRIANGLE_TILE;
@@ -105,8 +105,9 @@ static void load_tile(const struct solver_factor *f, const float *H, double mean
         for (int i = i0 > j ? i0 : j; i < n && i < i0 + TRIANGLE_TILE; i++) {
             int ci = f->order[n - 1 - i];
             double h = i == j && f->dead[ci] ? mean : (double)H[(size_t)cj * n + ci];
-            t[(size_t)(j - j0) * TRIANGLE_TILE + (i - i0)] =
-                i == j ? h + f->damp * mean : f->dead[ci] || f->dead[cj] ? 0 : h;
+            t[(size_t)(j - j0) * TRIANGLE_TILE + (i - i0)] = i == j                       ? h + f->damp * mean
+                                                             : f->dead[ci] || f->dead[cj] ? 0
+                                                                                          : h;
         }
     }
 }
@@ -119,7 +120,8 @@ static void load_reversed(const struct solver_factor *f, const float *H, double 
         if (p / tiles >= p % tiles) load_tile(f, H, mean, A, p / tiles, p % tiles);
 }
 
-/* U[a][b] = inverse(L)[n-1-a][n-1-b] for b >= a, 0 elsewhere. Returns the number of values that are not finite. */
+/* U[a][b] = inverse(L)[n-1-a][n-1-b] for b >= a, 0 elsewhere. Returns the number of values that are not
+ * finite. */
 static int store_tile(struct solver_factor *f, double *A, int row, int col)
 {
     int n = f->n, i0 = row * TRIANGLE_TILE, j0 = col * TRIANGLE_TILE, bad = 0;

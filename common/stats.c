@@ -133,8 +133,8 @@ static int nonfinite(int layer, const struct site_stats *s, const char *stat, si
 }
 
 /* The first elements of rows i0 .. i0+n-1, up to the diagonal. */
-static int put_triangle_rows(struct stream_writer *w, int layer, const struct site_stats *s, const float *x, size_t i0,
-                             size_t n, struct err *e)
+static int put_triangle_rows(struct stream_writer *w, int layer, const struct site_stats *s, const float *x,
+                             size_t i0, size_t n, struct err *e)
 {
     size_t d = (size_t)s->dim;
     for (size_t i = i0; i < i0 + n; i++, x += d) {
@@ -189,7 +189,8 @@ static int write_matrix(struct stream_writer *w, int layer, const struct site_st
 int stats_write_site(struct stream_writer *w, int layer, const struct site_stats *s, const json_t *linears,
                      struct err *e)
 {
-    if (s->hessian && stats_write_hessian(w, layer, s, linears, own_rows, (void *)(uintptr_t)s, e) < 0) return -1;
+    if (s->hessian && stats_write_hessian(w, layer, s, linears, own_rows, (void *)(uintptr_t)s, e) < 0)
+        return -1;
     if (s->sums && write_matrix(w, layer, s, linears, "sums", DT_F64, s->sums, 2, STATS_SUMS_ROWS, e) < 0)
         return -1;
     if (s->absmax && write_matrix(w, layer, s, linears, "absmax", DT_F32, s->absmax, 1, 1, e) < 0) return -1;

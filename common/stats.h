@@ -45,8 +45,8 @@ uint64_t stats_site_disk(const struct stats_want *w, int dim);
  * (borrowed). */
 int stats_write_site(struct stream_writer *w, int layer, const struct site_stats *s, const json_t *linears,
                      struct err *e) NT_MUST_CHECK;
-/* The record of X'X alone, for a matrix that lies elsewhere: rows(ctx, i, n, dst) copies rows i .. i+n-1, [n, dim]. What
- * s->hessian holds is passed over. */
+/* The record of X'X alone, for a matrix that lies elsewhere: rows(ctx, i, n, dst) copies rows i .. i+n-1, [n,
+ * dim]. What s->hessian holds is passed over. */
 typedef void stats_rows(void *ctx, int i, int n, float *dst);
 int stats_write_hessian(struct stream_writer *w, int layer, const struct site_stats *s, const json_t *linears,
                         stats_rows *rows, void *ctx, struct err *e) NT_MUST_CHECK;

@@ -71,11 +71,12 @@ struct record {
  * refused with the hint to use zstd -d. */
 struct stream_reader *stream_open(const char *path, const char *kind, struct err *e) NT_MUST_CHECK;
 /* The same for a FIFO whose writer may never come: gives up when watch_fd (the write end of a pipe, such as
- * stdout) has lost its reader. Anything but a FIFO: as stream_open. In both cases followed by stream_watch. */
+ * stdout) has lost its reader. Anything but a FIFO: as stream_open. In both cases followed by stream_watch.
+ */
 struct stream_reader *stream_open_watch(const char *path, const char *kind, int watch_fd,
                                         struct err *e) NT_MUST_CHECK;
-/* From here on every wait for input also ends when fd (-1: none), the pipe that the caller writes to, has lost
- * its reader: a stage whose successor died must not wait for its predecessor. */
+/* From here on every wait for input also ends when fd (-1: none), the pipe that the caller writes to, has
+ * lost its reader: a stage whose successor died must not wait for its predecessor. */
 void stream_watch(struct stream_reader *r, int fd);
 const json_t *stream_header(const struct stream_reader *r);
 const char *stream_name(const struct stream_reader *r); /* file name or "<stdin>" */

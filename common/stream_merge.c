@@ -83,8 +83,8 @@ static int cat_one(struct stream_reader *r, const struct stream_select *s, struc
         if (selected(s, &rec) && stream_copy(r, &rec, w, e)) return -1;
     if (k) return -1;
     stream_note_input(w, r);
-    /* what a stage added to its trailer stays with the records; of several streams the last one's word counts,
-     * except for effective bits, which are the whole's only if all agree */
+    /* what a stage added to its trailer stays with the records; of several streams the last one's word
+     * counts, except for effective bits, which are the whole's only if all agree */
     static const char *const own[] = {"records", "bytes", "xxh3", "inputs", "history", "status", "index"};
     json_t *bits = json_incref(json_object_get(*verdict, "bits"));
     json_decref(*verdict);

@@ -152,7 +152,8 @@ json_t *nts_unpack_map(const void *p, size_t n, struct err *e)
 
 int nts_head(uint8_t h, unsigned *more, unsigned *lenbytes)
 {
-    /* for 0xc0..0xdf: bytes of length field, and further fixed bytes (ext type, number, fixext type + data) */
+    /* for 0xc0..0xdf: bytes of length field, and further fixed bytes (ext type, number, fixext type + data)
+     */
     static const uint8_t len[32] = {0, 0, 0, 0, 1, 2, 4, 1, 2, 4, 0, 0, 0, 0, 0, 0,
                                     0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 2, 4, 2, 4};
     static const uint8_t fixed[32] = {0, 0, 0, 0, 0, 0, 0, 0, 0,  0, 4, 8, 1, 2, 4, 8,

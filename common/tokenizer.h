@@ -23,8 +23,8 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bo
 /* Bytes of ids; special tokens kept; bad UTF-8 becomes U+FFFD. NUL-terminated, allocated. */
 int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, char **text, size_t *len,
                      struct err *e) NT_MUST_CHECK;
-/* tokenizer.json and tokenizer_config.json of what a GGUF file's metadata describes; new references. NULL: cannot be
- * honoured, or has no such form. */
+/* tokenizer.json and tokenizer_config.json of what a GGUF file's metadata describes; new references. NULL:
+ * cannot be honoured, or has no such form. */
 json_t *tokenizer_json_from_gguf(const json_t *meta, const char *name, struct err *e) NT_MUST_CHECK;
 json_t *tokenizer_config_from_gguf(const json_t *meta);
 int tokenizer_size(const struct tokenizer *t);

@@ -21,9 +21,11 @@ int tweak_acts_range(struct tweak_acts *a, const struct model *m, const int64_t 
     a->first = part ? (int)layers[0] : 0;
     a->end = part && layers[1] < m->c.n_layers ? (int)layers[1] : m->c.n_layers;
     if (a->in && !a->first)
-        return err_set(e, NT_EXIT_USAGE, "--acts-in: the input of layer 0 comes from the tokens; give --layers A:B");
+        return err_set(e, NT_EXIT_USAGE,
+                       "--acts-in: the input of layer 0 comes from the tokens; give --layers A:B");
     if (!a->in && a->first)
-        return err_set(e, NT_EXIT_USAGE, "--acts-out from layer %d on: --acts-in must give its input", a->first);
+        return err_set(e, NT_EXIT_USAGE, "--acts-out from layer %d on: --acts-in must give its input",
+                       a->first);
     if (a->first >= a->end)
         return err_set(e, NT_EXIT_USAGE, "--layers %d:%d holds no layer", a->first, a->end);
     return 0;
@@ -36,7 +38,9 @@ static int read_start(struct tweak_acts *a, struct tweak *t, struct model *m, co
     struct acts_path p[TWEAK_PATHS];
     int n = tweak_paths(t, p);
     struct stream_reader *r = acts_open(a->in, -1, m, tk->hash, e);
-    int rc = !r || acts_check_params(r, params, e) || acts_read(r, p, n, a->first, e) || acts_read_rest(r, e) ? -1 : 0;
+    int rc = !r || acts_check_params(r, params, e) || acts_read(r, p, n, a->first, e) || acts_read_rest(r, e)
+                 ? -1
+                 : 0;
     if (rc == 0) a->from = stream_provenance(r);
     stream_close(r);
     if (rc == 0) tweak_start_at(t, a->first);

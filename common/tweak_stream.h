@@ -16,7 +16,8 @@ json_t *tweak_header(const json_t *in, const struct tweak_opts *o, const char *p
                      const struct tokens *tk, const int64_t layers[2]);
 
 /* Reads the records of a layer up to its LayerEnd: quantized tensors (a linear that has none stays float) and
- * old norms, which are put into t. Checks that they are of this model's layer. Copying is the stream's (stream_tee). */
+ * old norms, which are put into t. Checks that they are of this model's layer. Copying is the stream's
+ * (stream_tee). */
 int tweak_read_layer(struct stream_reader *r, struct tweak *t, const struct model *m, int layer,
                      struct tweak_input *in, struct err *e) NT_MUST_CHECK;
 /* Reads what follows the last layer; refuses more layers. */

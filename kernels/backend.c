@@ -52,7 +52,8 @@ void backend_early(char **argv)
             again = true;
     }
     if (!again) return;
-    char path[4096]; /* by its name, so that ps and top do not call it "exe"; no /proc: go on with the slower kernels */
+    char path[4096]; /* by its name, so that ps and top do not call it "exe"; no /proc: go on with the slower
+                        kernels */
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     if (n <= 0) return;
     path[n] = 0;
@@ -69,7 +70,8 @@ struct backend *backend_open(const char *name, int threads, bool bf16)
     return be;
 #else
     if (bf16)
-        cpu_die("precision bf16 on the CPU: built without oneDNN (libdnnl-dev, make deps); use --precision f32");
+        cpu_die(
+            "precision bf16 on the CPU: built without oneDNN (libdnnl-dev, make deps); use --precision f32");
     return cpu_open(threads);
 #endif
 }

@@ -16,7 +16,8 @@ static const struct opt options[] = {
     {0, "want", OPT_STR, &want, "LIST",
      "of hessian,sums,absmax,rows:N,targets; nt-quant -q NAME --needs prints it"},
     {0, "shard", OPT_STR, &shard, "I/N", "only run I (from 0) of the training sequences cut into N runs"},
-    {0, "acts-in", OPT_STR, &acts_path, "FILE", "inputs of the layers after the first, from nt-tweak --acts-out"},
+    {0, "acts-in", OPT_STR, &acts_path, "FILE",
+     "inputs of the layers after the first, from nt-tweak --acts-out"},
     {0, "imatrix", OPT_STR, &imatrix_path, "FILE", "also write llama.cpp's importance matrix (GGUF)"},
     {0, NULL, OPT_FLAG, NULL, NULL, NULL},
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * qweights -> a checkpoint for other tools; norms alone, or into a finished checkpoint; a stream as text; a run as
- * one file. */
+ * qweights -> a checkpoint for other tools; norms alone, or into a finished checkpoint; a stream as text; a
+ * run as one file. */
 #include <stdio.h>
 #include <string.h>
 #include "common/bundle.h"
@@ -28,7 +28,8 @@ static const struct opt options[] = {
     {0, "norms-into", OPT_STR, &arg.norms_into, "CKPT", "copy CKPT byte by byte but for its norms"},
     {0, "apply", OPT_STR, &arg.apply, "OVERLAY", "copy MODEL byte by byte but for the norms of an overlay"},
     {0, "unchecked", OPT_FLAG, &arg.unchecked, NULL, "with --apply: do not compare the weights first"},
-    {0, "bundle", OPT_STR, &arg.bundle, "FILE", "archive directories and streams (the operands) of a run, tar.zst"},
+    {0, "bundle", OPT_STR, &arg.bundle, "FILE",
+     "archive directories and streams (the operands) of a run, tar.zst"},
     {0, "unbundle", OPT_STR, &arg.unbundle, "FILE", "unpack such an archive to the new directory -o DIR"},
     {'t', "text", OPT_FLAG, &arg.text, NULL, "print any stream as text"},
     {0}};
@@ -135,15 +136,16 @@ int main(int argc, char **argv)
     struct pack p = {0};
     struct err e = {0};
 
-    tool_start(&t, "nt-pack", "[QWEIGHTS.nts | DIR ...]", "writes a quantized model for other tools", options, argc,
-               argv);
+    tool_start(&t, "nt-pack", "[QWEIGHTS.nts | DIR ...]", "writes a quantized model for other tools", options,
+               argc, argv);
     const char *stream = t.argc ? t.argv[0] : "-";
     enum pack_which which = !strcmp(arg.norms, "new")   ? PACK_NEW
                             : !strcmp(arg.norms, "old") ? PACK_OLD
                                                         : PACK_VERDICT;
     if (arg.format && !strcmp(arg.format, "list")) list_formats();
     if ((arg.format != NULL) + (arg.apply != NULL) + (arg.norms_into != NULL) + (arg.bundle != NULL) +
-            (arg.unbundle != NULL) + arg.text != 1)
+            (arg.unbundle != NULL) + arg.text !=
+        1)
         die_usage("one of --format, --norms-into, --apply, --bundle, --unbundle and -t");
     if (arg.bundle) bundle(&t);
     if (arg.unbundle) unbundle(&t);

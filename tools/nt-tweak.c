@@ -71,8 +71,8 @@ static void say_verdict(const struct tweak_verdict *v, bool at_end)
         char err[32] = ""; /* one held-out sequence gives no standard error */
         if (isfinite(v->kl_gain_err)) snprintf(err, sizeof err, " +- %.5f", v->kl_gain_err);
         note("verdict %s: %s on %ld held-out tokens %.5f -> %.5f (fell by %.5f%s), top-1 %.2f -> %.2f %%",
-             v->verdict, v->ce ? "cross-entropy" : "KL", v->n, v->kl_old, v->kl_new, v->kl_old - v->kl_new, err, 100 * v->top1_old,
-             100 * v->top1_new);
+             v->verdict, v->ce ? "cross-entropy" : "KL", v->n, v->kl_old, v->kl_new, v->kl_old - v->kl_new,
+             err, 100 * v->top1_old, 100 * v->top1_new);
     }
 }
 
@@ -114,7 +114,8 @@ int main(int argc, char **argv)
     bool whole = !strcmp(arg.scope, "model");
     const char *qweights = t.argc ? t.argv[0] : "-";
     if (arg.loss && !strcmp(arg.loss, "list")) list_losses(whole);
-    if (whole ? tweak_model_options(&arg, &t, &model_opts, &e) : tweak_block_options(&arg, &t, &block_opts, &e))
+    if (whole ? tweak_model_options(&arg, &t, &model_opts, &e)
+              : tweak_block_options(&arg, &t, &block_opts, &e))
         die_usage("%s", e.text);
     if (!t.model) die_usage("-m MODEL is needed: the float model that was quantized");
     if (!arg.tokens) die_usage("--tokens FILE is needed: what to train on");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Acts streams: what is written comes back, boundary by boundary and path by path; what is incomplete or wrong is
- * named. */
+ * Acts streams: what is written comes back, boundary by boundary and path by path; what is incomplete or
+ * wrong is named. */
 #include "common/acts.h"
 
 #include <math.h>
@@ -44,7 +44,8 @@ static int write_all(const struct acts_path *p, int n, int n_layers, struct err 
 }
 
 /* Reads boundary `layer` for n sequences from `first` on of a path. */
-static int read_one(const char *path, int n, int first, int n_train, int layer, struct boundary *b, struct err *e)
+static int read_one(const char *path, int n, int first, int n_train, int layer, struct boundary *b,
+                    struct err *e)
 {
     struct stream_reader *r = stream_open(path_name, "acts", e);
     boundary_alloc(b, n, T, D, first, n_train);
@@ -65,12 +66,15 @@ static void test_round_trip(void)
     CHECK(!memcmp(got.x, train.x, boundary_bytes(4, T, D)), "its training sequences");
     boundary_clear(&got);
     CHECK(read_one("old", 2, 4, 0, 2, &got, &e) == 0 && got.layer == 2, "one in the middle %s", e.text);
-    CHECK(got.x[0] == old.x[0] - 100 && got.x[2 * T * D - 1] == old.x[2 * T * D - 1] - 100, "of another path");
+    CHECK(got.x[0] == old.x[0] - 100 && got.x[2 * T * D - 1] == old.x[2 * T * D - 1] - 100,
+          "of another path");
     boundary_clear(&got);
-    CHECK(read_one("q", 2, 1, 2, 1, &got, &e) == 0 && got.x[0] == train.x[T * D] - 200, "some of the sequences %s", e.text);
+    CHECK(read_one("q", 2, 1, 2, 1, &got, &e) == 0 && got.x[0] == train.x[T * D] - 200,
+          "some of the sequences %s", e.text);
     boundary_clear(&got);
     struct err none = {0};
-    CHECK(read_one("float", 2, 4, 0, 1, &got, &none) < 0 && strstr(none.text, "input of layer 1 lacks sequence 4, path float"),
+    CHECK(read_one("float", 2, 4, 0, 1, &got, &none) < 0 &&
+              strstr(none.text, "input of layer 1 lacks sequence 4, path float"),
           "a path that is not there: %s", none.text);
     boundary_clear(&got);
     struct err past = {0};
@@ -85,7 +89,8 @@ static void refuse(const struct acts_path *p, int n, const char *text, const cha
     struct boundary got;
     struct err e = {0}, why = {0};
     int rc = write_all(p, n, 1, &e);
-    CHECK(rc == 0 && read_one("q", 2, 0, 2, 1, &got, &why) < 0 && why.code == NT_EXIT_DATA && strstr(why.text, text),
+    CHECK(rc == 0 && read_one("q", 2, 0, 2, 1, &got, &why) < 0 && why.code == NT_EXIT_DATA &&
+              strstr(why.text, text),
           "%s: %s%s", what, e.text, why.text);
     boundary_clear(&got);
 }
@@ -95,11 +100,14 @@ static void test_refusals(void)
     struct boundary a, b;
     fill(&a, 1, 0, 1, 0), fill(&b, 2, 0, 2, 0);
     refuse((struct acts_path[]){{"q", &a}}, 1, "lacks sequence 1, path q", "a sequence that is not there");
-    refuse((struct acts_path[]){{"q", &a}, {"q", &b}}, 2, "sequence 0 comes twice", "one that is there twice");
+    refuse((struct acts_path[]){{"q", &a}, {"q", &b}}, 2, "sequence 0 comes twice",
+           "one that is there twice");
     b.n_train = 1;
-    refuse((struct acts_path[]){{"q", &b}}, 1, "sequence 1 is for training in the tokens", "one of another split");
+    refuse((struct acts_path[]){{"q", &b}}, 1, "sequence 1 is for training in the tokens",
+           "one of another split");
     b.n_train = 2, b.x[T * D + 5] = NAN;
-    refuse((struct acts_path[]){{"q", &b}}, 1, "sequence 1: value 5 is not finite", "a value that is not finite");
+    refuse((struct acts_path[]){{"q", &b}}, 1, "sequence 1: value 5 is not finite",
+           "a value that is not finite");
     b.x[T * D + 5] = 0, b.T = T - 1;
     refuse((struct acts_path[]){{"q", &b}}, 1, "not F32 [3, 4]", "another shape");
     boundary_clear(&a), boundary_clear(&b);
@@ -110,16 +118,20 @@ static void test_params(void)
     struct err e = {0}, why = {0}, more = {0};
     struct stream_writer *w = NULL;
     struct outfile *f = outfile_open(path_name, &e);
-    json_t *header = json_pack("{s:s, s:{s:i, s:{s:f}}}", "kind", "acts", "params", "bits", 3, "tweak", "lr", 0.5);
+    json_t *header =
+        json_pack("{s:s, s:{s:i, s:{s:f}}}", "kind", "acts", "params", "bits", 3, "tweak", "lr", 0.5);
     if (f) w = stream_create(f, header, &e);
     CHECK(w && stream_finish(w, NULL, &e) == 0, "a stream without boundaries %s", e.text);
     struct stream_reader *r = stream_open(path_name, "acts", &e);
-    json_t *same = json_pack("{s:i, s:[i,i], s:{s:f, s:[i,i]}}", "bits", 3, "layers", 2, 3, "tweak", "lr", 0.5, "layers", 2, 3);
+    json_t *same = json_pack("{s:i, s:[i,i], s:{s:f, s:[i,i]}}", "bits", 3, "layers", 2, 3, "tweak", "lr",
+                             0.5, "layers", 2, 3);
     json_t *other = json_pack("{s:i, s:{s:f}}", "bits", 3, "tweak", "lr", 0.25);
     json_t *fewer = json_pack("{s:{s:f}}", "tweak", "lr", 0.5);
     CHECK(r && acts_check_params(r, same, &e) == 0, "the same options of other layers %s", e.text);
-    CHECK(r && acts_check_params(r, other, &why) < 0 && strstr(why.text, "'lr' differs"), "another option: %s", why.text);
-    CHECK(r && acts_check_params(r, fewer, &more) < 0 && strstr(more.text, "'bits' differs"), "one more: %s", more.text);
+    CHECK(r && acts_check_params(r, other, &why) < 0 && strstr(why.text, "'lr' differs"),
+          "another option: %s", why.text);
+    CHECK(r && acts_check_params(r, fewer, &more) < 0 && strstr(more.text, "'bits' differs"), "one more: %s",
+          more.text);
     stream_close(r);
     json_decref(header), json_decref(same), json_decref(other), json_decref(fewer);
 }

@@ -117,8 +117,8 @@ static void test_hf(const json_t *texts)
     json_decref(all);
 }
 
-/* Expected lists leave out texts with a NUL, which llama.cpp's caller cannot pass. `but` (may be NULL): texts that
- * hold this are not compared. */
+/* Expected lists leave out texts with a NUL, which llama.cpp's caller cannot pass. `but` (may be NULL): texts
+ * that hold this are not compared. */
 static int compare_gguf(const struct tokenizer *t, const json_t *texts, const json_t *ids, const char *but,
                         size_t *count)
 {

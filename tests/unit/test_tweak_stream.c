@@ -144,7 +144,8 @@ static void test_tee(void)
     struct stream_writer *o = create(out_path);
     struct tweak_input in = {0};
     stream_tee(r, o);
-    CHECK(tweak_read_layer(r, t, m, 0, &in, &e) == 0 && in.has[ROLE_Q] && !in.has[ROLE_K] && in.has_norm[NORM_ATTN],
+    CHECK(tweak_read_layer(r, t, m, 0, &in, &e) == 0 && in.has[ROLE_Q] && !in.has[ROLE_K] &&
+              in.has_norm[NORM_ATTN],
           "a layer is read through the tee %s", e.text);
     CHECK(stream_layer_end(o, 0, &e) == 0 && stream_next(r, &rec, &e) == 0, "to its end %s", e.text);
     finish(o, -1);
