@@ -91,7 +91,7 @@ layers:
 san:
 	@$(MAKE) O=$(O)-san SANITIZE=address,undefined CFLAGS='-O1 -g' check
 interop: all $(UNITS:%=$(O)/tests/%)
-	@O=$(O) tests/interop/run $(UNITS:%=$(O)/tests/%) $(wildcard tests/cli/*/*.sh)
+	@O=$(O) PYTHON=$(PYTHON) tests/interop/run $(UNITS:%=$(O)/tests/%) $(wildcard tests/cli/*/*.sh)
 bench: all
 	@O=$(O) tests/bench/run
 fuzz: $(FUZZ:%=$(O)/tests/%)

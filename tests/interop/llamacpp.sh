@@ -15,10 +15,10 @@ same_ppl() { local a b; a=$(nt_ppl -m "$1"); b=$(llama_ppl "$1"); echo "$b" >"$t
 
 ids() {
     "$NT_LLAMA_BIN/llama-tokenize" -m "$m" -f "$tmp/text" --ids --no-bos --no-escape --log-disable 2>/dev/null | tail -n 1 | tr -d ' ' >"$tmp/a"
-    jq -Rs . "$tmp/text" 2>/dev/null | nt-gen-calib -m "$m" --encode | tr -d ' ' >"$tmp/b"
+    "$PYTHON" -c 'import json, sys; print(json.dumps(sys.stdin.read()))' <"$tmp/text" | nt-gen-calib -m "$m" --encode | tr -d ' ' >"$tmp/b"
     [ -s "$tmp/a" ] && cmp "$tmp/a" "$tmp/b"
 }
-command -v jq >/dev/null && check "ids of $(wc -c <"$tmp/text") bytes of text equal llama-tokenize's" ids
+check "ids of $(wc -c <"$tmp/text") bytes of text equal llama-tokenize's" ids
 
 # The rows of the float file are dequantized from Q4_1; llama.cpp quantizes activations to 8 bits for such a file, so the
 # float model is compared through its F32 form and the Q4_1 file within what that rounding moves.
