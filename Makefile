@@ -4,6 +4,7 @@
 #
 #   make                 build/bin/nt-*                         make check      every test that needs no download
 #   make deps            Debian packages                        make san        the same under address,undefined
+#   make demo            everything on the embedded model, in two minutes: a table and plots
 #   make demo-smollm2    the main job on SmolLM2-135M           make interop    opt-in tests with programs from PyPI
 #   make bench           build/bench.tsv                        make ci         what .ci/run runs
 #   make install         PREFIX=/usr/local DESTDIR=             make clean
@@ -26,7 +27,7 @@ VERSION := 0.1.0
 
 DEBS := gcc make pkg-config libc6-dev libopenblas-dev libmsgpack-dev libarchive-dev libarchive-tools libjansson-dev \
         libpcre2-dev libutf8proc-dev libexttextcat-dev libexttextcat-data libxxhash-dev libzstd-dev libssl-dev \
-        libdnnl-dev python3 python3-msgpack python3-numpy python3-pip python3-venv man-db zstd bsdextrautils
+        libdnnl-dev python3 python3-msgpack python3-numpy python3-pip python3-venv man-db zstd gnuplot-nox bsdextrautils
 MSGPACK := $(shell pkg-config --exists msgpack-c 2>/dev/null && echo msgpack-c || echo msgpack)
 PKGS := $(MSGPACK) libarchive jansson libpcre2-8 libutf8proc libxxhash libzstd libcrypto libexttextcat
 
@@ -103,6 +104,8 @@ deps:
 	elif [ "$$(id -u)" = 0 ]; then apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
 	else echo "missing packages; as root: apt-get install -y --no-install-recommends" $$missing >&2; exit 1; fi
 
+demo: all $(STORY)
+	@O=$(O) pipelines/demo.sh
 demo-smollm2: all
 	@O=$(O) MODEL='$(MODEL)' TEXT='$(TEXT)' pipelines/demo-smollm2.sh
 

@@ -61,6 +61,7 @@ nt-pack --progress none -m "$tmp/tied.hf" --format hf -o "$tmp/same.hf" "$tmp/x.
 [ $rc = 1 ] && cmp -s "$tmp/same.hf/model.safetensors" "$tmp/tied.hf/model.safetensors"
 ok $? "a step that is too large: exit 1 with --require-gain, the model as it was"
 
+try "nt-eval on such a stream" 65 'is no linear of a block' nt-eval -m "$tmp/tied" --qweights "$tmp/tied.nts" --tokens "$tmp/c.nts"
 run() { tweak -o "$tmp/out.nts" "$@"; }
 try "a qweights stream" 2 'no qweights stream is' run -m $M "$tmp/q.nts"
 try "--loss kl" 2 'only --loss ce' run -m $M --loss kl
