@@ -9,7 +9,7 @@ T=128 n=4 hold=1 threads=2
 M=$tmp/m C=$tmp/c.nts watch="$PYTHON $PWD/tests/cli/memory/watch.py $tmp"
 
 mib() { echo "$(($1 >> 20)) MiB"; }
-# Bytes of one layer's float weights, its statistics, a boundary of so many sequences, the work space of one sequence
+# Bytes of one layer's float weights (nt-tweak also has them dequantized, and the codes of one linear), its statistics, a boundary of so many sequences, the work space of one sequence
 weights=$((4 * (4 * D * D + 3 * D * F)))
 statistics=$((4 * (3 * D * D + F * F)))
 boundary() { echo $((4 * $1 * T * D)); }
@@ -19,7 +19,7 @@ rest=$((64 << 20))
 declare -A formula=(
     [nt-collect]=$((weights + statistics + $(boundary $((n - hold))) + forward + rest))
     [nt-quant]=$((weights + statistics + rest))
-    [nt-tweak]=$((2 * weights + $(boundary $((n - hold))) + 3 * $(boundary $hold) + backward + rest)))
+    [nt-tweak]=$((2 * weights + D * F + $(boundary $((n - hold))) + 3 * $(boundary $hold) + backward + rest)))
 # RLIMIT_DATA counts what is reserved and never touched, too: 128 MiB of OpenBLAS for each thread and once
 # more, stacks, the allocator's pools; the same for a model of any size
 reserved=$((((threads + 1) * 128 + threads * 16 + 32) << 20))
