@@ -69,6 +69,7 @@ begin=$(date +%s%N)
 nt-collect $q -m "$M" --tokens "$C" --acts-in "$tmp/ring" 2>"$tmp/err1" | nt-quant $q -m "$M" -q gptq -b 3 -g 16 2>"$tmp/err2" |
     head -c 9000 | nt-tweak $q -m "$M" --tokens "$C" --acts-out "$tmp/ring" -o "$tmp/out" 2>"$tmp/err3"
 rc=("${PIPESTATUS[@]}"); took=$((($(date +%s%N) - begin) / 1000000))
-[ "${rc[3]}" = 65 ] && [ "${rc[0]}" != 0 ] && [ $took -lt 5000 ] && grep -q truncated "$tmp/err3" && [ ! -e "$tmp/out" ]
+# 74: the ring may be gone before nt-tweak reads where its input ends
+[[ ${rc[3]} =~ ^(65|74)$ ]] && [ "${rc[0]}" != 0 ] && [ $took -lt 5000 ] && grep -q truncated "$tmp/err3" && [ ! -e "$tmp/out" ]
 ok $? "a pipe inside the ring is cut: all end (exits ${rc[*]} after $took ms; $(tail -qn 1 "$tmp/err3" | cut -c 1-120))"
 finish
