@@ -42,16 +42,25 @@ done
 mkdir "$tmp/killed"
 long() { tweak -m "$tmp/tied" --steps 400 --eval-every 100 --checkpoint-every 5 "$@"; }
 long --checkpoint "$tmp/whole" -o "$tmp/long.nts" 2>/dev/null; ok $? "400 steps"
-for i in 1 2; do
-    # in a shell of its own, which says nothing when it is killed
-    ( long --checkpoint "$tmp/killed/state" -o "$tmp/killed/x.nts" 2>/dev/null & echo $! >"$tmp/pid"; wait $! ) 2>/dev/null &
-    for ((k = 0; k < 500; k++)); do [ "$tmp/killed/state" -nt "$tmp/pid" ] && break; sleep 0.01; done
-    pkill -KILL -P "$(cat "$tmp/pid")" 2>/dev/null
-    wait
+killed_twice() {
+    local i k
+    rm -f "$tmp"/killed/*
+    for i in 1 2; do
+        # in a shell of its own, which says nothing when it is killed
+        ( long --checkpoint "$tmp/killed/state" -o "$tmp/killed/x.nts" 2>/dev/null & echo $! >"$tmp/pid"; wait $! ) 2>/dev/null &
+        for ((k = 0; k < 500; k++)); do [ "$tmp/killed/state" -nt "$tmp/pid" ] && break; sleep 0.01; done
+        pkill -KILL -P "$(cat "$tmp/pid")" 2>/dev/null
+        wait
+    done
+    long --checkpoint "$tmp/killed/state" --report "$tmp/r.tsv" -o "$tmp/x.nts" 2>/dev/null
+    from=$(sed -n 2p "$tmp/r.tsv" | cut -f 1)
+}
+for attempt in 1 2 3; do # on a busy machine the signal may come after the last step: then there was nothing to take up
+    killed_twice
+    [ -z "$from" ] || break
 done
-long --checkpoint "$tmp/killed/state" --report "$tmp/r.tsv" -o "$tmp/x.nts" 2>/dev/null && cmp -s "$tmp/x.nts" "$tmp/long.nts" &&
-    [ "$(sed -n 2p "$tmp/r.tsv" | cut -f 1)" -gt 1 ]
-ok $? "killed twice, taken up again at step $(sed -n 2p "$tmp/r.tsv" | cut -f 1): the same bytes"
+[ "${from:-0}" -gt 1 ] && cmp -s "$tmp/x.nts" "$tmp/long.nts"
+ok $? "killed twice, taken up again at step $from: the same bytes"
 
 # from a finished model on
 tweak -m "$tmp/tied.hf" --lr 0.003 -o "$tmp/x.nts" 2>/dev/null && near "$(get "$tmp/x.nts" ce_old)" "$(get "$tmp/tied.nts" ce_new)"
