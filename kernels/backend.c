@@ -48,9 +48,10 @@ void backend_early(char **argv)
         again = !setenv("GOMP_SPINCOUNT", SPIN_COUNT, 1);
     if (!getenv("OPENBLAS_CORETYPE")) {
         const char *better = backend_better_core(cpu_blas_core());
-        if (better && !setenv("OPENBLAS_CORETYPE", better, 1) && !setenv("OPENBLAS_NUM_THREADS", "1", 1))
-            again = true;
+        if (better && !setenv("OPENBLAS_CORETYPE", better, 1)) again = true;
     }
+    /* its own threads would never work, but take a buffer of 128 MiB each when it is loaded */
+    if (!getenv("OPENBLAS_NUM_THREADS") && !setenv("OPENBLAS_NUM_THREADS", "1", 1)) again = true;
     if (!again) return;
     char path[4096]; /* by its name, so that ps and top do not call it "exe"; no /proc: go on with the slower
                         kernels */

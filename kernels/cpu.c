@@ -130,6 +130,28 @@ const struct vec_ops *vec_choose(void)
     return &vec_base;
 }
 
+/* OpenBLAS maps a buffer for every thread that is inside it, and tries for ever when the system refuses. So it is asked
+ * here, once, whether there is room, and every thread makes a product, so that the buffers are there from now on. */
+static void blas_reserve(int threads)
+{
+    enum { N = 192, BUFFER = 128 << 20 };
+    size_t bytes = (size_t)threads * BUFFER, n = (size_t)N * N; /* one more it has mapped when it was loaded */
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        cpu_die("out of memory: OpenBLAS reserves %zu MiB for %d threads, more than the limit leaves", bytes >> 20,
+                threads);
+    munmap(p, bytes);
+    float *m = cpu_bytes(2 * n * sizeof *m * (size_t)threads);
+    memset(m, 0, 2 * n * sizeof *m * (size_t)threads);
+#pragma omp parallel num_threads(threads)
+    {
+        float *a = m + 2 * n * (size_t)omp_get_thread_num(), *c = a + n;
+#pragma omp barrier
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, N, N, 1, a, N, a, N, 0, c, N);
+    }
+    free(m);
+}
+
 struct backend *cpu_open(int threads)
 {
     static const struct backend table = {
@@ -184,5 +206,6 @@ struct backend *cpu_open(int threads)
         1); /* threads are ours: OpenBLAS's own would make results depend on their number */
     omp_set_dynamic(0);
     omp_set_num_threads(threads);
+    blas_reserve(threads);
     return be;
 }

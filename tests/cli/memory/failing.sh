@@ -33,4 +33,10 @@ every "nt-tweak, model scope" nt-tweak $q -m "$M" --tokens "$tmp/c.nts" --scope 
 every nt-eval nt-eval $q -m "$M" --qweights "$tmp/q.nts" --tokens "$tmp/c.nts" --ref "$M"
 every nt-pack nt-pack --progress none -m "$M" "$tmp/q.nts" --format hf -o "$tmp/out"
 every nt-stream nt-stream cat "$tmp/q.nts" -o "$tmp/out.nts"
+# OpenBLAS itself would try for ever; it is asked first.
+for mib in 16 64 200; do
+    (ulimit -d $((mib << 10)); exec timeout -k 1 20 nt-collect $q -m "$M" "$tmp/c.nts" -o "$tmp/out.nts") 2>"$tmp/stderr"; rc=$?
+    [ $rc = 71 ] && [ "$(wc -l <"$tmp/stderr")" = 1 ] && grep -q '^nt-collect: out of memory' "$tmp/stderr" && [ ! -e "$tmp/out.nts" ]
+    ok $? "nt-collect ends with a sentence under a limit of $mib MiB (exit $rc: $(head -n 1 "$tmp/stderr" | cut -c 1-80))"
+done
 finish
