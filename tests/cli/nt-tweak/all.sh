@@ -40,19 +40,21 @@ done
 
 # stopped by kill -9 at any time, taken up again
 mkdir "$tmp/killed"
-long() { tweak -m "$tmp/tied" --steps 400 --eval-every 100 --checkpoint-every 5 "$@"; }
-long --checkpoint "$tmp/whole" -o "$tmp/long.nts" 2>/dev/null; ok $? "400 steps"
+long=(--progress none --tokens "$tmp/c.nts" --scope model --params all --seq 8 --batch 4 --lr 0.01 --weight-decay 0.1
+    -m "$tmp/tied" --steps 400 --eval-every 100 --checkpoint-every 5)
+nt-tweak "${long[@]}" --checkpoint "$tmp/whole" -o "$tmp/long.nts" 2>/dev/null; ok $? "400 steps"
 killed_twice() {
     local i k
     rm -f "$tmp"/killed/*
     for i in 1 2; do
         # in a shell of its own, which says nothing when it is killed
-        ( long --checkpoint "$tmp/killed/state" -o "$tmp/killed/x.nts" 2>/dev/null & echo $! >"$tmp/pid"; wait $! ) 2>/dev/null &
+        ( nt-tweak "${long[@]}" --checkpoint "$tmp/killed/state" -o "$tmp/killed/x.nts" 2>/dev/null &
+          echo $! >"$tmp/pid"; wait $! ) 2>/dev/null &
         for ((k = 0; k < 500; k++)); do [ "$tmp/killed/state" -nt "$tmp/pid" ] && break; sleep 0.01; done
-        pkill -KILL -P "$(cat "$tmp/pid")" 2>/dev/null
+        kill -KILL "$(cat "$tmp/pid")" 2>/dev/null
         wait
     done
-    long --checkpoint "$tmp/killed/state" --report "$tmp/r.tsv" -o "$tmp/x.nts" 2>/dev/null
+    nt-tweak "${long[@]}" --checkpoint "$tmp/killed/state" --report "$tmp/r.tsv" -o "$tmp/x.nts" 2>/dev/null
     from=$(sed -n 2p "$tmp/r.tsv" | cut -f 1)
 }
 for attempt in 1 2 3; do # on a busy machine the signal may come after the last step: then there was nothing to take up
