@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 #include "common/bundle.h"
 #include "common/mem.h"
+#include "common/sha256.h"
 #include "common/stream.h"
 
 typedef void say_fn(const char *fmt, ...);
@@ -210,24 +210,19 @@ static void leave_out(struct bundle *b, say_fn *say)
 static int sha256_file(const char *path, char hex[65], uint64_t *bytes, struct err *e)
 {
     static char buf[1 << 18];
-    unsigned char md[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
-    EVP_MD_CTX *h = EVP_MD_CTX_new();
-    EVP_DigestInit_ex(h, EVP_sha256(), NULL);
+    struct sha256 *h = sha256_start(e);
     ssize_t k;
     *bytes = 0;
-    int bad = 0;
+    int bad = h ? 0 : -1;
     while (!bad && (k = read(fd, buf, sizeof buf)) != 0) {
         if (k < 0 && errno == EINTR && !err_stopped(e)) continue;
         if (k < 0) bad = err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
-        if (k > 0) EVP_DigestUpdate(h, buf, (size_t)k), *bytes += (uint64_t)k;
+        if (k > 0) sha256_add(h, buf, (size_t)k), *bytes += (uint64_t)k;
         bad = bad || err_stopped(e);
     }
-    EVP_DigestFinal_ex(h, md, &n);
-    EVP_MD_CTX_free(h);
-    for (unsigned i = 0; i < 32 && i < n; i++) snprintf(hex + 2 * i, 3, "%02x", md[i]);
+    sha256_end(h, hex);
     close(fd);
     return bad ? -1 : 0;
 }

@@ -6,7 +6,6 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 #include "common/bundle.h"
 #include "common/mem.h"
+#include "common/sha256.h"
 
 #define MEMBERS_MAX 1000000
 
@@ -175,12 +175,9 @@ static int copy_member(struct bundle_reader *r, const struct bundle_member *m, s
                        char hex[65], struct err *e)
 {
     static char buf[1 << 18]; /* as large as a stamp at least */
-    unsigned char md[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
     uint64_t left = m->bytes;
-    int bad = 0;
-    EVP_MD_CTX *h = EVP_MD_CTX_new();
-    EVP_DigestInit_ex(h, EVP_sha256(), NULL);
+    struct sha256 *h = sha256_start(e);
+    int bad = h ? 0 : -1;
     bool stamp = !strcmp(strrchr(m->name, '.'), ".stamp");
     while (left && !bad) {
         size_t want = left < sizeof buf ? (size_t)left : sizeof buf, got = 0;
@@ -192,14 +189,12 @@ static int copy_member(struct bundle_reader *r, const struct bundle_member *m, s
             }
             got += (size_t)k;
         }
-        EVP_DigestUpdate(h, buf, got);
+        sha256_add(h, buf, got);
         left -= got;
         if (!bad && stamp && bundle_check_stamp(m->name, buf, got, e)) bad = err_prefix(e, "%s", r->path);
         bad = bad || err_stopped(e) || outfile_write(out, buf, got, e);
     }
-    EVP_DigestFinal_ex(h, md, &n);
-    EVP_MD_CTX_free(h);
-    for (unsigned i = 0; i < 32 && i < n; i++) snprintf(hex + 2 * i, 3, "%02x", md[i]);
+    sha256_end(h, hex);
     return bad ? -1 : 0;
 }
 

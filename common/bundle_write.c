@@ -4,12 +4,12 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "common/bundle.h"
 #include "common/mem.h"
+#include "common/sha256.h"
 
 #define FIXED_TIME 315532800 /* 1980-01-01: tar programs find zero implausible */
 
@@ -57,29 +57,24 @@ static int member_file(struct archive *a, const struct outfile *out, const struc
                        struct err *e)
 {
     static char buf[1 << 18];
-    unsigned char md[EVP_MAX_MD_SIZE];
-    char hex[65] = "";
-    unsigned n = 0;
+    char hex[65];
     uint64_t left = m->bytes;
     if (member_head(a, out, m->name, m->bytes, e)) return -1;
     int fd = open(m->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return err_set(e, NT_EXIT_IO, "%s: %s", m->path, strerror(errno));
-    EVP_MD_CTX *h = EVP_MD_CTX_new();
-    EVP_DigestInit_ex(h, EVP_sha256(), NULL);
-    int bad = 0;
+    struct sha256 *h = sha256_start(e);
+    int bad = h ? 0 : -1;
     while (left && !bad) {
         ssize_t k = read(fd, buf, left < sizeof buf ? (size_t)left : sizeof buf);
         if (k < 0 && errno == EINTR && !err_stopped(e)) continue;
         if (k < 0) bad = err_set(e, NT_EXIT_IO, "%s: %s", m->path, strerror(errno));
         if (k <= 0) break;
-        EVP_DigestUpdate(h, buf, (size_t)k);
+        sha256_add(h, buf, (size_t)k);
         left -= (uint64_t)k;
         bad = err_stopped(e) || member_data(a, out, buf, (size_t)k, e);
     }
     close(fd);
-    EVP_DigestFinal_ex(h, md, &n);
-    EVP_MD_CTX_free(h);
-    for (unsigned i = 0; i < 32 && i < n; i++) snprintf(hex + 2 * i, 3, "%02x", md[i]);
+    sha256_end(h, hex);
     if (!bad && strcmp(hex, m->sha256))
         bad = err_set(e, NT_EXIT_DATA, "%s: changed while it was being read", m->path);
     return bad ? -1 : 0;

@@ -3,11 +3,11 @@
 #include "common/calib.h"
 #include <ctype.h>
 #include <errno.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "common/mem.h"
+#include "common/sha256.h"
 #include "common/tokenizer_impl.h"
 
 #define MAX_TEXT ((size_t)1 << 30)
@@ -71,11 +71,8 @@ static bool is_jsonl(const struct buf *in)
 /* What the windows were cut from, for the trailer. */
 static void note_text(struct stream_writer *w, const struct buf *in)
 {
-    unsigned char md[EVP_MAX_MD_SIZE];
-    char hex[65] = "";
-    unsigned n = 0;
-    EVP_Digest(in->p, in->n, md, &n, EVP_sha256(), NULL);
-    for (unsigned i = 0; i < 32 && i < n; i++) snprintf(hex + 2 * i, 3, "%02x", md[i]);
+    char hex[65];
+    sha256_of(in->p, in->n, hex);
     stream_note_file(w, "text", "sha256", hex, in->n);
 }
 

@@ -3,10 +3,10 @@
  * the business of the formats in common/checkpoints/. */
 #include "common/checkpoint_impl.h"
 #include "common/mem.h"
+#include "common/sha256.h"
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -261,11 +261,11 @@ static int by_name(const void *a, const void *b)
     return strcmp((*x)->name, (*y)->name);
 }
 
-static void hash_u64(EVP_MD_CTX *md, uint64_t v)
+static void hash_u64(struct sha256 *h, uint64_t v)
 {
     uint8_t b[8];
     for (int i = 0; i < 8; i++) b[i] = (uint8_t)(v >> 8 * i);
-    EVP_DigestUpdate(md, b, 8);
+    sha256_add(h, b, 8);
 }
 
 /* Tensors in the order of their names, so that sharding does not matter: name, NUL, dtype name, NUL, rank,
@@ -276,24 +276,20 @@ const char *checkpoint_sha256(struct checkpoint *c)
     const struct checkpoint_tensor **order = MEM_NEW(const struct checkpoint_tensor *, (size_t)c->n_tensors);
     for (int i = 0; i < c->n_tensors; i++) order[i] = &c->tensors[i];
     qsort(order, (size_t)c->n_tensors, sizeof *order, by_name);
-    EVP_MD_CTX *md = EVP_MD_CTX_new();
-    int ok = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL);
-    assert(ok);
+    struct err e = {0};
+    struct sha256 *h = sha256_start(&e);
+    assert(h);
     for (int i = 0; i < c->n_tensors; i++) {
         const struct tensor *t = &order[i]->t;
-        EVP_DigestUpdate(md, order[i]->name, strlen(order[i]->name) + 1);
-        EVP_DigestUpdate(md, dtype_name(t->dtype), strlen(dtype_name(t->dtype)) + 1);
-        hash_u64(md, (uint64_t)t->rank);
-        for (int k = 0; k < t->rank; k++) hash_u64(md, t->shape[k]);
-        if (t->nbytes) EVP_DigestUpdate(md, t->data, (size_t)t->nbytes);
+        sha256_add(h, order[i]->name, strlen(order[i]->name) + 1);
+        sha256_add(h, dtype_name(t->dtype), strlen(dtype_name(t->dtype)) + 1);
+        hash_u64(h, (uint64_t)t->rank);
+        for (int k = 0; k < t->rank; k++) hash_u64(h, t->shape[k]);
+        if (t->nbytes) sha256_add(h, t->data, (size_t)t->nbytes);
         checkpoint_release(c, order[i]);
     }
-    uint8_t sum[32];
-    unsigned n = 0;
-    ok = EVP_DigestFinal_ex(md, sum, &n);
-    assert(ok && n == 32);
-    EVP_MD_CTX_free(md);
+    sha256_end(h, c->index->sha);
+    assert(c->index->sha[0]);
     mem_free(order);
-    for (int i = 0; i < 32; i++) sprintf(c->index->sha + 2 * i, "%02x", sum[i]);
     return c->index->sha;
 }

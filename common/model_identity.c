@@ -2,12 +2,12 @@
  * Which model is this? A hash over what the configuration makes it compute and one over a fixed sample of its
  * values, both free of file format, name and place, so that a GGUF file and the directory it was dequantized
  * to agree. */
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 #include "common/mem.h"
 #include "common/model.h"
+#include "common/sha256.h"
 
 /* Everything that enters the numbers; not the longest position, token ids of BOS and EOS, or the tie (the
  * head's sampled values say it). Rotary scaling enters by the frequencies it gives, rounded: GGUF files may
@@ -15,8 +15,6 @@
 static void config_hash(const struct model_config *c, char hex[65])
 {
     const struct block_shape *s = &c->block;
-    unsigned char md[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
     float *freq = MEM_NEW(float, s->rot / 2);
     char *text = mem_printf("%s L%d V%d D%d H%d G%d E%d F%d rot%d rms%d eps%.6e scale%.6e window%d bias%d%d",
                             c->arch, c->n_layers, c->vocab, s->D, s->H, s->G, s->E, s->F, s->rot, s->rms,
@@ -27,8 +25,7 @@ static void config_hash(const struct model_config *c, char hex[65])
         mem_free(text);
         text = longer;
     }
-    EVP_Digest(text, strlen(text), md, &n, EVP_sha256(), NULL);
-    for (unsigned i = 0; i < 32 && i < n; i++) snprintf(hex + 2 * i, 3, "%02x", md[i]);
+    sha256_of(text, strlen(text), hex);
     mem_free(text), mem_free(freq);
 }
 

@@ -6,10 +6,10 @@
 #include "common/gptq_file.h"
 #include "common/mem.h"
 #include "common/pack.h"
+#include "common/sha256.h"
 #include "common/tool.h"
 #include <dirent.h>
 #include <errno.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -294,27 +294,23 @@ int pack_norms_into(struct pack *p, const char *from, const char *to, struct nor
 
 /* ---- overlays ---- */
 
-static void hash_floats(EVP_MD_CTX *md, float *x, size_t n)
+static void hash_floats(struct sha256 *h, float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) x[i] += 0.0f; /* as pack_weights_sha256 has it */
-    EVP_DigestUpdate(md, x, n * sizeof *x);
+    sha256_add(h, x, n * sizeof *x);
 }
 
 /* The weights' hash of a GPTQ directory: its linears in the order of pack_weights_sha256. */
 static int gptq_sha256(const struct checkpoint *c, int bits, char hex[65], struct err *e)
 {
     struct model_config cfg = {0};
-    uint8_t sum[32];
-    unsigned n = 0;
     json_t *plain = json_copy(c->config); /* without the key that says it is packed */
     json_object_del(plain, "quantization_config");
     int rc = model_config_read(&cfg, plain, e);
     json_decref(plain);
     if (rc < 0) return -1;
-    EVP_MD_CTX *md = EVP_MD_CTX_new();
-    rc = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL)
-             ? 0
-             : err_set(e, NT_EXIT_DEVICE, "libcrypto gives no sha256");
+    struct sha256 *h = sha256_start(e);
+    rc = h ? 0 : -1;
     for (int k = 0; k < cfg.n_layers * ROLE_COUNT && rc == 0; k++) {
         const char *pattern = cfg.family->role[k % ROLE_COUNT], *at = strstr(pattern, "%d");
         char *base = mem_printf("%.*s%d%s", (int)(at - pattern), pattern, k / ROLE_COUNT, at + 2),
@@ -329,14 +325,12 @@ static int gptq_sha256(const struct checkpoint *c, int bits, char hex[65], struc
             rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s has another shape than config.json says", c->path,
                          name);
         else dtype_to_f32(w, t->t.dtype, t->t.data, count);
-        if (rc == 0) hash_floats(md, w, count);
+        if (rc == 0) hash_floats(h, w, count);
         mem_free(w);
         mem_free(base);
         mem_free(name);
     }
-    if (rc == 0) EVP_DigestFinal_ex(md, sum, &n);
-    for (unsigned i = 0; i < n; i++) sprintf(hex + 2 * i, "%02x", sum[i]);
-    EVP_MD_CTX_free(md);
+    sha256_end(h, hex);
     return rc;
 }
 

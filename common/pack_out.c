@@ -4,11 +4,11 @@
 #include "common/checkpoint_impl.h"
 #include "common/mem.h"
 #include "common/pack.h"
+#include "common/sha256.h"
 #include "common/tokenizer.h"
 #include "common/tool.h"
 #include <errno.h>
 #include <math.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,24 +104,18 @@ static int hash_values(void *ctx, const float *x, size_t n, struct err *e)
     for (size_t i = 0; i < n; i += 1024) {
         size_t k = n - i < 1024 ? n - i : 1024;
         for (size_t j = 0; j < k; j++) buf[j] = x[i + j] + 0.0f; /* -0 and 0 are the same weight */
-        EVP_DigestUpdate(ctx, buf, k * sizeof *buf);
+        sha256_add(ctx, buf, k * sizeof *buf);
     }
     return 0;
 }
 
 int pack_weights_sha256(struct pack *p, char hex[65], struct err *e)
 {
-    EVP_MD_CTX *md = EVP_MD_CTX_new();
-    uint8_t sum[32];
-    unsigned n = 0;
-    int rc = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL)
-                 ? 0
-                 : err_set(e, NT_EXIT_DEVICE, "libcrypto gives no sha256");
+    struct sha256 *h = sha256_start(e);
+    int rc = h ? 0 : -1;
     for (size_t i = 0; i < p->n_items && rc == 0; i++)
-        if (p->items[i].linear) rc = pack_values(p, &p->items[i], hash_values, md, e);
-    if (rc == 0) EVP_DigestFinal_ex(md, sum, &n);
-    for (unsigned i = 0; i < n; i++) sprintf(hex + 2 * i, "%02x", sum[i]);
-    EVP_MD_CTX_free(md);
+        if (p->items[i].linear) rc = pack_values(p, &p->items[i], hash_values, h, e);
+    sha256_end(h, hex);
     return rc;
 }
 
