@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "common/mem.h"
 #include "common/tool.h"
 #include "common/tweak_stream.h"
@@ -178,9 +177,8 @@ static int write_all(struct scope_train *t, struct stream_writer *w, struct err 
 /* A pipe's size is not known yet: the float model's linears at a byte a weight are more than it brings. */
 static void predict_spool(const struct model_config *c, const char *path)
 {
-    struct stat st;
     uint64_t bytes = 0;
-    if (strcmp(path, "-") && stat(path, &st) == 0 && S_ISREG(st.st_mode)) return;
+    if (!respool_copies(path)) return;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         role_dims(&c->block, r, &out, &in);

@@ -95,12 +95,17 @@ static int copy_from(struct respool *s, int from, struct err *e)
     return rc;
 }
 
-int respool_open(struct respool *s, const char *path, struct err *e)
+bool respool_copies(const char *path)
 {
     struct stat st;
+    return !strcmp(path, "-") || stat(path, &st) || !S_ISREG(st.st_mode);
+}
+
+int respool_open(struct respool *s, const char *path, struct err *e)
+{
     bool standard = !strcmp(path, "-");
     *s = (struct respool){.given = standard ? "<stdin>" : path};
-    if (!standard && stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
+    if (!respool_copies(path)) {
         s->path = mem_strdup(path);
         return 0;
     }

@@ -3,6 +3,7 @@
  * than once: a file where it lies, a pipe from a copy. */
 #ifndef NT_TEMPFILE_H
 #define NT_TEMPFILE_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "common/err.h"
@@ -22,6 +23,8 @@ struct respool {
     char *path;            /* what to open, as often as needed; owned */
     struct tempfile *copy; /* of a pipe or device; NULL: a regular file */
 };
+/* Whether respool_open will copy it: standard input ("-"), or what is no regular file. */
+bool respool_copies(const char *path);
 /* path "-" is stdin. Clear it on failure, too. */
 int respool_open(struct respool *s, const char *path, struct err *e) NT_MUST_CHECK;
 void respool_clear(struct respool *s);

@@ -1,17 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# nt-pack --bundle and norm-tweak.mk from=: equal bytes, a run that goes on elsewhere, and what is refused.
+# nt-pack --bundle and norm-tweak.recipe from=: equal bytes, a run that goes on elsewhere, and what is refused.
 . tests/cli/ring/lib.bash
 command -v zstd >/dev/null || skip_all zstd is not installed
 L=3
 make_model $L || exit 1
 D=$tmp/o
-printf '#!/bin/sh\necho "$*" >>%s\nexec "$@"\n' "$tmp/ran" >"$tmp/run"; chmod +x "$tmp/run"
-mk() {
-    : >"$tmp/ran"
-    "${MAKE:-make}" --no-print-directory -s -f pipelines/norm-tweak.mk NT_RUN="$tmp/run" "$@" >"$tmp/log" 2>&1
-}
-run() { mk MODEL="$M" TOKENS="$C" GROUP=16 TWEAK_OPTS='--lr 1e-3' COLLECT_OPTS="$q" QUANT_OPTS="--damp 0.02 $q" DIR="$@"; }
-ran() { sed -n "s/^$1 .*--layers \([0-9]*\):.*/\1/p" "$tmp/ran" | tr '\n' ' ' | sed 's/ $//'; }
+run() { recipe MODEL="$M" TOKENS="$C" GROUP=16 TWEAK_OPTS='--lr 1e-3' COLLECT_OPTS="$q" QUANT_OPTS="--damp 0.02 $q" DIR="$@"; }
 bundle() { nt-pack $q --bundle "$@"; }
 
 run "$tmp/whole"; ok $? "the run in one piece $(tail -n 1 "$tmp/log")"
@@ -32,36 +26,36 @@ check "SOURCE_DATE_EPOCH is the members' time" "$PYTHON" $here/bundle.py check "
 # elsewhere: the model at another path, nothing else of the first machine
 mkdir "$tmp/far"; cp -r "$M" "$tmp/far/model"; cp "$tmp/b.tar.zst" "$tmp/far/run.tar.zst"; N=$tmp/far/model F=$tmp/far/run.tar.zst
 mv "$C" "$tmp/hidden"
-mk from="$F" MODEL="$N" DIR="$tmp/out"; ok $? "goes on from the bundle $(grep -h '\*\*\*\|^nt-.*:' "$tmp/log" | tail -n 1)"
+recipe from="$F" MODEL="$N" DIR="$tmp/out"; ok $? "goes on from the bundle $(grep -h '\*\*\*\|^nt-.*:' "$tmp/log" | tail -n 1)"
 [ "$(ran nt-collect)|$(ran nt-quant)|$(ran nt-tweak)" = "1 2|1 2|1 2" ]; ok $? "with layers $(ran nt-tweak), not with layer 0"
 cmp -s "$tmp/out/q.nts" "$tmp/whole/q.nts" && cmp -s "$tmp/out/q.0.nts" "$D/q.0.nts"; ok $? "the bytes of the run in one piece"
-mk from="$F" MODEL="$N" DIR="$tmp/out" && [ ! -s "$tmp/ran" ]; ok $? "once more: nothing to do"
-mk from="$F" MODEL="$N" DIR="$tmp/out" BITS=4 && [ "$(ran nt-collect)|$(ran nt-quant)" = "1 2|0 1 2" ]
+recipe from="$F" MODEL="$N" DIR="$tmp/out" && [ ! -s "$tmp/ran" ]; ok $? "once more: nothing to do"
+recipe from="$F" MODEL="$N" DIR="$tmp/out" BITS=4 && [ "$(ran nt-collect)|$(ran nt-quant)" = "1 2|0 1 2" ]
 ok $? "another BITS: nt-collect for $(ran nt-collect), nt-quant for $(ran nt-quant)"
 mv "$tmp/hidden" "$C"
 run "$tmp/four" BITS=4; cmp -s "$tmp/out/q.nts" "$tmp/four/q.nts"; ok $? "and the bytes of a run with 4 bits"
 rm -rf "$tmp"/out*
-run "$D" && run "$D" bundle to="$tmp/done.tar.zst" && mk from="$tmp/done.tar.zst" MODEL="$N" DIR="$tmp/out" && [ ! -s "$tmp/ran" ] &&
+run "$D" && run "$D" bundle to="$tmp/done.tar.zst" && recipe from="$tmp/done.tar.zst" MODEL="$N" DIR="$tmp/out" && [ ! -s "$tmp/ran" ] &&
     cmp -s "$tmp/out/q.nts" "$tmp/whole/q.nts"
 ok $? "a run that is done: nothing to do"
 rm -rf "$tmp"/out*
 run "$D" TWEAK_OPTS='--lr 2e-3' "$D/q.0.nts" && run "$D" TWEAK_OPTS='--lr 2e-3' bundle to="$tmp/half.tar.zst"
 [ "$(grep -c 'out of date, left out' "$tmp/log")" -ge 3 ]; ok $? "options changed, one layer redone: what is out of date stays behind"
-mk from="$tmp/half.tar.zst" MODEL="$N" DIR="$tmp/out"; rc=$?
+recipe from="$tmp/half.tar.zst" MODEL="$N" DIR="$tmp/out"; rc=$?
 run "$tmp/other" TWEAK_OPTS='--lr 2e-3'
 [ $rc = 0 ] && cmp -s "$tmp/out/q.nts" "$tmp/other/q.nts"; ok $? "and goes on to the bytes of a run with these options"
 rm -rf "$tmp"/out*
 
 # refused
 "$PYTHON" $here/model.py "$tmp/wrong" $L 7
-mk from="$F" MODEL="$tmp/wrong" DIR="$tmp/out"; rc=$?
+recipe from="$F" MODEL="$tmp/wrong" DIR="$tmp/out"; rc=$?
 [ $rc = 2 ] && [ ! -s "$tmp/ran" ] && grep -q "wrong or .*tokens.nts is not what .*run.tar.zst was made with: sample_xxh3" "$tmp/log"
 ok $? "another model: $(grep 'made with' "$tmp/log" | sed "s|$tmp/||g")"
-mk from="$F" MODEL="$N" DIR="$tmp/out" && cmp -s "$tmp/out/q.nts" "$tmp/whole/q.nts"; ok $? "the right one after that: the same bytes"
+recipe from="$F" MODEL="$N" DIR="$tmp/out" && cmp -s "$tmp/out/q.nts" "$tmp/whole/q.nts"; ok $? "the right one after that: the same bytes"
 "$PYTHON" tests/cli/nt-collect/tokens.py "$M/ids.json" 3 "$tmp/c3.nts"
-mk from="$F" MODEL="$N" TOKENS="$tmp/c3.nts" DIR="$tmp/out"; rc=$?
+recipe from="$F" MODEL="$N" TOKENS="$tmp/c3.nts" DIR="$tmp/out"; rc=$?
 [ $rc = 2 ] && [ ! -s "$tmp/ran" ] && grep -q "c3.nts is not what .*: tokens:" "$tmp/log"; ok $? "other tokens"
-mk from="$F" MODEL="$N" DIR="$tmp/four"; [ $? = 2 ] && grep -q 'four: exists already' "$tmp/log"; ok $? "a directory with something else in it: $(grep -h exists "$tmp/log" | sed "s|$tmp/||")"
+recipe from="$F" MODEL="$N" DIR="$tmp/four"; [ $? = 2 ] && grep -q 'four: exists already' "$tmp/log"; ok $? "a directory with something else in it: $(grep -h exists "$tmp/log" | sed "s|$tmp/||")"
 rm -rf "$tmp"/out*
 unpack() { nt-pack $q --unbundle "$1" -o "$tmp/out"; }
 unpack "$F" && unpack "$F" && (cd "$tmp/out" && cmp -s q.0.nts "$D/../whole/q.0.nts" && [ "$(stat -c %y -- * | sort -u | wc -l)" = 1 ])

@@ -31,3 +31,11 @@ by_layer() {
                 "$dir/quant.$l" -o "$dir/q.$l" 2>"$dir/err.$l" || return 1
     done
 }
+# recipe [VARIABLES AND TARGETS of norm-tweak.mk]: what it says in $tmp/log, what it ran in $tmp/ran
+printf '#!/bin/sh\necho "$*" >>%s\nexec "$@"\n' "$tmp/ran" >"$tmp/run"; chmod +x "$tmp/run"
+recipe() {
+    : >"$tmp/ran"
+    "${MAKE:-make}" --no-print-directory -s -f pipelines/norm-tweak.mk NT_RUN="$tmp/run" "$@" >"$tmp/log" 2>&1
+}
+# ran TOOL: for which layers the last recipe ran it
+ran() { sed -n "s/^$1 .*--layers \([0-9]*\):.*/\1/p" "$tmp/ran" | tr '\n' ' ' | sed 's/ $//'; }

@@ -5,14 +5,7 @@
 L=5
 make_model $L || exit 1
 D=$tmp/o
-printf '#!/bin/sh\necho "$*" >>%s\nexec "$@"\n' "$tmp/ran" >"$tmp/run"; chmod +x "$tmp/run"
-mk() {
-    : >"$tmp/ran"
-    "${MAKE:-make}" --no-print-directory -s -f pipelines/norm-tweak.mk MODEL="$M" TOKENS="$C" GROUP=16 DIR="$D" \
-        COLLECT_OPTS="$q" QUANT_OPTS="$q" NT_RUN="$tmp/run" "$@" >"$tmp/log" 2>&1
-}
-# ran TOOL: for which layers the last mk ran it, as $NT_RUN saw it
-ran() { sed -n "s/^$1 .*--layers \([0-9]*\):.*/\1/p" "$tmp/ran" | tr '\n' ' ' | sed 's/ $//'; }
+mk() { recipe MODEL="$M" TOKENS="$C" GROUP=16 DIR="$D" COLLECT_OPTS="$q" QUANT_OPTS="$q" "$@"; }
 
 ring 2 "$tmp/q.nts"
 mk; ok $? "make runs $(grep -h -i error "$tmp/log" | tail -n 1)"
