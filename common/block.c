@@ -7,7 +7,8 @@
 
 static const char *const role_names[ROLE_COUNT] = {"q", "k", "v", "o", "gate", "up", "down"};
 static const char *const site_names[SITE_COUNT] = {"qkv", "o", "mlp", "down"};
-static const char *const norm_names[NORM_COUNT] = {"attn_norm", "mlp_norm"};
+static const char *const norm_names[NORM_COUNT] = {"attn_norm",    "mlp_norm", "attn_out_norm",
+                                                  "mlp_out_norm", "q_norm",   "k_norm"};
 
 const char *role_name(enum role r)
 {
@@ -22,8 +23,33 @@ const char *norm_name(enum norm_id n)
     return norm_names[n];
 }
 
+bool block_has_role(const struct block_shape *s, enum role r)
+{
+    return r != ROLE_GATE || s->gated;
+}
+
+int norm_dim(const struct block_shape *s, enum norm_id n)
+{
+    int heads = n == NORM_Q ? s->H : s->G;
+    if (!s->norm[n]) return 0;
+    if (n != NORM_Q && n != NORM_K) return s->D;
+    return s->qk_norm == QK_NORM_HEAD ? s->E : heads * s->E;
+}
+
+int norm_max_dim(const struct block_shape *s)
+{
+    int most = s->D;
+    for (int n = 0; n < NORM_COUNT; n++)
+        if (norm_dim(s, n) > most) most = norm_dim(s, n);
+    return most;
+}
+
 void role_dims(const struct block_shape *s, enum role r, int *out, int *in)
 {
+    if (!block_has_role(s, r)) {
+        *out = *in = 0;
+        return;
+    }
     int qdim = s->H * s->E, kdim = s->G * s->E;
     *in = r == ROLE_O ? qdim : r == ROLE_DOWN ? s->F : s->D;
     *out = r == ROLE_Q                      ? qdim
@@ -68,7 +94,7 @@ static void lay_out(struct block_work *w, const struct block_shape *s)
     size_t R = (size_t)w->max_R, D = (size_t)s->D, F = (size_t)s->F;
     size_t qd = (size_t)s->H * (size_t)s->E, kd = (size_t)s->G * (size_t)s->E;
     w->floats = 0;
-    for (int n = 0; n < NORM_COUNT; n++) {
+    for (int n = 0; n <= NORM_MLP; n++) {
         w->xn[n] = n && !w->backward ? w->xn[0] : cut(w, R * D);
         w->stat[n] = n && !w->backward ? w->stat[0] : cut(w, R * 2);
     }

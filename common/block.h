@@ -9,7 +9,21 @@
 enum role { ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_GATE, ROLE_UP, ROLE_DOWN, ROLE_COUNT };
 /* Distinct linear inputs: q k v share one, gate and up share one. */
 enum site { SITE_QKV, SITE_O, SITE_MLP, SITE_DOWN, SITE_COUNT };
-enum norm_id { NORM_ATTN, NORM_MLP, NORM_COUNT }; /* norms inside the block */
+/* Norms inside the block. */
+enum norm_id {
+    NORM_ATTN, /* before attention, */
+    NORM_MLP,  /* before the feed-forward */
+    NORM_ATTN_OUT,
+    NORM_MLP_OUT, /* of what a sublayer gives, before it is added (Gemma 2, OLMo 2, GLM-4); with post_add: of
+                     the sum */
+    NORM_Q,
+    NORM_K, /* of queries and keys before they are rotated */
+    NORM_COUNT
+};
+enum act { ACT_SILU, ACT_GELU /* erf */, ACT_GELU_TANH, ACT_RELU, ACT_QUICK_GELU, ACT_RELU2, ACT_COUNT };
+/* Gains of the norms of q and k: none, one [E] for all heads, one for each head [heads, E] (mean and variance
+ * are of one head), or of the whole row [heads * E]. */
+enum qk_norm { QK_NORM_NONE, QK_NORM_HEAD, QK_NORM_HEADS, QK_NORM_WHOLE };
 
 static inline enum site role_site(enum role r)
 {
@@ -20,24 +34,60 @@ const char *role_name(enum role r);
 const char *site_name(enum site s);    /* "qkv", "o", "mlp", "down" */
 const char *norm_name(enum norm_id n); /* "attn_norm", "mlp_norm" */
 
+/* The gradient of every flag is tested in tests/unit/test_block.c. */
 struct block_shape {
     int D, H, G, E, F;
-    int rot;  /* rotary dimensions per head */
-    bool rms; /* RMSNorm, else LayerNorm */
+    bool norm[NORM_COUNT]; /* which there are; parallel without NORM_MLP: the feed-forward reads what attention
+                              reads; without NORM_ATTN (NORM_MLP): a sublayer reads its input as it is */
+    bool rms;              /* the norms of D channels are RMSNorms, else LayerNorms */
+    enum qk_norm qk_norm;
+    bool qk_rms; /* those of q and k */
     float eps;
-    float scale; /* attention logits multiplier, 1/sqrt(E) */
-    int window;  /* 0 = none */
+    int rot;          /* rotary dimensions per head; 0: none */
+    bool rot_pairs;   /* pairs are (2i, 2i + 1), else (i, i + rot/2) */
+    float scale;      /* attention logits multiplier, 1/sqrt(E) */
+    float softcap;    /* of attention logits: c tanh(z/c); 0: none */
+    int window;       /* the last so many keys; 0: all */
+    bool alibi;       /* slope[h] * (key's position - query's) is added to logits */
+    bool gated;       /* act(gate) * up, else act(up): then there is no ROLE_GATE */
+    enum act act;
+    bool parallel;        /* y = x + attention(n1 x) + mlp(n2 x) */
+    bool post_add;        /* NORM_*_OUT act on the sum (post-norm OPT) */
+    bool residual_normed; /* what a sublayer adds to is the output of the norm before it (BLOOM's
+                             apply_residual_connection_post_layernorm) */
+    float residual;       /* multiplier of what a sublayer adds, normally 1 */
 };
 
-/* All in device memory. Linear weights [out, in]. Bias 0 = none. */
+/* The vectors of the norms in one order: gains, then biases. */
+enum { NORM_VECTORS = 2 * NORM_COUNT };
+
+/* All in device memory. Linear weights [out, in]. Bias 0 = none. What a shape does not have is none. */
 struct block {
-    struct block_shape s;
+    struct block_shape s; /* of the layer at hand: block_load sets window, rotation, scale ... */
     dev w[ROLE_COUNT], b[ROLE_COUNT];
     dev gain[NORM_COUNT], bias[NORM_COUNT];
-    dev cossin; /* rotary table [max_pos, rot], shared by all blocks */
+    dev cossin; /* rotary table [max_pos, rot] of this layer; none when rot is 0 */
 };
+static inline dev block_norm_vector(const struct block *b, int i)
+{
+    return i < NORM_COUNT ? b->gain[i] : b->bias[i - NORM_COUNT];
+}
+/* The flags of a llama block; sizes, eps and scale are left 0. */
+#define BLOCK_SHAPE_PLAIN                                                                                    \
+    (struct block_shape){                                                                                    \
+        .norm = {[NORM_ATTN] = true, [NORM_MLP] = true}, .rms = true, .gated = true, .residual = 1}
+
 void role_dims(const struct block_shape *s, enum role r, int *out, int *in);
 int site_dim(const struct block_shape *s, enum site t);
+/* Loops over roles (norms) leave out those that a shape has not: ask, or get dimensions of 0. */
+bool block_has_role(const struct block_shape *s, enum role r);
+int norm_dim(const struct block_shape *s, enum norm_id n); /* of gain and bias: D, E, H*E ...; 0: no such norm */
+int norm_max_dim(const struct block_shape *s);             /* the largest of them and D */
+/* False: norms of q and k, which are tweaked only when asked for. */
+static inline bool norm_tweaked(enum norm_id n)
+{
+    return n != NORM_Q && n != NORM_K;
+}
 
 /* Work space for up to R rows; save = also what backward needs. One arena, reused. */
 struct block_work;

@@ -187,7 +187,7 @@ static json_t *site_linears(const struct model *m, int layer, enum site site)
     char name[256];
     json_t *a = json_array();
     for (int r = 0; r < ROLE_COUNT; r++) {
-        if (role_site((enum role)r) != site) continue;
+        if (role_site((enum role)r) != site || !block_has_role(&m->c.block, r)) continue;
         model_tensor_name(m, layer, (enum role)r, name);
         json_array_append_new(a, json_string(name));
     }
@@ -197,7 +197,7 @@ static json_t *site_linears(const struct model *m, int layer, enum site site)
 static void add_to_imatrix(const struct collect *c, int layer, struct imatrix *im, const struct site_stats *s)
 {
     for (int r = 0; r < ROLE_COUNT; r++) {
-        if (role_site((enum role)r) != s->site) continue;
+        if (role_site((enum role)r) != s->site || !block_has_role(&c->m->c.block, r)) continue;
         char name[128], *p = mem_printf(c->m->c.family->gguf_role[r], layer);
         snprintf(name, sizeof name, "%s.weight", p);
         imatrix_add(im, name, s->sums + 2 * (size_t)s->dim, s->dim, s->count);

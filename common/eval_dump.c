@@ -80,7 +80,8 @@ struct dump {
     struct block *blk;
     struct block_work *work;
     struct head *head;
-    float *grad; /* [L * NORM_COUNT + 1][D], the final norm last */
+    size_t stride;
+    float *grad; /* [L * NORM_VECTORS + 2][stride], the final norm last */
 };
 
 static dev boundary(const struct dump *d)
@@ -113,7 +114,8 @@ static void dump_alloc(struct dump *d)
     d->spare = boundary(d);
     d->blk = block_alloc(d->s->m, T);
     d->work = block_work_alloc(d->be, &d->s->m->c.block, d->rows, d->want->norm_grads);
-    d->grad = MEM_NEW(float, (size_t)(d->L * NORM_COUNT + 1) * (size_t)d->D);
+    d->stride = (size_t)norm_max_dim(&d->s->m->c.block);
+    d->grad = MEM_NEW(float, (size_t)(d->L * NORM_VECTORS + 2) * d->stride);
 }
 
 static void dump_free(struct dump *d)
@@ -164,19 +166,25 @@ static void run_head(struct dump *d)
             head_ce_back(d->head, d->x[d->L][i], b->targets, rows_of(b), 1.0f / (float)count, d->dx[i],
                          dgain);
     }
-    d->be->get(d->grad + (size_t)d->L * NORM_COUNT * (size_t)d->D, dgain, (size_t)d->D * sizeof(float));
+    d->be->get(d->grad + (size_t)d->L * NORM_VECTORS * d->stride, dgain, (size_t)d->D * sizeof(float));
     d->be->release(dgain);
+}
+
+static dev *grad_vector(struct block_grads *g, int i)
+{
+    return i < NORM_COUNT ? &g->gain[i] : &g->bias[i - NORM_COUNT];
 }
 
 static int backward(struct dump *d, struct err *e)
 {
-    size_t bytes = (size_t)d->D * sizeof(float);
     struct block_grads g = {0};
     int rc = 0;
-    for (int n = 0; n < NORM_COUNT; n++) g.gain[n] = d->be->alloc(bytes);
+    for (int i = 0; i < NORM_VECTORS; i++)
+        if (dev_ok(block_norm_vector(d->blk, i))) *grad_vector(&g, i) = d->be->alloc(d->stride * sizeof(float));
     for (int l = d->L - 1; l >= 0 && !rc; l--) {
         rc = score_load(d->s, d->blk, l, e);
-        for (int n = 0; n < NORM_COUNT; n++) d->be->fill(g.gain[n], 0, (size_t)d->D);
+        for (int i = 0; i < NORM_VECTORS; i++)
+            if (dev_ok(*grad_vector(&g, i))) d->be->fill(*grad_vector(&g, i), 0, d->stride);
         for (int i = 0; i < d->set.n && !rc; i++) {
             const struct score_batch *b = &d->set.batch[i];
             dev dx = d->spare;
@@ -186,11 +194,13 @@ static int backward(struct dump *d, struct err *e)
             d->spare = d->dx[i], d->dx[i] = dx;
             if (tool_stopping()) rc = err_set(e, NT_EXIT_TERM, "stopped by a signal in layer %d", l);
         }
-        for (int n = 0; n < NORM_COUNT; n++)
-            d->be->get(d->grad + (size_t)(l * NORM_COUNT + n) * (size_t)d->D, g.gain[n], bytes);
+        for (int i = 0; i < NORM_VECTORS; i++)
+            if (dev_ok(*grad_vector(&g, i)))
+                d->be->get(d->grad + (size_t)(l * NORM_VECTORS + i) * d->stride, *grad_vector(&g, i),
+                           d->stride * sizeof(float));
         progress_at(d->L + 2 * (d->L - l), "layer %d backward", l);
     }
-    for (int n = 0; n < NORM_COUNT; n++) d->be->release(g.gain[n]);
+    for (int i = 0; i < NORM_VECTORS; i++) d->be->release(*grad_vector(&g, i));
     return rc;
 }
 
@@ -202,11 +212,13 @@ struct item {
     char name[300];
 };
 
-static const char *norm_in_file(const struct dump *d, int i)
+static const struct checkpoint_tensor *norm_in_file(const struct dump *d, int i)
 {
     const struct model *m = d->s->m;
-    return i == d->L * NORM_COUNT ? m->final_gain->name
-                                  : m->layers[i / NORM_COUNT].gain[i % NORM_COUNT]->name;
+    if (i == d->L * NORM_VECTORS) return m->final_gain;
+    const struct model_layer *l = &m->layers[i / NORM_VECTORS];
+    return i % NORM_VECTORS < NORM_COUNT ? l->gain[i % NORM_VECTORS]
+                                         : l->norm_bias[i % NORM_VECTORS - NORM_COUNT];
 }
 
 static void list_item(struct safetensors_entry *list, struct item *items, size_t *n, int what, int index,
@@ -233,9 +245,11 @@ static size_t list_items(const struct dump *d, struct safetensors_entry *list, s
         snprintf(name, sizeof name, "hidden.%d", l);
         list_item(list, items, &n, ITEM_HIDDEN, l, name, 3, (uint64_t[]){seqs, T, D});
     }
-    for (int i = 0; d->want->norm_grads && i <= d->L * NORM_COUNT; i++) {
-        snprintf(name, sizeof name, "grad.%s", norm_in_file(d, i));
-        list_item(list, items, &n, ITEM_GRAD, i, name, 1, (uint64_t[]){D});
+    for (int i = 0; d->want->norm_grads && i <= d->L * NORM_VECTORS; i++) {
+        const struct checkpoint_tensor *t = norm_in_file(d, i);
+        if (!t) continue;
+        snprintf(name, sizeof name, "grad.%s", t->name);
+        list_item(list, items, &n, ITEM_GRAD, i, name, 1, t->t.shape);
     }
     return n;
 }
@@ -272,7 +286,7 @@ static int write_items(struct dump *d, struct safetensors_writer *w, float *buf,
         const struct item *it = entry->user;
         int rc = 0;
         if (it->what == ITEM_GRAD)
-            rc = safetensors_put_f32(w, d->grad + (size_t)it->index * (size_t)d->D, (size_t)d->D, e);
+            rc = safetensors_put_f32(w, d->grad + (size_t)it->index * d->stride, entry->shape[0], e);
         for (int i = 0; i < d->set.n && it->what != ITEM_GRAD && !rc; i++) rc = put_rows(d, w, it, i, buf, e);
         if (rc) return -1;
     }
@@ -281,7 +295,7 @@ static int write_items(struct dump *d, struct safetensors_writer *w, float *buf,
 
 static int write_file(struct dump *d, const char *path, struct err *e)
 {
-    size_t most = (size_t)(d->L * (NORM_COUNT + 1) + 4), by_row = (size_t)d->rows * (size_t)d->D,
+    size_t most = (size_t)(d->L * (NORM_VECTORS + 1) + 5), by_row = (size_t)d->rows * (size_t)d->D,
            by_logit = 64 * (size_t)d->V;
     struct safetensors_entry *list = MEM_NEW(struct safetensors_entry, most);
     struct item *items = MEM_NEW(struct item, most);

@@ -16,7 +16,7 @@ struct qweights {
     int n_layers;
     bool *seen; /* layers with a LayerEnd */
     double stored_bits, weights;
-    float **norm[WHICH_COUNT]; /* [n_layers * NORM_COUNT] gains, [D] or NULL */
+    float **norm[WHICH_COUNT]; /* [n_layers * NORM_VECTORS], or NULL */
     float *final_gain[WHICH_COUNT];
     enum which use;
     bool any_norm;
@@ -52,20 +52,23 @@ static int take_tensor(struct qweights *q, const struct model *m, struct record 
     return rc;
 }
 
-/* Where the vector of a Norm record belongs, or NULL. */
-static float **norm_place(struct qweights *q, const struct model *m, const struct record *rec, enum which w)
+/* Where the vector of a Norm record belongs, or NULL; *D: its length. */
+static float **norm_place(struct qweights *q, const struct model *m, const struct record *rec, enum which w,
+                          size_t *D)
 {
+    *D = (size_t)m->c.block.D;
     if (model_is_final_norm(m, rec->name)) return &q->final_gain[w];
     int n = model_find_norm(m, rec->layer, rec->name);
-    return n < 0 ? NULL : &q->norm[w][rec->layer * NORM_COUNT + n];
+    if (n >= 0) *D = (size_t)norm_dim(&m->c.block, n % NORM_COUNT);
+    return n < 0 ? NULL : &q->norm[w][rec->layer * NORM_VECTORS + n];
 }
 
 static int take_norm(struct qweights *q, const struct model *m, struct record *rec, struct err *e)
 {
     const char *which = json_string_value(json_object_get(rec->meta, "which"));
     enum which w = which && !strcmp(which, "new") ? NEW : OLD;
-    size_t D = (size_t)m->c.block.D;
-    float **at = norm_place(q, m, rec, w);
+    size_t D;
+    float **at = norm_place(q, m, rec, w, &D);
     if (!at) return err_set(e, NT_EXIT_DATA, "%s: %s is no norm of %s", q->src.given, rec->name, m->ck->path);
     if (*at)
         return err_set(e, NT_EXIT_DATA, "%s: norm %s (%s) comes twice", q->src.given, rec->name,
@@ -102,7 +105,7 @@ static int choose_norms(struct qweights *q, const char *norms, struct err *e)
 {
     const char *valid = json_string_value(json_object_get(stream_trailer(q->r), "norms"));
     bool verdict = !strcmp(norms, "verdict"), has_new = q->final_gain[NEW] != NULL;
-    for (int i = 0; i < q->n_layers * NORM_COUNT; i++) has_new = has_new || q->norm[NEW][i];
+    for (int i = 0; i < q->n_layers * NORM_VECTORS; i++) has_new = has_new || q->norm[NEW][i];
     q->use = !strcmp(verdict ? (valid ? valid : "old") : norms, "new") ? NEW : OLD;
     if (q->use == NEW && !has_new) return err_set(e, NT_EXIT_DATA, "%s: has no new norms", q->src.given);
     return 0;
@@ -129,7 +132,7 @@ struct qweights *qweights_open(const char *path, struct model *m, const char *no
     struct qweights *q = MEM_NEW(struct qweights, 1);
     q->n_layers = m->c.n_layers;
     q->seen = MEM_NEW(bool, q->n_layers);
-    for (int w = 0; w < WHICH_COUNT; w++) q->norm[w] = MEM_NEW(float *, q->n_layers *NORM_COUNT);
+    for (int w = 0; w < WHICH_COUNT; w++) q->norm[w] = MEM_NEW(float *, q->n_layers *NORM_VECTORS);
     int rc = respool_open(&q->src, path, e);
     if (!rc) rc = first_pass(q, m, norms, e);
     if (rc && q->src.copy) err_prefix(e, "%s", q->src.given);
@@ -146,7 +149,7 @@ void qweights_close(struct qweights *q)
     stream_close(q->r);
     respool_clear(&q->src);
     for (int w = 0; w < WHICH_COUNT; w++) {
-        for (int i = 0; i < q->n_layers * NORM_COUNT; i++) mem_free(q->norm[w][i]);
+        for (int i = 0; i < q->n_layers * NORM_VECTORS; i++) mem_free(q->norm[w][i]);
         mem_free(q->norm[w]), mem_free(q->final_gain[w]);
     }
     mem_free(q->seen);
@@ -217,10 +220,11 @@ int qweights_apply(struct qweights *q, struct model *m, struct block *b, int lay
     mem_free(buf);
     if (found <= 0)
         return found ? -1 : err_set(e, NT_EXIT_DATA, "%s: changed while it was read", q->src.given);
-    for (int n = 0; n < NORM_COUNT; n++) {
-        float *const both[WHICH_COUNT] = {q->norm[OLD][layer * NORM_COUNT + n],
-                                          q->norm[NEW][layer * NORM_COUNT + n]};
-        if (valid(q, both)) m->be->put(b->gain[n], valid(q, both), D * sizeof(float));
+    for (int i = 0; i < NORM_VECTORS; i++) {
+        float *const both[WHICH_COUNT] = {q->norm[OLD][layer * NORM_VECTORS + i],
+                                          q->norm[NEW][layer * NORM_VECTORS + i]};
+        size_t n = (size_t)norm_dim(&b->s, i % NORM_COUNT);
+        if (valid(q, both)) m->be->put(block_norm_vector(b, i), valid(q, both), n * sizeof(float));
     }
     return 0;
 }

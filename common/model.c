@@ -28,6 +28,11 @@ void model_norm_name(const struct model *m, int layer, enum norm_id n, char out[
     family_tensor_name(out, m->c.family->norm[n], layer, ".weight");
 }
 
+void model_norm_vector_name(const struct model *m, int layer, int i, char out[256])
+{
+    family_tensor_name(out, m->c.family->norm[i % NORM_COUNT], layer, i < NORM_COUNT ? ".weight" : ".bias");
+}
+
 void model_final_norm_name(const struct model *m, char out[256])
 {
     family_tensor_name(out, m->c.family->final_norm, 0, ".weight");
@@ -37,6 +42,7 @@ int model_find_role(const struct model *m, int64_t layer, const char *name)
 {
     char own[256];
     for (int r = 0; r < ROLE_COUNT && layer >= 0 && layer < m->c.n_layers; r++) {
+        if (!block_has_role(&m->c.block, r)) continue;
         model_tensor_name(m, (int)layer, r, own);
         if (!strcmp(own, name)) return r;
     }
@@ -46,9 +52,11 @@ int model_find_role(const struct model *m, int64_t layer, const char *name)
 int model_find_norm(const struct model *m, int64_t layer, const char *name)
 {
     char own[256];
-    for (int n = 0; n < NORM_COUNT && layer >= 0 && layer < m->c.n_layers; n++) {
-        model_norm_name(m, (int)layer, n, own);
-        if (!strcmp(own, name)) return n;
+    for (int i = 0; i < NORM_VECTORS && layer >= 0 && layer < m->c.n_layers; i++) {
+        const struct model_layer *l = &m->layers[layer];
+        if (!(i < NORM_COUNT ? l->gain[i] : l->norm_bias[i - NORM_COUNT])) continue;
+        model_norm_vector_name(m, (int)layer, i, own);
+        if (!strcmp(own, name)) return i;
     }
     return -1;
 }
@@ -115,6 +123,7 @@ static int find_layer(struct finder *f, int layer)
     const struct family *fam = m->c.family;
     struct model_layer *l = &m->layers[layer];
     for (int r = 0; r < ROLE_COUNT; r++) {
+        if (!block_has_role(&m->c.block, r)) continue;
         const char *pattern = m->gguf ? fam->gguf_role[r] : fam->role[r];
         bool bias = r <= ROLE_O ? m->c.attn_bias && (r != ROLE_O || !fam->attn_bias) : m->c.mlp_bias;
         int out, in;
@@ -125,10 +134,12 @@ static int find_layer(struct finder *f, int layer)
     }
     for (int n = 0; n < NORM_COUNT; n++) {
         const char *pattern = m->gguf ? fam->gguf_norm[n] : fam->norm[n];
-        l->gain[n] = find(f, pattern, layer, ".weight", false, (uint64_t)m->c.block.D, 0);
+        uint64_t dim = (uint64_t)norm_dim(&m->c.block, n);
+        if (!dim) continue;
+        l->gain[n] = find(f, pattern, layer, ".weight", false, dim, 0);
         if (!l->gain[n]) return -1;
         if (!fam->rms &&
-            !(l->norm_bias[n] = find(f, pattern, layer, ".bias", false, (uint64_t)m->c.block.D, 0)))
+            !(l->norm_bias[n] = find(f, pattern, layer, ".bias", false, dim, 0)))
             return -1;
     }
     return 0;
@@ -317,16 +328,18 @@ struct block *block_alloc(struct model *m, int max_pos)
     b->s = m->c.block;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
+        if (!block_has_role(&b->s, r)) continue;
         role_dims(&b->s, r, &out, &in);
         b->w[r] = m->be->alloc((size_t)out * (size_t)in * sizeof(float));
         m->be->hold(b->w[r], (size_t)out * (size_t)in);
         if (l->b[r]) b->b[r] = m->be->alloc((size_t)out * sizeof(float));
     }
     for (int n = 0; n < NORM_COUNT; n++) {
-        b->gain[n] = m->be->alloc((size_t)b->s.D * sizeof(float));
-        if (l->norm_bias[n]) b->bias[n] = m->be->alloc((size_t)b->s.D * sizeof(float));
+        size_t dim = (size_t)norm_dim(&b->s, n);
+        if (dim) b->gain[n] = m->be->alloc(dim * sizeof(float));
+        if (l->norm_bias[n]) b->bias[n] = m->be->alloc(dim * sizeof(float));
     }
-    b->cossin = rope_table(m, max_pos);
+    if (b->s.rot) b->cossin = rope_table(m, max_pos);
     return b;
 }
 
@@ -374,11 +387,11 @@ static int load_linear(struct model *m, dev w, int layer, enum role r, int out, 
 
 int block_load(struct model *m, struct block *b, int layer, struct err *e)
 {
-    size_t D = (size_t)b->s.D * sizeof(float);
-    float *buf = MEM_NEW(float, staged_floats(&b->s)), *bias = MEM_NEW(float, b->s.D);
+    float *buf = MEM_NEW(float, staged_floats(&b->s)), *bias = MEM_NEW(float, norm_max_dim(&b->s));
     int rc = -1;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in, has;
+        if (!block_has_role(&b->s, r)) continue;
         role_dims(&b->s, r, &out, &in);
         if (load_linear(m, b->w[r], layer, r, out, in, buf, e)) goto done;
         has = model_read_bias(m, layer, r, buf, e);
@@ -386,9 +399,11 @@ int block_load(struct model *m, struct block *b, int layer, struct err *e)
         if (has) m->be->put(b->b[r], buf, (size_t)out * sizeof(float));
     }
     for (int n = 0; n < NORM_COUNT; n++) {
+        size_t bytes = (size_t)norm_dim(&b->s, n) * sizeof(float);
+        if (!bytes) continue;
         if (model_read_norm(m, layer, n, buf, bias, e)) goto done;
-        m->be->put(b->gain[n], buf, D);
-        if (dev_ok(b->bias[n])) m->be->put(b->bias[n], bias, D);
+        m->be->put(b->gain[n], buf, bytes);
+        if (dev_ok(b->bias[n])) m->be->put(b->bias[n], bias, bytes);
     }
     rc = 0;
 done:
@@ -410,7 +425,8 @@ uint64_t block_back_bytes(const struct model_config *c)
 /* One block, the staged rows, and the rotary table of 8192 positions or the model's own length if shorter. */
 uint64_t block_bytes(const struct model_config *c)
 {
-    uint64_t floats = staged_floats(&c->block) + 5 * (uint64_t)c->block.D;
+    uint64_t floats = staged_floats(&c->block) + (uint64_t)norm_max_dim(&c->block);
+    for (int n = 0; n < NORM_COUNT; n++) floats += 2 * (uint64_t)norm_dim(&c->block, n);
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         role_dims(&c->block, r, &out, &in);

@@ -30,7 +30,8 @@ struct model_config {
     enum rope_type rope;
     double rope_theta, rope_factor, rope_low, rope_high;
     int rope_orig;
-    int bos, eos; /* -1 = none */
+    float logit_scale, logit_softcap; /* z = softcap(scale * (W x + b)); 1, 0 = none */
+    int bos, eos;                     /* -1 = none */
 };
 
 struct family {
@@ -63,7 +64,8 @@ struct model {
     const struct backend *be;   /* may be NULL for tools that only read weights */
     bool gguf;                  /* names and q/k row order are GGUF's */
     struct model_layer *layers; /* [n_layers] */
-    const struct checkpoint_tensor *embed, *final_gain, *final_bias, *head; /* head = embed when tied */
+    const struct checkpoint_tensor *embed, *head; /* head = embed when tied */
+    const struct checkpoint_tensor *final_gain, *final_bias, *head_bias; /* NULL: there is none */
 };
 
 /* Opens, recognises the family, checks that every tensor is there with the right shape. Unknown model_type or
@@ -81,8 +83,11 @@ int model_check_identity(struct model *m, const json_t *header, const char *stre
 /* ---- weights on the host, f32 ---- */
 void model_tensor_name(const struct model *m, int layer, enum role r, char out[256]); /* ".weight" included */
 void model_norm_name(const struct model *m, int layer, enum norm_id n, char out[256]);
+/* The same of gain (i < NORM_COUNT) or bias i. */
+void model_norm_vector_name(const struct model *m, int layer, int i, char out[256]);
 void model_final_norm_name(const struct model *m, char out[256]);
-/* The other way round: a linear (enum role) or norm (enum norm_id) of this layer by its name; -1: none. */
+/* The other way round: a linear (enum role) or norm vector (as in struct block) of this layer by its name; -1:
+ * none. */
 int model_find_role(const struct model *m, int64_t layer, const char *name);
 int model_find_norm(const struct model *m, int64_t layer, const char *name);
 bool model_is_final_norm(const struct model *m, const char *name);

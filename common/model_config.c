@@ -182,8 +182,9 @@ static int read_shape(struct model_config *c, const json_t *j, struct err *e)
     struct block_shape *s = &c->block;
     double eps = f->defaults.eps;
     c->n_layers = f->defaults.layers, c->vocab = f->defaults.vocab, c->max_pos = f->defaults.max_pos;
-    *s = (struct block_shape){
-        .D = f->defaults.hidden, .H = f->defaults.heads, .F = f->defaults.ff, .rms = f->rms};
+    *s = BLOCK_SHAPE_PLAIN;
+    s->D = f->defaults.hidden, s->H = f->defaults.heads, s->F = f->defaults.ff, s->rms = f->rms;
+    c->logit_scale = 1;
     if (key_int(j, "num_hidden_layers", 1, &c->n_layers, e) || key_int(j, "vocab_size", 1, &c->vocab, e) ||
         key_int(j, "max_position_embeddings", 1, &c->max_pos, e) || key_int(j, "hidden_size", 1, &s->D, e) ||
         key_int(j, "intermediate_size", 1, &s->F, e) || key_int(j, "num_attention_heads", 1, &s->H, e))

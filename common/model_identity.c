@@ -9,6 +9,41 @@
 #include "common/model.h"
 #include "common/sha256.h"
 
+/* Appends what a block has other than llama's. */
+static char *add_flags(char *text, const struct model_config *c)
+{
+    const struct block_shape *s = &c->block;
+    const struct {
+        const char *name;
+        double value, plain;
+    } flag[] = {{"norm.attn", s->norm[NORM_ATTN], 1},
+                {"norm.mlp", s->norm[NORM_MLP], 1},
+                {"norm.attn_out", s->norm[NORM_ATTN_OUT], 0},
+                {"norm.mlp_out", s->norm[NORM_MLP_OUT], 0},
+                {"norm.q", s->norm[NORM_Q], 0},
+                {"norm.k", s->norm[NORM_K], 0},
+                {"qk_norm", s->qk_norm, QK_NORM_NONE},
+                {"qk_rms", s->qk_rms, 0},
+                {"rot_pairs", s->rot_pairs, 0},
+                {"softcap", (double)s->softcap, 0},
+                {"alibi", s->alibi, 0},
+                {"gated", s->gated, 1},
+                {"act", s->act, ACT_SILU},
+                {"parallel", s->parallel, 0},
+                {"post_add", s->post_add, 0},
+                {"residual_normed", s->residual_normed, 0},
+                {"residual", (double)s->residual, 1},
+                {"logit_scale", (double)c->logit_scale, 1},
+                {"logit_softcap", (double)c->logit_softcap, 0}};
+    for (size_t i = 0; i < sizeof flag / sizeof *flag; i++) {
+        if (flag[i].value == flag[i].plain) continue;
+        char *longer = mem_printf("%s %s%.6e", text, flag[i].name, flag[i].value);
+        mem_free(text);
+        text = longer;
+    }
+    return text;
+}
+
 /* Everything that enters the numbers; not the longest position, token ids of BOS and EOS, or the tie (the
  * head's sampled values say it). Rotary scaling enters by the frequencies it gives, rounded: GGUF files may
  * store those alone. */
@@ -19,6 +54,7 @@ static void config_hash(const struct model_config *c, char hex[65])
     char *text = mem_printf("%s L%d V%d D%d H%d G%d E%d F%d rot%d rms%d eps%.6e scale%.6e window%d bias%d%d",
                             c->arch, c->n_layers, c->vocab, s->D, s->H, s->G, s->E, s->F, s->rot, s->rms,
                             (double)s->eps, (double)s->scale, s->window, c->attn_bias, c->mlp_bias);
+    text = add_flags(text, c);
     model_rope_frequencies(c, freq);
     for (int i = 0; i < s->rot / 2; i++) {
         char *longer = mem_printf("%s %.3e", text, (double)freq[i]);

@@ -50,6 +50,7 @@ static const struct checkpoint_tensor *find_gguf(const struct checkpoint *c, con
             const char *hf = n < NORM_COUNT ? f->norm[n] : f->final_norm,
                        *theirs = n < NORM_COUNT ? f->gguf_norm[n] : f->gguf_final_norm;
             int layer = 0;
+            if (!hf || !theirs) continue;
             if (!match(hf, name, suffixes[s], &layer)) continue;
             const char *at = strstr(theirs, "%d");
             char *g = at ? mem_printf("%.*s%d%s%s", (int)(at - theirs), theirs, layer, at + 2, suffixes[s])
@@ -312,6 +313,7 @@ static int gptq_sha256(const struct checkpoint *c, int bits, char hex[65], struc
     struct sha256 *h = sha256_start(e);
     rc = h ? 0 : -1;
     for (int k = 0; k < cfg.n_layers * ROLE_COUNT && rc == 0; k++) {
+        if (!block_has_role(&cfg.block, (enum role)(k % ROLE_COUNT))) continue;
         const char *pattern = cfg.family->role[k % ROLE_COUNT], *at = strstr(pattern, "%d");
         char *base = mem_printf("%.*s%d%s", (int)(at - pattern), pattern, k / ROLE_COUNT, at + 2),
              *name = mem_printf("%s.weight", base);

@@ -126,10 +126,11 @@ static int write_norm_part(struct stream_writer *w, int layer, const char *name,
 static int write_norms(struct quantize *z, struct stream_writer *w, int layer, struct err *e)
 {
     int D = z->m->c.block.D, rc = 0;
-    bool has_bias = model_norm_has_bias(z->m);
     float *gain = MEM_NEW(float, (size_t)D), *bias = MEM_NEW(float, (size_t)D);
     for (int n = 0; n < NORM_COUNT && !rc; n++) {
         char name[256];
+        if (!z->m->c.block.norm[n] || !norm_tweaked(n)) continue;
+        bool has_bias = z->m->layers[layer].norm_bias[n] != NULL;
         model_norm_name(z->m, layer, n, name);
         rc = model_read_norm(z->m, layer, n, gain, has_bias ? bias : NULL, e);
         if (!rc) rc = write_norm_part(w, layer, name, gain, D, e);
@@ -153,7 +154,7 @@ int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, struc
     if (z->done[layer])
         return err_set(e, NT_EXIT_DATA, "layer %d is there twice; merge shards with nt-stream merge", layer);
     for (int r = 0; r < ROLE_COUNT; r++) {
-        if (one_linear(z, w, layer, r, st, e)) return -1;
+        if (block_has_role(&z->m->c.block, r) && one_linear(z, w, layer, r, st, e)) return -1;
         if (!last_of_site(r)) continue;
         quantizer_cache_clear(z->cache);
         if (st) site_stats_clear(&st[role_site(r)]);

@@ -46,8 +46,8 @@ size_t scope_all_place(struct scope *s, size_t n)
 {
     int last = count_matrices(s) - 1;
     for (int i = 0; i <= last; i++) {
-        bool has = i < last || !s->m->c.tied;
-        s->matrix_at[i] = has ? n : SCOPE_NONE;
+        bool has = i == last ? !s->m->c.tied : matrix_size(s, i) > 0;
+        s->matrix_at[i] = has ? n : SCOPE_NONE; /* a block may have no gate */
         n += has ? matrix_size(s, i) : 0;
     }
     return n;
@@ -83,7 +83,7 @@ void scope_all_load(struct scope *s, int layer)
 {
     for (int r = 0; r < ROLE_COUNT; r++) {
         int i = layer * ROLE_COUNT + r;
-        s->be->copy(s->blk->w[r], dev_at(s->p, s->matrix_at[i]), matrix_size(s, i) * sizeof(float));
+        if (block_has_role(&s->blk->s, r)) s->be->copy(s->blk->w[r], dev_at(s->p, s->matrix_at[i]), matrix_size(s, i) * sizeof(float));
     }
 }
 
@@ -169,8 +169,10 @@ int scope_all_write(const struct scope *s, struct stream_writer *w, struct err *
 {
     int rc = write_matrix(s, w, embed_index(s), e);
     for (int l = 0; l < s->L && !rc; l++) {
-        for (int r = 0; r < ROLE_COUNT && !rc; r++) rc = write_matrix(s, w, l * ROLE_COUNT + r, e);
-        for (int n = 0; n < NORM_COUNT && !rc; n++) rc = scope_write_norm(s, w, l * NORM_COUNT + n, e);
+        for (int r = 0; r < ROLE_COUNT && !rc; r++)
+            if (block_has_role(&s->m->c.block, r)) rc = write_matrix(s, w, l * ROLE_COUNT + r, e);
+        for (int n = 0; n < NORM_COUNT && !rc; n++)
+            if (s->m->c.block.norm[n]) rc = scope_write_norm(s, w, l * NORM_COUNT + n, e);
         if (!rc) rc = stream_layer_end(w, l, e);
     }
     if (!rc) rc = scope_write_norm(s, w, s->L * NORM_COUNT, e);

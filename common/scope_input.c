@@ -134,7 +134,7 @@ static int find_norm(const struct scope_input *in, const struct model *m, const 
 {
     if (model_is_final_norm(m, rec->name)) return in->n_layers * NORM_COUNT;
     int n = model_find_norm(m, rec->layer, rec->name);
-    return n < 0 ? -1 : (int)rec->layer * NORM_COUNT + n;
+    return n < 0 || n >= NORM_COUNT ? -1 : (int)rec->layer * NORM_COUNT + n;
 }
 
 /* The old value of a norm stands in where a stream has no new one. */
@@ -162,7 +162,8 @@ static int model_norms(struct scope_input *in, struct model *m, struct err *e)
 {
     size_t D = (size_t)in->D;
     for (int i = 0; i < in->n_layers * NORM_COUNT; i++)
-        if (model_read_norm(m, i / NORM_COUNT, i % NORM_COUNT, in->norms + (size_t)i * D, NULL, e)) return -1;
+        if (m->c.block.norm[i % NORM_COUNT] &&
+            model_read_norm(m, i / NORM_COUNT, i % NORM_COUNT, in->norms + (size_t)i * D, NULL, e)) return -1;
     return model_read_final_norm(m, in->norms + (size_t)in->n_layers * NORM_COUNT * D, NULL, e);
 }
 

@@ -51,8 +51,10 @@ static void place_values(struct scope *s)
     s->scale_at = MEM_NEW(size_t, (size_t)s->L * ROLE_COUNT);
     s->min_at = MEM_NEW(size_t, (size_t)s->L * ROLE_COUNT);
     for (int i = 0; i < s->L * NORM_COUNT; i++) {
-        s->norm_at[i] = trains(s, i / NORM_COUNT) ? n : SCOPE_NONE;
-        n += trains(s, i / NORM_COUNT) ? D : 0;
+        bool has = trains(s, i / NORM_COUNT) && s->m->c.block.norm[i % NORM_COUNT] &&
+                   norm_tweaked(i % NORM_COUNT);
+        s->norm_at[i] = has ? n : SCOPE_NONE;
+        n += has ? D : 0;
     }
     s->final_at = s->o->final_norm ? n : SCOPE_NONE;
     n += s->o->final_norm ? D : 0;
@@ -230,9 +232,9 @@ int scope_load(struct scope *s, int layer, struct err *e)
 {
     if (s->o->all) scope_all_load(s, layer);
     for (int r = 0; r < ROLE_COUNT && !s->o->all; r++)
-        if (load_linear(s, layer, r, e)) return -1;
+        if (block_has_role(&s->blk->s, r) && load_linear(s, layer, r, e)) return -1;
     for (int n = 0; n < NORM_COUNT; n++)
-        s->be->put(s->blk->gain[n], scope_norm(s, layer * NORM_COUNT + n), (size_t)s->D * sizeof(float));
+        if (s->blk->s.norm[n]) s->be->put(s->blk->gain[n], scope_norm(s, layer * NORM_COUNT + n), (size_t)s->D * sizeof(float));
     return 0;
 }
 
@@ -314,7 +316,7 @@ static int backward_layer(struct scope *s, int l, int first, struct err *e)
         if (s->scale_at[l * ROLE_COUNT + r] != SCOPE_NONE) {
             be->fill(s->dw[r], 0, role_size(&s->m->c, r, &out));
             g.w[r] = s->dw[r];
-        } else if (s->o->all) {
+        } else if (s->o->all && block_has_role(&s->blk->s, r)) {
             g.w[r] = dev_at(s->g, s->matrix_at[l * ROLE_COUNT + r]);
         }
     block_backward(be, s->blk, s->work, s->o->batch, s->o->seq, 0, boundary_at(s, l), s->dy,

@@ -110,7 +110,7 @@ static int write_record(struct scope *s, struct stream_reader *r, struct record 
 {
     if (!strcmp(rec->kind, "LayerEnd")) {
         for (int n = 0; n < NORM_COUNT; n++)
-            if (scope_write_norm(s, w, (int)rec->layer * NORM_COUNT + n, e)) return -1;
+            if (s->m->c.block.norm[n] && scope_write_norm(s, w, (int)rec->layer * NORM_COUNT + n, e)) return -1;
         return stream_layer_end(w, (int)rec->layer, e);
     }
     if (!strcmp(rec->kind, "Norm") || !strcmp(rec->kind, "tweak")) return 0;

@@ -87,6 +87,7 @@ double score_model_bits(const struct model *m)
     double bits = 0, weights = 0;
     for (int l = 0; l < m->c.n_layers; l++)
         for (int r = 0; r < ROLE_COUNT; r++) {
+            if (!m->layers[l].w[r]) continue;
             bits += 8.0 * (double)m->layers[l].w[r]->t.nbytes;
             weights += (double)tensor_count(&m->layers[l].w[r]->t);
         }

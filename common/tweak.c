@@ -111,16 +111,10 @@ int tweak_norm_values(const struct tweak *t)
     return t->tb.n_values;
 }
 
-int tweak_norm_dim(const struct tweak *t)
-{
-    return t->tb.D;
-}
-
-bool tweak_norm_at(const struct tweak *t, int layer, int i, char name[256])
+bool tweak_norm_at(const struct tweak *t, int i, int *vector, int *at, int *n)
 {
     if (i >= t->tb.n_params) return false;
-    model_norm_name(t->m, layer, i % NORM_COUNT, name);
-    if (i >= NORM_COUNT) strcpy(strrchr(name, '.'), ".bias"); /* shorter than ".weight" */
+    *vector = t->tb.param[i].vector, *at = t->tb.param[i].at, *n = t->tb.param[i].n;
     return true;
 }
 
@@ -152,13 +146,15 @@ static void build_quantized(struct tweak *t, const bool has[ROLE_COUNT])
     const struct backend *be = t->m->be;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
+        if (!block_has_role(&t->q->s, r)) continue;
         role_dims(&t->q->s, r, &out, &in);
         if (!has[r]) be->copy(t->q->w[r], t->f->w[r], (size_t)out * (size_t)in * sizeof(float));
         if (dev_ok(t->q->b[r])) be->copy(t->q->b[r], t->f->b[r], (size_t)out * sizeof(float));
     }
-    for (int n = 0; n < NORM_COUNT; n++) {
-        be->copy(t->q->gain[n], t->f->gain[n], (size_t)t->q->s.D * sizeof(float));
-        if (dev_ok(t->q->bias[n])) be->copy(t->q->bias[n], t->f->bias[n], (size_t)t->q->s.D * sizeof(float));
+    for (int i = 0; i < NORM_VECTORS; i++) {
+        dev to = block_norm_vector(t->q, i);
+        size_t n = (size_t)norm_dim(&t->q->s, i % NORM_COUNT);
+        if (dev_ok(to)) be->copy(to, block_norm_vector(t->f, i), n * sizeof(float));
     }
 }
 
@@ -259,10 +255,10 @@ static int train_adam(struct tweak *t, struct tweak_report *rep, struct err *e)
 
 static int train_closed(struct tweak *t, struct tweak_report *rep, struct err *e)
 {
-    double ridge[NORM_COUNT];
+    double ridge[NORM_COUNT] = {0};
     struct err why = {0};
     if (!tweak_block_closed(&t->tb, &t->train, ridge, &why)) {
-        rep->ridge = ridge[0] > ridge[1] ? ridge[0] : ridge[1];
+        rep->ridge = fmax(ridge[NORM_ATTN], ridge[NORM_MLP]);
         return 0;
     }
     if (why.code != NT_EXIT_DATA) {
@@ -273,11 +269,13 @@ static int train_closed(struct tweak *t, struct tweak_report *rep, struct err *e
     return 0;
 }
 
-/* How far the gains went, against max(|gain|, mean |gain|): a gain near zero may move without harm. */
+/* How far the gains went, against max(|gain|, mean |gain|): a gain near zero may move without harm. They are
+ * the first of the values. */
 static void measure_change(const struct tweak *t, const float *old_v, const float *new_v,
                            struct tweak_report *rep)
 {
-    int n = NORM_COUNT * t->tb.D;
+    int n = 0;
+    for (int i = 0; i < t->tb.n_params; i++) n += t->tb.param[i].vector < NORM_COUNT ? t->tb.param[i].n : 0;
     double mean = 0;
     for (int i = 0; i < n; i++) mean += fabs(old_v[i]) / n;
     rep->moved = 0;
@@ -335,11 +333,12 @@ void tweak_input_clear(struct tweak_input *in)
 /* A quantizer may have folded scales into the norms: then tuning starts from its norms. */
 static void start_norms(struct tweak *t, const struct tweak_input *in, float *old_v, float *new_v)
 {
-    size_t D = (size_t)t->tb.D;
+    size_t stride = (size_t)norm_max_dim(&t->q->s);
+    for (int i = 0; i < NORM_VECTORS; i++)
+        if (in->has_norm[i])
+            t->m->be->put(block_norm_vector(t->q, i), in->norms + (size_t)i * stride,
+                          (size_t)norm_dim(&t->q->s, i % NORM_COUNT) * sizeof(float));
     tweak_block_get(&t->tb, old_v);
-    for (int i = 0; i < t->tb.n_params; i++)
-        if (in->has_norm[i]) memcpy(old_v + i * D, in->norms + i * D, D * sizeof *old_v);
-    tweak_block_put(&t->tb, old_v);
     memcpy(new_v, old_v, (size_t)t->tb.n_values * sizeof *old_v);
 }
 

@@ -48,8 +48,8 @@ double tweak_work(const struct tweak *t, const int64_t layers[2]);
 /* What the quantizer made of a layer. */
 struct tweak_input {
     bool has[ROLE_COUNT];        /* linears given by tweak_linear; the others stay float */
-    bool has_norm[TWEAK_PARAMS]; /* norms that belong to these codes, where they are not the float model's */
-    float *norms; /* [TWEAK_PARAMS, D] in the order of tweak_norm_at; NULL when there are none */
+    bool has_norm[NORM_VECTORS]; /* norms that belong to these codes, where they are not the float model's */
+    float *norms;                /* [NORM_VECTORS, norm_max_dim]; NULL when there are none */
 };
 void tweak_input_clear(struct tweak_input *in);
 /* A linear of the next layer, before tweak_layer: dequantized at once, so that no stage holds a layer's
@@ -61,9 +61,8 @@ void tweak_linear(struct tweak *t, struct tweak_input *in, enum role r, const st
 int tweak_layer(struct tweak *t, const struct tweak_input *in, bool tune, float *old_v, float *new_v,
                 struct tweak_report *rep, struct err *e) NT_MUST_CHECK;
 int tweak_norm_values(const struct tweak *t);
-int tweak_norm_dim(const struct tweak *t);
-/* Vector i of the values, D numbers each: its name in the checkpoint. false: no more. */
-bool tweak_norm_at(const struct tweak *t, int layer, int i, char name[256]);
+/* Vector i of the values: which one it is, its place among them and length. false: no more. */
+bool tweak_norm_at(const struct tweak *t, int i, int *vector, int *at, int *n);
 
 /* The boundaries held, in the order of acts streams: returns how many of p are filled. */
 #define TWEAK_PATHS 5

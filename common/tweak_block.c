@@ -11,31 +11,38 @@ static size_t row_bytes(const struct tweak_block *t, int rows)
     return (size_t)rows * t->D * sizeof(float);
 }
 
-static void add_param(struct tweak_block *t, dev p, dev *grad)
+static bool trains(const struct tweak_block *t, int vector)
 {
-    if (!dev_ok(p)) return;
-    size_t at = (size_t)t->n_params * t->D;
-    t->param[t->n_params].p = p;
-    *grad = t->param[t->n_params].g = dev_at(t->g, at);
-    t->param[t->n_params].m = dev_at(t->m, at);
-    t->param[t->n_params].v = dev_at(t->v, at);
-    t->n_params++;
-    t->n_values += t->D;
+    return dev_ok(block_norm_vector(t->q, vector)) && norm_tweaked(vector % NORM_COUNT);
+}
+
+static void add_param(struct tweak_block *t, int vector)
+{
+    int i = t->n_params++, norm = vector % NORM_COUNT;
+    size_t at = (size_t)t->n_values;
+    t->param[i].p = block_norm_vector(t->q, vector);
+    t->param[i].g = dev_at(t->g, at);
+    t->param[i].m = dev_at(t->m, at);
+    t->param[i].v = dev_at(t->v, at);
+    t->param[i].vector = vector, t->param[i].at = t->n_values, t->param[i].n = norm_dim(&t->q->s, norm);
+    *(vector < NORM_COUNT ? &t->grads.gain[norm] : &t->grads.bias[norm]) = t->param[i].g;
+    t->n_values += t->param[i].n;
 }
 
 void tweak_block_init(struct tweak_block *t, const struct backend *be, const struct tweak_opts *o,
                       struct block *f, struct block *q, struct boundary_pass *pass, int T, int n)
 {
     *t = (struct tweak_block){.be = be, .o = o, .f = f, .q = q, .pass = pass, .T = T, .D = q->s.D, .n = n};
-    size_t all = (size_t)TWEAK_PARAMS * t->D;
+    size_t all = 0;
+    for (int i = 0; i < NORM_VECTORS; i++) all += trains(t, i) ? (size_t)norm_dim(&q->s, i % NORM_COUNT) : 0;
     t->loss = loss_alloc(be, o->loss, t->D);
     if (o->loss->power) t->target = be->alloc(row_bytes(t, pass->group * T));
     t->dy = be->alloc(row_bytes(t, T));
     t->g = be->alloc(all * sizeof(float));
     t->m = be->alloc(all * sizeof(float));
     t->v = be->alloc(all * sizeof(float));
-    for (int i = 0; i < NORM_COUNT; i++) add_param(t, q->gain[i], &t->grads.gain[i]);
-    for (int i = 0; i < NORM_COUNT; i++) add_param(t, q->bias[i], &t->grads.bias[i]);
+    for (int i = 0; i < NORM_VECTORS; i++)
+        if (trains(t, i)) add_param(t, i);
     t->host = MEM_NEW(float, all);
     t->moments = MEM_NEW(double, ((size_t)n + 1) * 2 * t->D);
     t->known = MEM_NEW(bool, (size_t)n);
@@ -64,13 +71,13 @@ void tweak_block_reset(struct tweak_block *t)
 void tweak_block_get(const struct tweak_block *t, float *values)
 {
     for (int i = 0; i < t->n_params; i++)
-        t->be->get(values + (size_t)i * t->D, t->param[i].p, row_bytes(t, 1));
+        t->be->get(values + t->param[i].at, t->param[i].p, (size_t)t->param[i].n * sizeof *values);
 }
 
 void tweak_block_put(const struct tweak_block *t, const float *values)
 {
     for (int i = 0; i < t->n_params; i++)
-        t->be->put(t->param[i].p, values + (size_t)i * t->D, row_bytes(t, 1));
+        t->be->put(t->param[i].p, values + t->param[i].at, (size_t)t->param[i].n * sizeof *values);
 }
 
 /* ---- targets ---- */
@@ -186,27 +193,32 @@ int tweak_block_step(struct tweak_block *t, const float *x, const float *target,
         return -1;
     t->step++;
     for (int i = 0; i < t->n_params; i++)
-        t->be->adam(t->param[i].p, t->param[i].g, t->param[i].m, t->param[i].v, (size_t)t->D, (float)lr, 0.9f,
-                    0.999f, 1e-8f, 0, t->step);
+        t->be->adam(t->param[i].p, t->param[i].g, t->param[i].m, t->param[i].v, (size_t)t->param[i].n,
+                    (float)lr, 0.9f, 0.999f, 1e-8f, 0, t->step);
     return 0;
 }
 
 /* ---- closed form ---- */
 struct closed {
     const struct backend *be;
+    const struct block_shape *s;
     dev H[NORM_COUNT];
 };
 
-static enum site norm_site(int n)
+/* Whether this linear reads what this norm gives. */
+static bool reads_norm(const struct block_shape *s, enum site site, int n)
 {
-    return n == NORM_ATTN ? SITE_QKV : SITE_MLP;
+    if (!s->norm[n] || (site != SITE_QKV && site != SITE_MLP)) return false;
+    if (site == SITE_MLP && s->parallel && !s->norm[NORM_MLP]) return n == NORM_ATTN;
+    return n == (site == SITE_QKV ? NORM_ATTN : NORM_MLP);
 }
 
 static void add_gram(void *ctx, enum site site, dev x, int R, int dim)
 {
     struct closed *c = ctx;
-    for (int n = 0; n < NORM_COUNT; n++)
-        if (norm_site(n) == site) c->be->gram(R, dim, x, c->H[n]);
+    for (int n = NORM_ATTN; n <= NORM_MLP; n++)
+        if (reads_norm(c->s, site, n) && !(n == NORM_ATTN && site == SITE_MLP)) /* the same rows twice */
+            c->be->gram(R, dim, x, c->H[n]);
 }
 
 static int solve_norm(struct tweak_block *t, int n, dev H, double *ridge, struct err *e)
@@ -217,14 +229,14 @@ static int solve_norm(struct tweak_block *t, int n, dev H, double *ridge, struct
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         role_dims(&t->q->s, r, &out, &in);
-        if (role_site(r) == norm_site(n) && out > rows) rows = out;
+        if (reads_norm(&t->q->s, role_site(r), n) && out > rows) rows = out;
     }
     dev scratch = be->alloc((size_t)rows * D * sizeof(float)), QQ = be->alloc(all * sizeof(float)),
         EQ = be->alloc(all * sizeof(float));
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         role_dims(&t->q->s, r, &out, &in);
-        if (role_site(r) == norm_site(n))
+        if (block_has_role(&t->q->s, r) && reads_norm(&t->q->s, role_site(r), n))
             closed_add_linear(be, t->f->w[r], t->q->w[r], out, in, scratch, QQ, EQ);
     }
     float *host = MEM_NEW(float, 3 * all), *gain = MEM_NEW(float, (size_t)D);
@@ -251,13 +263,14 @@ static int solve_norm(struct tweak_block *t, int n, dev H, double *ridge, struct
 
 int tweak_block_closed(struct tweak_block *t, const struct boundary *b, double *ridge, struct err *e)
 {
-    struct closed c = {.be = t->be};
-    for (int n = 0; n < NORM_COUNT; n++) c.H[n] = t->be->alloc((size_t)t->D * t->D * sizeof(float));
+    struct closed c = {.be = t->be, .s = &t->q->s};
+    for (int n = NORM_ATTN; n <= NORM_MLP; n++) c.H[n] = t->be->alloc((size_t)t->D * t->D * sizeof(float));
     int rc = boundary_run(t->pass, t->q, b, NULL, add_gram, NULL, &c, e);
-    for (int n = 0; n < NORM_COUNT && !rc; n++) {
+    for (int n = NORM_ATTN; n <= NORM_MLP && !rc; n++) {
+        if (!t->q->s.norm[n]) continue;
         ridge[n] = t->o->ridge;
         rc = solve_norm(t, n, c.H[n], &ridge[n], e);
     }
-    for (int n = 0; n < NORM_COUNT; n++) t->be->release(c.H[n]);
+    for (int n = NORM_ATTN; n <= NORM_MLP; n++) t->be->release(c.H[n]);
     return rc;
 }

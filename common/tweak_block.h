@@ -18,8 +18,6 @@ struct tweak_opts {
     int skip_first;      /* leading tokens of every sequence that the loss leaves out */
 };
 
-#define TWEAK_PARAMS (2 * NORM_COUNT)
-
 struct tweak_block {
     const struct backend *be;
     const struct tweak_opts *o;
@@ -35,7 +33,8 @@ struct tweak_block {
     struct block_grads grads; /* views into g */
     struct {
         dev p, g, m, v;
-    } param[TWEAK_PARAMS];
+        int vector, at, n; /* which of the norm vectors; its place among the values, and how many it has */
+    } param[NORM_VECTORS];
     int n_params, n_values;
     float *host;     /* [n_values] */
     double *moments; /* [n + 1, 2, D]: moments of the targets seen, kept for losses that need no more */
@@ -72,8 +71,8 @@ double tweak_block_loss(struct tweak_block *t, const float *x, const float *targ
  * finite. */
 int tweak_block_step(struct tweak_block *t, const float *x, const float *target, int slot, double lr,
                      double *loss) NT_MUST_CHECK;
-/* The closed form for both norms, from one pass of q over the boundary. ridge[NORM_COUNT] receives what was
- * used. */
+/* The closed form for the norms that are read by linears, from one pass of q over the boundary.
+ * ridge[NORM_COUNT] receives what was used. */
 int tweak_block_closed(struct tweak_block *t, const struct boundary *b, double *ridge,
                        struct err *e) NT_MUST_CHECK;
 #endif

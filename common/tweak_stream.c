@@ -38,6 +38,7 @@ static enum role find_role(const struct model *m, int layer, const char *name)
 {
     char own[256];
     for (int r = 0; r < ROLE_COUNT; r++) {
+        if (!block_has_role(&m->c.block, r)) continue;
         model_tensor_name(m, layer, r, own);
         if (!strcmp(own, name)) return r;
     }
@@ -64,22 +65,22 @@ static int take_tensor(struct stream_reader *r, struct record *rec, struct tweak
     return rc;
 }
 
-static int take_norm(struct stream_reader *r, struct record *rec, const struct tweak *t,
-                     const struct model *m, int layer, struct tweak_input *in, struct err *e)
+static int take_norm(struct stream_reader *r, struct record *rec, const struct model *m, int layer,
+                     struct tweak_input *in, struct err *e)
 {
     const char *which = json_string_value(json_object_get(rec->meta, "which"));
-    char own[256];
-    size_t D = (size_t)tweak_norm_dim(t);
-    int i = 0;
+    int i = model_find_norm(m, layer, rec->name);
+    size_t stride = (size_t)norm_max_dim(&m->c.block),
+           n = i < 0 ? 0 : (size_t)norm_dim(&m->c.block, i % NORM_COUNT);
     if (!which || strcmp(which, "old"))
         return stream_err(r, e, "the norms are tweaked already; give the stream that nt-quant wrote");
-    while (tweak_norm_at(t, layer, i, own) && strcmp(own, rec->name)) i++;
-    if (strcmp(own, rec->name) || rec->t.dtype != DT_F32 || rec->t.rank != 1 || rec->t.shape[0] != D)
+    if (i < 0 || rec->t.dtype != DT_F32 || rec->t.rank != 1 || rec->t.shape[0] != n)
         return stream_err(r, e, "no norm of layer %d of %s", layer, m->ck->path);
     if (in->has_norm[i]) return stream_err(r, e, "this norm comes twice");
-    if (!in->norms) in->norms = MEM_NEW(float, TWEAK_PARAMS *D);
-    if (stream_payload(r, rec, in->norms + i * D, e)) return -1;
-    if (f32_first_nonfinite(in->norms + i * D, D) < D) return stream_err(r, e, "a value is not finite");
+    if (!in->norms) in->norms = MEM_NEW(float, NORM_VECTORS *stride);
+    float *to = in->norms + (size_t)i * stride;
+    if (stream_payload(r, rec, to, e)) return -1;
+    if (f32_first_nonfinite(to, n) < n) return stream_err(r, e, "a value is not finite");
     in->has_norm[i] = true;
     return 0;
 }
@@ -100,7 +101,7 @@ int tweak_read_layer(struct stream_reader *r, struct tweak *t, const struct mode
         if (tensor)
             rc = take_tensor(r, &rec, t, m, layer, in, e);
         else if (!strcmp(rec.kind, "Norm"))
-            rc = take_norm(r, &rec, t, m, layer, in, e);
+            rc = take_norm(r, &rec, m, layer, in, e);
         else
             rc = stream_unknown(r, &rec, e);
     }
@@ -164,11 +165,12 @@ int tweak_write_layer(struct stream_writer *w, const struct tweak *t, const stru
                       const float *old_v, const float *new_v, const struct tweak_report *rep, struct err *e)
 {
     char name[256];
-    int D = tweak_norm_dim(t);
-    for (int i = 0; tweak_norm_at(t, rep->layer, i, name); i++)
-        if ((!in->has_norm[i] && write_norm(w, name, rep->layer, "old", old_v + (size_t)i * D, D, e)) ||
-            write_norm(w, name, rep->layer, "new", new_v + (size_t)i * D, D, e))
+    for (int i = 0, vector, at, n; tweak_norm_at(t, i, &vector, &at, &n); i++) {
+        model_norm_vector_name(tweak_model(t), rep->layer, vector, name);
+        if ((!in->has_norm[vector] && write_norm(w, name, rep->layer, "old", old_v + at, n, e)) ||
+            write_norm(w, name, rep->layer, "new", new_v + at, n, e))
             return -1;
+    }
     json_t *meta = report_meta(rep);
     int rc = stream_write(w, "tweak", meta, NULL, e);
     json_decref(meta);

@@ -70,6 +70,7 @@ static int add_layer(struct init *x, const struct model_config *c, int l, struct
     const struct family *f = c->family;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
+        if (!block_has_role(&c->block, r)) continue;
         bool writes = r == ROLE_O || r == ROLE_DOWN;
         bool bias = r <= ROLE_O ? c->attn_bias && (r != ROLE_O || !f->attn_bias) : c->mlp_bias;
         role_dims(&c->block, r, &out, &in);
@@ -77,10 +78,12 @@ static int add_layer(struct init *x, const struct model_config *c, int l, struct
             (bias && add(x, f->role[r], l, ".bias", out, 0, 0, e)))
             return -1;
     }
-    for (int n = 0; n < NORM_COUNT; n++)
-        if (add(x, f->norm[n], l, ".weight", c->block.D, 0, 1, e) ||
-            (!f->rms && add(x, f->norm[n], l, ".bias", c->block.D, 0, 0, e)))
+    for (int n = 0; n < NORM_COUNT; n++) {
+        int dim = norm_dim(&c->block, n);
+        if (dim && (add(x, f->norm[n], l, ".weight", dim, 0, 1, e) ||
+                    (!f->rms && add(x, f->norm[n], l, ".bias", dim, 0, 0, e))))
             return -1;
+    }
     return 0;
 }
 

@@ -143,13 +143,15 @@ static struct block_work *work;
 
 static void make_block(void)
 {
-    blk.s = (struct block_shape){D, H, G, E, F, E, true, 1e-5f, 0.125f, 0};
+    blk.s = BLOCK_SHAPE_PLAIN;
+    blk.s.D = D, blk.s.H = H, blk.s.G = G, blk.s.E = E, blk.s.F = F, blk.s.rot = E;
+    blk.s.eps = 1e-5f, blk.s.scale = 0.125f;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         role_dims(&blk.s, r, &out, &in);
         blk.w[r] = dev_at(w, (size_t)r * F * D);
     }
-    for (int n = 0; n < NORM_COUNT; n++) blk.gain[n] = gain;
+    for (int n = 0; n <= NORM_MLP; n++) blk.gain[n] = gain;
     blk.cossin = cs;
     work = block_work_alloc(be, &blk.s, MAX_T, true);
 }

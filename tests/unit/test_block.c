@@ -129,7 +129,8 @@ static dev upload(const double *x, size_t n)
 static void set_up(struct test *c, struct block_shape s, int B, int T, int pos0, bool bias)
 {
     size_t RD = (size_t)B * (size_t)T * (size_t)s.D;
-    s.rms = true, s.eps = 1e-5f, s.scale = (float)(1 / sqrt(s.E));
+    s.eps = 1e-5f, s.scale = (float)(1 / sqrt(s.E));
+    s.norm[NORM_ATTN] = s.norm[NORM_MLP] = s.rms = s.gated = true, s.residual = 1;
     c->f = (struct ref){.s = s, .B = B, .T = T, .pos0 = pos0};
     c->blk.s = s;
     for (int r = 0; r < ROLE_COUNT; r++) {
@@ -142,7 +143,7 @@ static void set_up(struct test *c, struct block_shape s, int B, int T, int pos0,
         c->f.b[r] = draw((size_t)out, 0, 0.3, 20 + (uint64_t)r);
         c->blk.b[r] = upload(c->f.b[r], (size_t)out), c->g.b[r] = be->alloc((size_t)out * sizeof(float));
     }
-    for (int n = 0; n < NORM_COUNT; n++) {
+    for (int n = 0; n <= NORM_MLP; n++) {
         c->f.gain[n] = draw((size_t)s.D, 1, 0.5, 30 + (uint64_t)n);
         c->blk.gain[n] = upload(c->f.gain[n], (size_t)s.D),
         c->g.gain[n] = be->alloc((size_t)s.D * sizeof(float));
@@ -165,7 +166,7 @@ static void tear_down(struct test *c)
         mem_free(c->f.w[r]), mem_free(c->f.b[r]);
         be->release(c->blk.w[r]), be->release(c->blk.b[r]), be->release(c->g.w[r]), be->release(c->g.b[r]);
     }
-    for (int n = 0; n < NORM_COUNT; n++)
+    for (int n = 0; n <= NORM_MLP; n++)
         mem_free(c->f.gain[n]), be->release(c->blk.gain[n]), be->release(c->g.gain[n]);
     mem_free(c->f.cossin), mem_free(c->x), mem_free(c->dy);
     be->release(c->blk.cossin), be->release(c->dx_x), be->release(c->dx_dy), be->release(c->y),
@@ -261,7 +262,7 @@ static void check_backward(struct test *c)
         check_grad(c, role_name(r), c->f.w[r], c->g.w[r], (size_t)out * (size_t)in);
         if (c->f.b[r]) check_grad(c, "a bias", c->f.b[r], c->g.b[r], (size_t)out);
     }
-    for (int i = 0; i < NORM_COUNT; i++)
+    for (int i = 0; i <= NORM_MLP; i++)
         check_grad(c, norm_name(i), c->f.gain[i], c->g.gain[i], (size_t)s->D);
     check_grad(c, "x", c->x, c->dx, n);
     block_work_free(w), block_work_free(lean);
@@ -277,7 +278,7 @@ static void check_gains_only(struct test *c)
     double twice[256];
     struct block_work *w = block_work_alloc(be, s, R, true);
     struct block_grads g = {.gain = {c->g.gain[0], c->g.gain[1]}};
-    for (int n = 0; n < NORM_COUNT; n++) {
+    for (int n = 0; n <= NORM_MLP; n++) {
         be->get(full, c->g.gain[n], (size_t)s->D * sizeof(float));
         struct block_grads one = {.gain = {n == 0 ? g.gain[0] : DEV_NONE, n == 1 ? g.gain[1] : DEV_NONE}};
         block_forward(be, &c->blk, w, c->f.B, c->f.T, c->f.pos0, c->dx_x, c->y, NULL, NULL);

@@ -156,10 +156,10 @@ static void backward(struct run *r)
     CHECK(d < 2e-5, "%s: gradient of the final norm differs by %.1e", r->name, d);
     for (int l = r->m->c.n_layers - 1; l >= 0; l--) {
         struct block_grads g = {0};
-        for (int n = 0; n < NORM_COUNT; n++) g.gain[n] = be->alloc((size_t)s->D * sizeof(float));
+        for (int n = 0; n <= NORM_MLP; n++) g.gain[n] = be->alloc((size_t)s->D * sizeof(float));
         block_forward(be, r->blk[l], r->work, r->B, r->T, 0, r->x[l], dx, NULL, NULL);
         block_backward(be, r->blk[l], r->work, r->B, r->T, 0, r->x[l], dy, l ? dx : DEV_NONE, &g, NULL, NULL);
-        for (int n = 0; n < NORM_COUNT; n++) {
+        for (int n = 0; n <= NORM_MLP; n++) {
             model_norm_name(r->m, l, n, key);
             snprintf(name, sizeof name, "grad.%s", key);
             d = rel_dev(g.gain[n], expected(r->want, name));

@@ -189,7 +189,7 @@ static int layer_is_right(struct model *m, struct stream_reader *r, int layer, s
         qtensor_clear(&want);
         mem_free(W);
     }
-    for (int n = 0; n < NORM_COUNT && ok; n++) {
+    for (int n = 0; n <= NORM_MLP && ok; n++) {
         float gain[64];
         char name[256];
         model_norm_name(m, layer, n, name);

@@ -10,6 +10,7 @@
 #define DATA "tests/data/"
 enum { MAX_LAYERS = 4 };
 
+enum { NORMS = 2 }; /* of a block of these models */
 static struct qtensor quant[MAX_LAYERS][ROLE_COUNT];
 static struct tweak_input given[MAX_LAYERS];
 static const json_t *file;
@@ -140,12 +141,12 @@ static void check_layer(const char *name, int l, const struct outcome *res, cons
               r->holdout[i]);
     }
     double worst = 0;
-    int D = res->n / NORM_COUNT;
+    int D = res->n / NORMS;
     for (int i = 0; i < res->n; i++)
         worst = fmax(worst,
                      fabs(res->norms[l][i] - json_number_value(json_array_get(
                                                  json_array_get(norms, (size_t)(i / D)), (size_t)(i % D)))));
-    CHECK(json_array_size(norms) == NORM_COUNT && worst < 2e-5, "%s, layer %d: new norms within %.2g", name,
+    CHECK(json_array_size(norms) == NORMS && worst < 2e-5, "%s, layer %d: new norms within %.2g", name,
           l, worst);
     CHECK(!r->tuned || near(r->lr, number(want, "lr"), 1e-9), "%s, layer %d: lr %g", name, l, r->lr);
 }
@@ -188,7 +189,7 @@ static void test_folded_norms(const json_t *c)
 {
     struct outcome res;
     enum { D = 32 };
-    given[1].norms = MEM_NEW(float, (size_t)TWEAK_PARAMS *D);
+    given[1].norms = MEM_NEW(float, (size_t)NORM_VECTORS *D);
     given[1].has_norm[NORM_MLP] = true;
     for (int i = 0; i < D; i++) given[1].norms[NORM_MLP * D + i] = 0.5f + 0.01f * (float)i;
     CHECK(run_case(c, 1, 2, &res) == 0, "runs on a quantizer's own norms");

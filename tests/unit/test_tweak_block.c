@@ -8,7 +8,8 @@
 #include "common/tweak_block.h"
 
 static const char *const role_keys[ROLE_COUNT] = {"q", "k", "v", "o", "gate", "up", "down"};
-static const char *const norm_keys[NORM_COUNT] = {"input_layernorm", "post_attention_layernorm"};
+enum { NORMS = 2 }; /* of these blocks */
+static const char *const norm_keys[NORMS] = {"input_layernorm", "post_attention_layernorm"};
 static const struct backend *be;
 
 static float *numbers(const json_t *a)
@@ -36,12 +37,10 @@ static dev upload(const json_t *a)
 static void load_block(struct block *b, const json_t *file, const char *which, dev cossin)
 {
     *b = (struct block){.cossin = cossin};
-    b->s = (struct block_shape){.D = integer(file, "D"),
-                                .H = integer(file, "H"),
-                                .G = integer(file, "G"),
-                                .E = integer(file, "E"),
-                                .F = integer(file, "F"),
-                                .rot = integer(file, "E")};
+    b->s = BLOCK_SHAPE_PLAIN;
+    b->s.D = integer(file, "D"), b->s.F = integer(file, "F");
+    b->s.H = integer(file, "H"), b->s.G = integer(file, "G");
+    b->s.E = b->s.rot = integer(file, "E");
     const json_t *norms = json_object_get(file, "norms");
     b->s.eps = (float)json_number_value(json_object_get(file, "eps"));
     b->s.scale = 1 / sqrtf((float)b->s.E);
@@ -51,7 +50,7 @@ static void load_block(struct block *b, const json_t *file, const char *which, d
         b->w[r] = upload(json_object_get(l, which));
         b->b[r] = upload(json_object_get(l, "bias"));
     }
-    for (int n = 0; n < NORM_COUNT; n++) {
+    for (int n = 0; n < NORMS; n++) {
         b->gain[n] = upload(json_object_get(json_object_get(norms, norm_keys[n]), "gain"));
         b->bias[n] = upload(json_object_get(json_object_get(norms, norm_keys[n]), "bias"));
     }
@@ -63,7 +62,7 @@ static void free_block(struct block *b)
         be->release(b->w[r]);
         be->release(b->b[r]);
     }
-    for (int n = 0; n < NORM_COUNT; n++) {
+    for (int n = 0; n < NORMS; n++) {
         be->release(b->gain[n]);
         be->release(b->bias[n]);
     }
@@ -90,13 +89,13 @@ static dev rotary(const json_t *file)
 /* PyTorch lists a module's weight before its bias, norm by norm; ours are gains first. */
 static double compare(const struct tweak_block *t, const float *mine, const json_t *torch)
 {
-    int per = t->n_params / NORM_COUNT, D = t->D;
+    int per = t->n_params / NORMS, D = t->D;
     double *want = MEM_NEW(double, (size_t)t->n_values), rel = INFINITY;
     if (json_array_size(torch) == (size_t)t->n_params) {
-        for (int n = 0; n < NORM_COUNT; n++)
+        for (int n = 0; n < NORMS; n++)
             for (int k = 0; k < per; k++)
                 for (int c = 0; c < D; c++)
-                    want[(k * NORM_COUNT + n) * D + c] = json_number_value(
+                    want[(k * NORMS + n) * D + c] = json_number_value(
                         json_array_get(json_array_get(torch, (size_t)(n * per + k)), (size_t)c));
         rel = check_rel(mine, want, (size_t)t->n_values);
     }
