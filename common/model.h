@@ -6,8 +6,7 @@
 #define NT_MODEL_H
 #include "common/block.h"
 #include "common/checkpoint.h"
-
-enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 };
+#include "common/rope.h"
 
 /* model_config.c: config.json to a struct; GGUF keys to a config.json. The common keys are checked, a key
  * that changes what is computed and is not supported is refused by name. */

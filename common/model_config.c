@@ -2,12 +2,11 @@
  * What a model computes, from config.json (the spellings of transformers 4 and 5) or from GGUF keys, which
  * are first put into the form of a config.json. Missing keys mean the family's defaults; what is not
  * supported is refused by name. */
-#include <limits.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include "common/mem.h"
 #include "common/model.h"
+#include "common/model_keys.h"
 
 #define X(name) extern const struct family family_##name;
 #include "families.inc"
@@ -33,46 +32,6 @@ const struct family *family_by_gguf_arch(const char *arch)
 }
 
 /* ---- keys ---- */
-
-/* A key that is missing or null leaves *v alone. */
-static int key_int(const json_t *c, const char *key, int lo, int *v, struct err *e)
-{
-    const json_t *j = json_object_get(c, key);
-    if (!j || json_is_null(j)) return 0;
-    if (!json_is_integer(j) || json_integer_value(j) < lo || json_integer_value(j) > INT_MAX / 4)
-        return err_set(e, NT_EXIT_DATA, "config key %s is not an integer in range", key);
-    *v = (int)json_integer_value(j);
-    return 0;
-}
-
-static int key_number(const json_t *c, const char *key, double *v, struct err *e)
-{
-    const json_t *j = json_object_get(c, key);
-    if (!j || json_is_null(j)) return 0;
-    if (!json_is_number(j) || !(json_number_value(j) > 0) || json_number_value(j) > 1e30)
-        return err_set(e, NT_EXIT_DATA, "config key %s is not a positive number", key);
-    *v = json_number_value(j);
-    return 0;
-}
-
-static int key_bool(const json_t *c, const char *key, bool *v, struct err *e)
-{
-    const json_t *j = json_object_get(c, key);
-    if (!j || json_is_null(j)) return 0;
-    if (!json_is_boolean(j)) return err_set(e, NT_EXIT_DATA, "config key %s is not true or false", key);
-    *v = json_is_true(j);
-    return 0;
-}
-
-/* Token ids may be a number or a list of which the first counts. */
-static int key_token(const json_t *c, const char *key)
-{
-    const json_t *j = json_object_get(c, key);
-    if (json_is_array(j)) j = json_array_get(j, 0);
-    return json_is_integer(j) && json_integer_value(j) >= 0 && json_integer_value(j) < INT_MAX
-               ? (int)json_integer_value(j)
-               : -1;
-}
 
 /* Keys of other architectures that change the numbers, with the value at which they change nothing. */
 static const struct {
@@ -107,21 +66,13 @@ static const struct {
     {"add_cross_attention", "false"},
 };
 
-static bool is_neutral(const json_t *j, const char *neutral)
-{
-    if (!j || json_is_null(j) || json_is_false(j)) return true;
-    if (json_is_number(j))
-        return neutral[0] != 'n' && neutral[0] != 'f' && json_number_value(j) == atof(neutral);
-    return json_is_array(j) && json_array_size(j) == 0;
-}
-
 static int check_refused(const json_t *c, struct err *e)
 {
     if (json_is_object(json_object_get(c, "quantization_config")))
         return err_set(e, NT_EXIT_DATA,
                        "config key quantization_config: a quantized checkpoint, which is not a float model");
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        if (!is_neutral(json_object_get(c, refused[i].key), refused[i].neutral))
+        if (!key_is_neutral(json_object_get(c, refused[i].key), refused[i].neutral))
             return err_set(e, NT_EXIT_DATA,
                            "config key %s changes what the model computes and is not supported",
                            refused[i].key);
@@ -150,7 +101,7 @@ static int read_rope(struct model_config *c, const json_t *j, struct err *e)
     if (!json_is_object(s)) return 0;
     const char *type = json_string_value(json_object_get(s, "rope_type"));
     if (!type) type = json_string_value(json_object_get(s, "type"));
-    if (!is_neutral(json_object_get(s, "partial_rotary_factor"), "1"))
+    if (!key_is_neutral(json_object_get(s, "partial_rotary_factor"), "1"))
         return err_set(
             e, NT_EXIT_DATA,
             "config key partial_rotary_factor changes what the model computes and is not supported");
