@@ -3,21 +3,15 @@
  * (tests/data/tweak/scope.json), gradients of minima and permuted groups by finite differences, codes in
  * memory and on disk, checkpoints, threads. */
 #include "tests/check.h"
-#include <jansson.h>
 #include <signal.h>
 #include <sys/time.h>
 #include <unistd.h>
 #include "common/mem.h"
-#include "common/scope_train.h"
+#include "tests/unit/scope_fixture.h"
 
 #define DATA "tests/data/"
 static json_t *codes, *expected;
 static char dir[] = "/tmp/nt-scope-XXXXXX", stream_path[64], state_path[64];
-
-static double number(const json_t *o, const char *key)
-{
-    return json_number_value(json_object_get(o, key));
-}
 
 static const char *text(const json_t *o, const char *key)
 {
@@ -92,49 +86,19 @@ static int write_stream(enum variant kind)
 
 /* ---- a scope over it ---- */
 
-struct fixture {
-    struct backend *be;
-    struct model *m;
-    struct scope_input in;
-    struct scope_opts o;
-    struct tokens tk;
-    struct scope *s;
-    struct err e;
-};
-
-static void load_tokens(struct tokens *tk)
-{
-    json_t *ids = json_load_file(DATA "collect/ids.json", 0, NULL);
-    int n = (int)json_array_size(ids), T = (int)json_array_size(json_array_get(ids, 0));
-    *tk = (struct tokens){
-        .n = n, .T = T, .n_holdout = 2, .ids = MEM_NEW(int32_t, (size_t)n * T), .hash = "0123456789abcdef"};
-    for (int i = 0; i < n * T; i++)
-        tk->ids[i] = (int32_t)json_integer_value(
-            json_array_get(json_array_get(ids, (size_t)(i / T)), (size_t)(i % T)));
-    json_decref(ids);
-}
-
 static int fixture_open(struct fixture *f, int threads, bool in_memory, const struct scope_opts *o)
 {
     *f = (struct fixture){.o = *o};
     f->be = backend_open("cpu", threads, false);
     f->m = model_open(DATA "collect/tiny", f->be, &f->e);
-    load_tokens(&f->tk);
+    json_t *ids = json_load_file(DATA "collect/ids.json", 0, NULL);
+    load_tokens(&f->tk, ids, 2);
+    json_decref(ids);
     if (!f->m || scope_input_open(&f->in, stream_path, f->m, &f->e) ||
         scope_input_read(&f->in, f->m, in_memory, &f->e))
         return -1;
     f->s = scope_open(f->m, &f->in, &f->o, f->tk.T, &f->e);
     return f->s ? 0 : -1;
-}
-
-static void fixture_close(struct fixture *f)
-{
-    if (f->e.code) printf("# %s\n", f->e.text);
-    scope_close(f->s);
-    scope_input_clear(&f->in);
-    tokens_clear(&f->tk);
-    model_close(f->m);
-    backend_close(f->be);
 }
 
 static struct scope_opts options(const json_t *c)
@@ -173,17 +137,6 @@ static int prepare(struct fixture *f, int step, int32_t *ids)
     return 0;
 }
 
-static double worst(const float *a, const json_t *want, size_t n)
-{
-    double d = 0, top = 0;
-    for (size_t i = 0; i < n; i++) {
-        double b = json_number_value(json_array_get(want, i));
-        if (!(fabs(a[i] - b) <= d)) d = fabs(a[i] - b);
-        if (fabs(b) > top) top = fabs(b);
-    }
-    return json_array_size(want) == n ? d / top : INFINITY;
-}
-
 static void test_gradient(const json_t *c)
 {
     struct fixture f;
@@ -205,7 +158,7 @@ static void test_gradient(const json_t *c)
           "%s: runs", name);
     CHECK(near(kl, number(c, "kl"), 1e-5), "%s: KL %.8f, PyTorch %.8f", name, kl, number(c, "kl"));
     CHECK(o.ce > 0 ? near(ce, number(c, "ce"), 1e-6) : isnan(ce), "%s: cross-entropy %.8f", name, ce);
-    double d = worst(f.s->grad, json_object_get(c, "grad"), f.s->n);
+    double d = worst(f.s->grad, json_object_get(c, "grad"), f.s->n, 1);
     CHECK(d < 1e-5, "%s: gradient of %zu values within %.2g of the largest", name, f.s->n, d);
     mem_free(ids);
     fixture_close(&f);
@@ -283,13 +236,13 @@ static void test_steps(const json_t *c)
     }
     CHECK(!f.e.code && off < (exact ? 1e-4 : 5e-3), "%s: KL of 20 AdamW steps within %.2g of PyTorch's", name,
           off);
-    double d = worst(f.s->value, json_object_get(c, "values"), f.s->n);
+    double d = worst(f.s->value, json_object_get(c, "values"), f.s->n, 1);
     CHECK(d < (exact ? 5e-5 : 2e-3), "%s: %zu values within %.2g", name, f.s->n, d);
     mem_free(ids);
     struct scope_train t = {0};
     scope_start(f.s);
     CHECK(train(&f, &t) == 0 && t.step == 20, "%s: the same as one run", name);
-    d = worst(t.best, json_object_get(c, "values"), f.s->n);
+    d = worst(t.best, json_object_get(c, "values"), f.s->n, 1);
     CHECK(d < (exact ? 5e-5 : 2e-3), "%s: which ends at the same values, within %.2g", name, d);
     const json_t *hold = json_object_get(c, "holdout");
     for (size_t i = 0; i < 2; i++)

@@ -3,45 +3,18 @@
  * against PyTorch in float64 (tests/data/tweak/all.json), gradients by finite differences, checkpoints and
  * threads, what is refused. */
 #include "tests/check.h"
-#include <jansson.h>
 #include <signal.h>
 #include <sys/time.h>
 #include <unistd.h>
 #include "common/mem.h"
-#include "common/scope_train.h"
+#include "tests/unit/scope_fixture.h"
 
 static char dir[] = "/tmp/nt-all-XXXXXX", config_path[64], state_path[64];
-
-static double number(const json_t *o, const char *key)
-{
-    return json_number_value(json_object_get(o, key));
-}
-
-struct fixture {
-    struct backend *be;
-    struct model *m;
-    struct scope_input in;
-    struct scope_opts o;
-    struct tokens tk;
-    struct scope *s;
-    struct err e;
-};
-
-/* The sequences of the case; the last one is held out. */
-static void load_tokens(struct tokens *tk, const json_t *ids)
-{
-    int n = (int)json_array_size(ids), T = (int)json_array_size(json_array_get(ids, 0));
-    *tk = (struct tokens){
-        .n = n, .T = T, .n_holdout = 1, .ids = MEM_NEW(int32_t, (size_t)n * T), .hash = "0123456789abcdef"};
-    for (int i = 0; i < n * T; i++)
-        tk->ids[i] = (int32_t)json_integer_value(
-            json_array_get(json_array_get(ids, (size_t)(i / T)), (size_t)(i % T)));
-}
 
 static int fixture_open(struct fixture *f, const json_t *c, int threads, int batch)
 {
     *f = (struct fixture){.be = backend_open("cpu", threads, false)};
-    load_tokens(&f->tk, json_object_get(c, "ids"));
+    load_tokens(&f->tk, json_object_get(c, "ids"), 1);
     f->o = (struct scope_opts){.all = true,
                                .final_norm = true,
                                .ce = 1,
@@ -62,41 +35,19 @@ static int fixture_open(struct fixture *f, const json_t *c, int threads, int bat
     return f->s ? 0 : -1;
 }
 
-static void fixture_close(struct fixture *f)
-{
-    if (f->e.code) printf("# %s\n", f->e.text);
-    scope_close(f->s);
-    scope_input_clear(&f->in);
-    tokens_clear(&f->tk);
-    model_close(f->m);
-    backend_close(f->be);
-}
-
-/* Every 7th of n values against the list, as a share of the largest. */
-static double worst(const float *a, const json_t *want, size_t n)
-{
-    double d = 0, top = 0;
-    for (size_t i = 0; i < n; i += 7) {
-        double b = json_number_value(json_array_get(want, i / 7));
-        if (!(fabs(a[i] - b) <= d)) d = fabs(a[i] - b);
-        if (fabs(b) > top) top = fabs(b);
-    }
-    return json_array_size(want) == (n + 6) / 7 ? d / top : INFINITY;
-}
-
 static void test_steps(const json_t *c, const char *name)
 {
     struct fixture f;
     double kl, ce, off = 0;
     if (!CHECK(fixture_open(&f, c, 2, 3) == 0, "%s: opens", name)) return;
     CHECK(f.s->n == scope_all_values(&f.m->c) + 5 * 16, "%s: %zu values", name, f.s->n);
-    double d = worst(f.s->value, json_object_get(c, "start"), f.s->n);
+    double d = worst(f.s->value, json_object_get(c, "start"), f.s->n, 7);
     CHECK(d < 1e-7, "%s: initial values within %.2g of a Philox in Python", name, d);
     for (int step = 0; step < f.o.steps; step++) {
         if (scope_gradient(f.s, f.tk.ids, &kl, &ce, &f.e)) break;
         if (!step) {
             CHECK(fabs(ce - number(c, "ce")) < 1e-6 * ce, "%s: cross-entropy %.8f", name, ce);
-            d = worst(f.s->grad, json_object_get(c, "grad"), f.s->n);
+            d = worst(f.s->grad, json_object_get(c, "grad"), f.s->n, 7);
             CHECK(d < 2e-6, "%s: gradient of %zu values within %.2g of PyTorch's", name, f.s->n, d);
         }
         off = fmax(off,
@@ -104,7 +55,7 @@ static void test_steps(const json_t *c, const char *name)
         scope_step(f.s, step + 1, scope_rate(&f.o, f.o.lr, step, f.o.steps));
     }
     CHECK(!f.e.code && off < 1e-4, "%s: losses of %d steps within %.2g", name, f.o.steps, off);
-    d = worst(f.s->value, json_object_get(c, "values"), f.s->n);
+    d = worst(f.s->value, json_object_get(c, "values"), f.s->n, 7);
     CHECK(d < 2e-4, "%s: values after them within %.2g", name, d);
     fixture_close(&f);
 }
