@@ -212,7 +212,8 @@ struct checkpoint *checkpoint_open(const char *path, struct err *e)
         if (formats[i]->probe(path) == 1) c->impl = formats[i];
     if (!c->impl) {
         err_set(e, NT_EXIT_DATA,
-                "%s: no model: neither a Hugging Face directory nor a safetensors or GGUF file", path);
+                "%s: no model: neither a Hugging Face directory nor a safetensors, PyTorch or GGUF file",
+                path);
         checkpoint_close(c);
         return NULL;
     }

@@ -22,6 +22,14 @@ struct mapping checkpoint_mapping(const struct checkpoint *c, int file);
 int checkpoint_add(struct checkpoint *c, const char *name, size_t len, const struct tensor *t, int file,
                    uint64_t offset, struct err *e) NT_MUST_CHECK;
 
+/* Sets dir, and config where there is a config.json. */
+int checkpoint_read_config(struct checkpoint *c, struct err *e) NT_MUST_CHECK;
+/* Reads every file of an index (NAME.index.json) with `read`, which lists the tensors of one file; the
+ * tensors and the index must agree. */
+typedef int checkpoint_read_file(struct checkpoint *c, const char *path, struct err *e);
+int checkpoint_read_shards(struct checkpoint *c, const char *index, checkpoint_read_file *read,
+                           struct err *e) NT_MUST_CHECK;
+
 /* JSON file as an object, duplicates refused. NULL and a sentence on failure. */
 json_t *checkpoint_load_json(const char *path, struct err *e) NT_MUST_CHECK;
 

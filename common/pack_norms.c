@@ -66,6 +66,11 @@ static const struct checkpoint_tensor *find_norm(const struct checkpoint *c, con
     const char *arch = json_string_value(json_object_get(c->meta, "general.architecture"));
     const struct family *f = arch ? family_by_gguf_arch(arch) : NULL;
     const struct checkpoint_tensor *t;
+    if (strcmp(c->format, "pytorch") == 0) /* its checksums would not fit any more */
+        return err_set(e, NT_EXIT_DATA,
+                       "%s: PyTorch files are not patched: convert them to safetensors (nt-pack --format hf)",
+                       c->path),
+               NULL;
     if (strcmp(c->format, "gguf") == 0) t = f ? find_gguf(c, f, name) : NULL;
     else t = checkpoint_find(c, name);
     if (!t && strcmp(c->format, "gguf") != 0 && strncmp(name, "model.", 6) == 0)

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "common/mem.h"
@@ -73,6 +74,14 @@ int tempfile_read(const struct tempfile *t, void *p, size_t n, uint64_t at, stru
         k += (size_t)r;
     }
     return 0;
+}
+
+void *tempfile_map(const struct tempfile *t, struct err *e)
+{
+    void *p = mmap(NULL, (size_t)t->size, PROT_READ, MAP_SHARED, t->fd, 0);
+    if (p != MAP_FAILED) return p;
+    err_set(e, NT_EXIT_IO, "temporary file in %s: cannot be mapped: %s", tempfile_dir(), strerror(errno));
+    return NULL;
 }
 
 /* ---- input that is read more than once ---- */

@@ -17,6 +17,9 @@ void tempfile_close(struct tempfile *t);          /* NULL ok */
 uint64_t tempfile_size(const struct tempfile *t); /* where the next bytes will lie */
 int tempfile_append(struct tempfile *t, const void *p, size_t n, struct err *e) NT_MUST_CHECK;
 int tempfile_read(const struct tempfile *t, void *p, size_t n, uint64_t at, struct err *e) NT_MUST_CHECK;
+/* All of it (not empty) as read-only memory, which outlives the file; the caller unmaps it. NULL and an error
+ * on failure. */
+void *tempfile_map(const struct tempfile *t, struct err *e) NT_MUST_CHECK;
 
 struct respool {
     const char *given;     /* for messages; borrowed: the path asked for, or "<stdin>" */

@@ -144,7 +144,7 @@ static int init_open(struct checkpoint *c, struct err *e)
 static int init_probe(const char *path)
 {
     static const char *const weights[] = {"model.safetensors", "model.safetensors.index.json",
-                                          "pytorch_model.bin"};
+                                          "pytorch_model.bin", "pytorch_model.bin.index.json"};
     if (!path_is_dir(path) && !path_ends(path, "config.json")) return 0;
     char *config = config_path(path), *dir = path_dir(config);
     json_t *j = json_load_file(config, 0, NULL);

@@ -4,6 +4,7 @@
  * between tensors. */
 #include "common/checkpoint_impl.h"
 #include "common/mem.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -143,99 +144,29 @@ static int read_file(struct checkpoint *c, const char *path, struct err *e)
     return rc;
 }
 
-/* ---- sharded models: model.safetensors.index.json ---- */
-
-static int check_map(const struct checkpoint *c, const char *index, const json_t *map, struct err *e)
-{
-    const char *key;
-    json_t *v;
-    size_t found = 0;
-    json_object_foreach((json_t *)(uintptr_t)map, key, v) found++;
-    if (found != (size_t)c->n_tensors)
-        return err_set(e, NT_EXIT_DATA, "%s: lists %zu tensors, the files hold %d", index, found,
-                       c->n_tensors);
-    for (int i = 0; i < c->n_tensors; i++) {
-        const char *name = c->tensors[i].name, *file = json_string_value(json_object_get(map, name));
-        const char *real = strrchr(c->files[c->tensors[i].file], '/') + 1;
-        if (!file || strcmp(file, real) != 0)
-            return bad(e, index, name, "not in the file that the index names");
-    }
-    return 0;
-}
-
-static int by_string(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-static int read_shards(struct checkpoint *c, const char *index, const json_t *map, struct err *e)
-{
-    const char *key, **names = MEM_NEW(const char *, json_object_size(map));
-    json_t *v;
-    size_t n = 0;
-    int rc = 0;
-    json_object_foreach((json_t *)(uintptr_t)map, key, v) {
-        const char *f = json_string_value(v);
-        if (!f || !*f || strchr(f, '/') || strstr(f, "..")) {
-            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s: the file name %s is not allowed", index,
-                         show_name(key, strlen(key)), f ? show_name(f, strlen(f)) : "(none)");
-            break;
-        }
-        names[n++] = f;
-    }
-    qsort(names, n, sizeof *names, by_string);
-    for (size_t i = 0; i < n && rc == 0; i++) {
-        if (i && strcmp(names[i], names[i - 1]) == 0) continue;
-        char *path = path_join(c->dir, names[i]);
-        rc = read_file(c, path, e);
-        mem_free(path);
-    }
-    mem_free(names);
-    return rc < 0 ? -1 : check_map(c, index, map, e);
-}
-
-static int read_index(struct checkpoint *c, const char *index, struct err *e)
-{
-    json_t *j = checkpoint_load_json(index, e);
-    if (!j) return -1;
-    const json_t *map = json_object_get(j, "weight_map");
-    int rc = json_is_object(map) ? read_shards(c, index, map, e)
-                                 : err_set(e, NT_EXIT_DATA, "%s: no weight_map", index);
-    json_decref(j);
-    return rc;
-}
+/* ---- directories ---- */
 
 static int read_directory(struct checkpoint *c, struct err *e)
 {
     char *one = path_join(c->dir, "model.safetensors"),
-         *index = path_join(c->dir, "model.safetensors.index.json"),
-         *bin = path_join(c->dir, "pytorch_model.bin");
+         *index = path_join(c->dir, "model.safetensors.index.json");
     int rc;
     if (path_exists(one)) rc = read_file(c, one, e);
-    else if (path_exists(index)) rc = read_index(c, index, e);
-    else if (path_exists(bin))
-        rc = err_set(e, NT_EXIT_DATA,
-                     "%s: PyTorch .bin weights are not supported: convert them to "
-                     "safetensors",
-                     c->dir);
+    else if (path_exists(index)) rc = checkpoint_read_shards(c, index, read_file, e);
     else
-        rc = err_set(e, NT_EXIT_DATA, "%s: neither model.safetensors nor model.safetensors.index.json in it",
+        rc = err_set(e, NT_EXIT_DATA,
+                     "%s: no weights in it: neither model.safetensors nor pytorch_model.bin, nor an index of "
+                     "either",
                      c->dir);
     mem_free(one);
     mem_free(index);
-    mem_free(bin);
     return rc;
 }
 
 static int safetensors_open(struct checkpoint *c, struct err *e)
 {
-    c->dir = path_is_dir(c->path) ? mem_strdup(c->path) : path_dir(c->path);
-    char *config = path_join(c->dir, "config.json");
-    bool has = path_exists(config);
-    if (has) c->config = checkpoint_load_json(config, e);
-    mem_free(config);
-    if (has && !c->config) return -1;
-    if (path_ends(c->path, ".index.json")) return read_index(c, c->path, e);
+    if (checkpoint_read_config(c, e) < 0) return -1;
+    if (path_ends(c->path, ".index.json")) return checkpoint_read_shards(c, c->path, read_file, e);
     if (path_is_dir(c->path) || path_ends(c->path, ".json")) return read_directory(c, e);
     return read_file(c, c->path, e);
 }
