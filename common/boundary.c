@@ -60,8 +60,8 @@ int boundary_from_tokens(struct boundary *b, struct model *m, const struct token
     size_t row = (size_t)D * sizeof(float);
     dev x = m->be->alloc((size_t)group * (size_t)t->T * row);
     for (int i = 0; i < n && rc == 0; i += group) {
-        int R = (n - i < group ? n - i : group) * t->T;
-        rc = model_embed(m, t->ids + (size_t)(first + i) * (size_t)t->T, R, x, e);
+        int B = n - i < group ? n - i : group, R = B * t->T;
+        rc = model_embed(m, t->ids + (size_t)(first + i) * (size_t)t->T, B, t->T, 0, x, e);
         if (rc == 0) m->be->get(boundary_view(b, i), x, (size_t)R * row);
     }
     m->be->release(x);

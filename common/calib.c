@@ -215,7 +215,7 @@ static int step(struct generator *g, int B, int pos, struct err *e)
     const int T = g->o->T;
     int32_t *now = MEM_NEW(int32_t, B);
     for (int b = 0; b < B; b++) now[b] = g->ids[(size_t)b * (size_t)T + (size_t)pos];
-    int r = model_embed(g->m, now, B, g->x, e);
+    int r = model_embed(g->m, now, B, 1, pos, g->x, e);
     mem_free(now);
     if (r) return -1;
     for (int l = 0; l < g->L; l++) {

@@ -198,10 +198,11 @@ static void add_to_imatrix(const struct collect *c, int layer, struct imatrix *i
 {
     for (int r = 0; r < ROLE_COUNT; r++) {
         if (role_site((enum role)r) != s->site || !block_has_role(&c->m->c.block, r)) continue;
-        char name[128], *p = mem_printf(c->m->c.family->gguf_role[r], layer);
-        snprintf(name, sizeof name, "%s.weight", p);
+        char name[256];
+        if (!c->m->c.gguf.role[r]) continue;
+        family_tensor_name(name, c->m->c.gguf.role[r], layer, ".weight");
+        name[strcspn(name, "#")] = 0; /* all parts of a tensor have the same input */
         imatrix_add(im, name, s->sums + 2 * (size_t)s->dim, s->dim, s->count);
-        mem_free(p);
     }
 }
 

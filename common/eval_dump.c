@@ -137,7 +137,8 @@ static void dump_free(struct dump *d)
 static int forward(struct dump *d, struct err *e)
 {
     for (int i = 0; i < d->set.n; i++)
-        if (model_embed(d->s->m, d->set.batch[i].ids, rows_of(&d->set.batch[i]), d->x[0][i], e)) return -1;
+        if (model_embed(d->s->m, d->set.batch[i].ids, d->set.batch[i].B, d->set.batch[i].T, 0, d->x[0][i],
+                        e)) return -1;
     for (int l = 0; l < d->L; l++) {
         if (score_load(d->s, d->blk, l, e)) return -1;
         for (int i = 0; i < d->set.n; i++) {
@@ -215,10 +216,10 @@ struct item {
 static const struct checkpoint_tensor *norm_in_file(const struct dump *d, int i)
 {
     const struct model *m = d->s->m;
-    if (i == d->L * NORM_VECTORS) return m->final_gain;
+    if (i == d->L * NORM_VECTORS) return m->final_gain.t;
     const struct model_layer *l = &m->layers[i / NORM_VECTORS];
-    return i % NORM_VECTORS < NORM_COUNT ? l->gain[i % NORM_VECTORS]
-                                         : l->norm_bias[i % NORM_VECTORS - NORM_COUNT];
+    return i % NORM_VECTORS < NORM_COUNT ? l->gain[i % NORM_VECTORS].t
+                                         : l->norm_bias[i % NORM_VECTORS - NORM_COUNT].t;
 }
 
 static void list_item(struct safetensors_entry *list, struct item *items, size_t *n, int what, int index,

@@ -43,7 +43,7 @@ static struct head *head_alloc(struct model *m, const float *final_gain, struct 
     }
     h->gain = floats(h, D);
     h->be->put(h->gain, final_gain ? final_gain : gain, D * sizeof(float));
-    if (m->final_bias) {
+    if (m->final_bias.t) {
         h->bias = floats(h, D);
         h->be->put(h->bias, bias, D * sizeof(float));
     }
@@ -73,7 +73,7 @@ struct head *head_open(struct model *m, const float *final_gain, struct err *e)
         }
         h->be->put(dev_at(h->W, (size_t)r0 * D), buf, (size_t)n * D * sizeof(float));
     }
-    checkpoint_release(m->ck, m->head);
+    checkpoint_release(m->ck, m->head.t);
     mem_free(buf);
     return h;
 }

@@ -8,52 +8,92 @@
 #include "common/checkpoint.h"
 #include "common/rope.h"
 
+/* Patterns of tensor names without .weight or .bias; "%d" = layer. "NAME#q", "#k", "#v", "#gate", "#up": that
+ * part of a fused tensor. NULL = the family has no such tensor. */
+struct family_names {
+    const char *role[ROLE_COUNT], *norm[NORM_COUNT];
+    const char *embed, *pos_embed, *embed_norm, *project_in, *project_out, *final_norm, *head;
+};
+
+/* What a layer has that others of the same model may not. Before configure: -1, 0, 0 = as the block's. */
+struct layer_attrs {
+    int window; /* 0 = none */
+    int rope;   /* rotary table, 0 or 1; -1 = no rotation */
+    float scale;
+};
+
 /* model_config.c: config.json to a struct; GGUF keys to a config.json. The common keys are checked, a key
- * that changes what is computed and is not supported is refused by name. */
+ * that changes what is computed and is not supported is refused by name. The caller clears what was read. */
 struct model_config;
 int model_config_read(struct model_config *c, const json_t *hf_config, struct err *e) NT_MUST_CHECK;
+void model_config_clear(struct model_config *c);
 /* New reference or NULL. */
 json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e) NT_MUST_CHECK;
-/* Inverse frequencies of the rotary table [rot/2], scaling included, in the single precision of the reference
- * code. */
-void model_rope_frequencies(const struct model_config *c, float *freq);
+/* Gives every role of a bit mask a bias: for configure. */
+void config_bias(struct model_config *c, unsigned roles);
 
 struct model_config {
     const struct family *family;
     char arch[32]; /* model_type */
     int n_layers, vocab, max_pos;
     struct block_shape block;
+    struct layer_attrs *layer;    /* [n_layers] */
+    struct family_names hf, gguf; /* the family's, as its configure left them */
     bool tied; /* head = embedding */
     bool bf16; /* the backend also keeps bf16 forms of weights; counted in block_bytes and head_bytes */
-    bool attn_bias, mlp_bias;
-    enum rope_type rope;
-    double rope_theta, rope_factor, rope_low, rope_high;
-    int rope_orig;
+    bool bias[ROLE_COUNT], norm_bias, head_bias;
+    bool norm_constant; /* norms have neither gain nor bias in the file: 1 and 0 */
+    bool qkv_groups;    /* fused q k v: the rows of a k/v group together, else all of q, then k, then v */
+    bool transposed;    /* the blocks' linears lie as [in, out] */
+    struct rope rope[2];
+    int embed_dim;       /* of the embedding and the head; not block.D only with projections */
+    float embed_scale;   /* of embedding rows */
+    int pos_offset;      /* learned positions: position p is row p + pos_offset */
     float logit_scale, logit_softcap; /* z = softcap(scale * (W x + b)); 1, 0 = none */
-    int bos, eos;                     /* -1 = none */
+    int bos, eos;        /* -1 = none */
 };
+
+/* A NULL-terminated list of config keys. */
+#define CONFIG_KEYS(...) ((const char *const[]){__VA_ARGS__, NULL})
+#define ROLE_BITS_QKV (1u << ROLE_Q | 1u << ROLE_K | 1u << ROLE_V)
+#define ROLE_BITS_ALL ((1u << ROLE_COUNT) - 1)
 
 struct family {
     const char *model_type; /* config.json's */
-    const char *gguf_arch;  /* general.architecture */
+    const char *gguf_arch;  /* general.architecture; NULL: llama.cpp has none */
     const char *hf_class;   /* config.json's architectures entry */
-    /* HF tensor names, "%d" = layer; weights end in .weight, biases in .bias */
-    const char *role[ROLE_COUNT], *norm[NORM_COUNT], *embed, *final_norm, *head;
-    const char *gguf_role[ROLE_COUNT], *gguf_norm[NORM_COUNT], *gguf_embed, *gguf_final_norm, *gguf_head;
-    bool gguf_permuted_qk; /* llama.cpp permutes q and k rows of this architecture */
-    bool rms, attn_bias;   /* attn_bias: q, k, v always have one (Qwen2) */
+    struct family_names hf, gguf;
+    bool gguf_permuted_qk;    /* llama.cpp permutes q and k rows of this architecture */
+    struct block_shape block; /* flags; sizes, rot, eps and scale come from the configuration */
+    unsigned bias;            /* bit r: role r always has one */
+    bool no_norm_bias;        /* LayerNorm without bias */
+    bool transposed, qkv_groups;
+    float norm_offset; /* HF files hold gain - norm_offset */
     struct {
-        int vocab, hidden, ff, layers, heads, max_pos;
-        double eps, rope_theta;
-    } defaults; /* what keys that config.json lacks mean */
+        int vocab, hidden, ff /* 0: 4 hidden */, layers, heads, groups /* 0: heads */, head_dim, max_pos;
+        double eps, rope_theta, partial_rotary /* 0: no such key */;
+        bool tied;
+    } defaults;              /* what keys that config.json lacks mean */
+    const char *eps_key;     /* NULL: rms_norm_eps or layer_norm_eps */
+    const char *const *keys; /* otherwise refused config keys that configure (or the common code) honours */
     /* After the common keys; may be NULL. */
     int (*configure)(struct model_config *c, const json_t *hf_config, struct err *e);
 };
 const struct family *family_by_gguf_arch(const char *arch);
 
-/* The tensors of one block as they lie in the file; NULL = no such tensor. */
+/* The rows of one linear (or bias, norm) in a tensor of the file: row i is row  row0 + i / run * stride + i %
+ * run  of the tensor, or of its transposed. A whole tensor: row0 0, run = stride = rows. Vectors: cols 1. */
+struct weight_part {
+    const struct checkpoint_tensor *t; /* NULL = there is none */
+    uint64_t rows, cols, row0, run, stride;
+    bool transposed;
+    int head_dim; /* of GGUF's permuted q and k rows; 0 where rows lie as in HF */
+    float offset; /* added to what the file holds (norms of 1 + w) */
+};
+
+/* The tensors of one block as they lie in the file. */
 struct model_layer {
-    const struct checkpoint_tensor *w[ROLE_COUNT], *b[ROLE_COUNT], *gain[NORM_COUNT], *norm_bias[NORM_COUNT];
+    struct weight_part w[ROLE_COUNT], b[ROLE_COUNT], gain[NORM_COUNT], norm_bias[NORM_COUNT];
 };
 
 struct model {
@@ -63,8 +103,8 @@ struct model {
     const struct backend *be;   /* may be NULL for tools that only read weights */
     bool gguf;                  /* names and q/k row order are GGUF's */
     struct model_layer *layers; /* [n_layers] */
-    const struct checkpoint_tensor *embed, *head; /* head = embed when tied */
-    const struct checkpoint_tensor *final_gain, *final_bias, *head_bias; /* NULL: there is none */
+    struct weight_part embed, pos_embed, embed_gain, embed_bias, project_in, project_out;
+    struct weight_part final_gain, final_bias, head, head_bias; /* head = embed when tied */
 };
 
 /* Opens, recognises the family, checks that every tensor is there with the right shape. Unknown model_type or
@@ -84,13 +124,13 @@ void model_tensor_name(const struct model *m, int layer, enum role r, char out[2
 void model_norm_name(const struct model *m, int layer, enum norm_id n, char out[256]);
 /* The same of gain (i < NORM_COUNT) or bias i. */
 void model_norm_vector_name(const struct model *m, int layer, int i, char out[256]);
-void model_final_norm_name(const struct model *m, char out[256]);
+void model_final_norm_name(const struct model *m, char out[256]); /* "" = the model has none */
 /* The other way round: a linear (enum role) or norm vector (as in struct block) of this layer by its name; -1:
  * none. */
 int model_find_role(const struct model *m, int64_t layer, const char *name);
 int model_find_norm(const struct model *m, int64_t layer, const char *name);
 bool model_is_final_norm(const struct model *m, const char *name);
-/* A family's pattern with its %d filled in, and a suffix. */
+/* A family's pattern with its %d filled in, and a suffix before its "#q" if it has one. */
 void family_tensor_name(char out[256], const char *pattern, int layer, const char *suffix);
 /* Dequantized weight [out, in] of a linear / vector of a norm into dst; checks for non-finite values, naming
  * the tensor. */
@@ -103,12 +143,12 @@ int model_read_final_norm(struct model *m, float *gain, float *bias, struct err 
 /* Rows r0..r0+n of the embedding table [V, D], or of the head. */
 int model_read_embed(struct model *m, int r0, int n, float *dst, struct err *e) NT_MUST_CHECK;
 int model_read_head(struct model *m, int r0, int n, float *dst, struct err *e) NT_MUST_CHECK;
-bool model_norm_has_bias(const struct model *m);
-/* Rows r0..r0+n of any tensor of this model, dequantized and checked; head_dim not 0: GGUF's permuted rows of
- * q or k, put back in HF order (model_permuted_head gives it: 0 where rows lie as in HF). */
-int model_read_rows(struct model *m, const struct checkpoint_tensor *t, int head_dim, uint64_t r0, uint64_t n,
-                    float *dst, struct err *e) NT_MUST_CHECK;
-int model_permuted_head(const struct model *m, enum role r);
+bool model_norm_has_bias(const struct model *m); /* the norms of the blocks and the final one */
+/* Rows r0..r0+n of a part [rows, cols], dequantized and checked, in HF order. */
+int model_read_rows(struct model *m, const struct weight_part *p, uint64_t r0, uint64_t n, float *dst,
+                    struct err *e) NT_MUST_CHECK;
+/* All of it; lets go of the mapped pages. */
+int model_read_part(struct model *m, const struct weight_part *p, float *dst, struct err *e) NT_MUST_CHECK;
 
 /* ---- weights on the device ---- */
 #define MODEL_STAGE_FLOATS (1 << 20) /* of a linear that are on the host on their way to the device */
@@ -117,13 +157,17 @@ int model_permuted_head(const struct model *m, enum role r);
 struct block *block_alloc(struct model *m, int max_pos); /* with rotary table for max_pos positions */
 void block_free(struct model *m, struct block *b);
 int block_load(struct model *m, struct block *b, int layer, struct err *e) NT_MUST_CHECK;
+/* Makes b->s and b->cossin the layer's; block_load does. For blocks whose weights come from elsewhere. */
+void block_set_layer(const struct model *m, struct block *b, int layer);
 uint64_t block_bytes(const struct model_config *c);
 /* What a backward keeps beside that, for the products with W instead of W^T: of a block, of the head. */
 uint64_t block_back_bytes(const struct model_config *c);
 uint64_t head_back_bytes(const struct model_config *c);
 
-/* x[R,D] (device) = embedding of host ids. */
-int model_embed(struct model *m, const int32_t *ids, int R, dev x, struct err *e) NT_MUST_CHECK;
+/* x[B*T,D] (device) = input of the first block for host ids [B, T]; pos0 = position of the first token of every
+ * sequence. */
+int model_embed(struct model *m, const int32_t *ids, int B, int T, int pos0, dev x,
+                struct err *e) NT_MUST_CHECK;
 
 /* The head: final norm, then logits in tiles of the vocabulary, nothing of size R x V held. Weights are read
  * once by head_open and stay on the device. */

@@ -27,18 +27,33 @@ static const struct family *family_by_model_type(const char *model_type)
 const struct family *family_by_gguf_arch(const char *arch)
 {
     for (int i = 0; families[i]; i++)
-        if (!strcmp(families[i]->gguf_arch, arch)) return families[i];
+        if (families[i]->gguf_arch && !strcmp(families[i]->gguf_arch, arch)) return families[i];
     return NULL;
 }
 
 /* ---- keys ---- */
+
+void config_bias(struct model_config *c, unsigned roles)
+{
+    for (int r = 0; r < ROLE_COUNT; r++)
+        if (roles >> r & 1) c->bias[r] = true;
+}
+
+/* The first of several spellings that is there. */
+static int any_int(const json_t *c, const char *const *keys, int *v, struct err *e)
+{
+    for (; *keys; keys++) {
+        const json_t *j = json_object_get(c, *keys);
+        if (j && !json_is_null(j)) return key_int(c, *keys, 1, v, e);
+    }
+    return 0;
+}
 
 /* Keys of other architectures that change the numbers, with the value at which they change nothing. */
 static const struct {
     const char *key, *neutral;
 } refused[] = {
     {"quantization_config", "null"},
-    {"partial_rotary_factor", "1"},
     {"attn_logit_softcapping", "null"},
     {"final_logit_softcapping", "null"},
     {"embedding_multiplier", "1"},
@@ -66,94 +81,122 @@ static const struct {
     {"add_cross_attention", "false"},
 };
 
-static int check_refused(const json_t *c, struct err *e)
+static bool honours(const struct family *f, const char *key)
+{
+    for (const char *const *k = f->keys; k && *k; k++)
+        if (!strcmp(*k, key)) return true;
+    return false;
+}
+
+static int check_refused(const struct family *f, const json_t *c, struct err *e)
 {
     if (json_is_object(json_object_get(c, "quantization_config")))
         return err_set(e, NT_EXIT_DATA,
                        "config key quantization_config: a quantized checkpoint, which is not a float model");
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        if (!key_is_neutral(json_object_get(c, refused[i].key), refused[i].neutral))
+        if (!honours(f, refused[i].key) && !key_is_neutral(json_object_get(c, refused[i].key), refused[i].neutral))
             return err_set(e, NT_EXIT_DATA,
                            "config key %s changes what the model computes and is not supported",
                            refused[i].key);
-    const json_t *types = json_object_get(c, "layer_types"), *t;
+    const json_t *types = honours(f, "layer_types") ? NULL : json_object_get(c, "layer_types"), *t;
     size_t i;
-    json_array_foreach(
-        types, i,
-        t) if (!json_is_string(t) ||
-               strcmp(json_string_value(t), "full_attention")) return err_set(e, NT_EXIT_DATA,
-                                                                              "config key layer_types: only "
-                                                                              "full_attention is supported");
-    const char *act = json_string_value(json_object_get(c, "hidden_act"));
-    if (act && strcmp(act, "silu") && strcmp(act, "swish"))
-        return err_set(e, NT_EXIT_DATA, "config key hidden_act: %s is not supported, only silu", act);
+    json_array_foreach(types, i, t) {
+        if (!json_is_string(t) || strcmp(json_string_value(t), "full_attention"))
+            return err_set(e, NT_EXIT_DATA, "config key layer_types: only full_attention is supported");
+    }
     return 0;
 }
 
-/* rope_theta, rope_scaling (transformers 4) or rope_parameters (5). */
-static int read_rope(struct model_config *c, const json_t *j, struct err *e)
+/* Both tables alike, and how many dimensions of a head they turn. A family without rotary positions has
+ * block.rot < 0. */
+static int read_ropes(struct model_config *c, const json_t *j, struct err *e)
 {
-    const json_t *s = json_object_get(j, "rope_parameters");
-    if (!json_is_object(s)) s = json_object_get(j, "rope_scaling");
-    c->rope_theta = c->family->defaults.rope_theta;
-    c->rope = ROPE_DEFAULT, c->rope_factor = 1, c->rope_low = 1, c->rope_high = 4, c->rope_orig = 0;
-    if (key_number(j, "rope_theta", &c->rope_theta, e)) return -1;
-    if (!json_is_object(s)) return 0;
-    const char *type = json_string_value(json_object_get(s, "rope_type"));
-    if (!type) type = json_string_value(json_object_get(s, "type"));
-    if (!key_is_neutral(json_object_get(s, "partial_rotary_factor"), "1"))
-        return err_set(
-            e, NT_EXIT_DATA,
-            "config key partial_rotary_factor changes what the model computes and is not supported");
-    if (key_number(s, "rope_theta", &c->rope_theta, e)) return -1;
-    if (!type || !strcmp(type, "default")) return 0;
-    c->rope = !strcmp(type, "linear") ? ROPE_LINEAR : !strcmp(type, "llama3") ? ROPE_LLAMA3 : ROPE_DEFAULT;
-    if (c->rope == ROPE_DEFAULT)
-        return err_set(e, NT_EXIT_DATA,
-                       "config key rope_type: %s is not supported, only default, linear and llama3", type);
-    c->rope_factor = 0;
-    if (key_number(s, "factor", &c->rope_factor, e)) return -1;
-    if (c->rope == ROPE_LLAMA3) {
-        if (key_number(s, "low_freq_factor", &c->rope_low, e) ||
-            key_number(s, "high_freq_factor", &c->rope_high, e) ||
-            key_int(s, "original_max_position_embeddings", 1, &c->rope_orig, e))
-            return -1;
-        if (c->rope_orig == 0 || !(c->rope_high > c->rope_low))
-            return err_set(e, NT_EXIT_DATA,
-                           "config key rope_type: llama3 needs original_max_position_embeddings and "
-                           "high_freq_factor above low_freq_factor");
-    }
-    return c->rope_factor > 0 ? 0 : err_set(e, NT_EXIT_DATA, "config key rope_type: %s needs a factor", type);
+    const struct family *f = c->family;
+    const struct rope_defaults d = {.theta = f->defaults.rope_theta,
+                                    .partial = f->defaults.partial_rotary,
+                                    .max_pos = c->max_pos};
+    bool none = c->block.rot < 0;
+    c->block.rot = 0;
+    if (none) return 0;
+    if (rope_read(&c->rope[0], j, NULL, &d, c->block.E, e)) return -1;
+    c->rope[1] = c->rope[0];
+    c->block.rot = c->rope[0].dim;
+    return 0;
 }
 
-/* Sizes and the block's shape. Limits keep products of two sizes within int and refuse nonsense early. */
+/* The names of one size in the configurations of different families. */
+#define SPELLINGS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static int read_sizes(struct model_config *c, const json_t *j, struct err *e)
+{
+    const struct family *f = c->family;
+    struct block_shape *s = &c->block;
+    c->n_layers = f->defaults.layers, c->vocab = f->defaults.vocab, c->max_pos = f->defaults.max_pos;
+    s->D = f->defaults.hidden, s->H = f->defaults.heads, s->F = f->defaults.ff;
+    if (any_int(j, SPELLINGS("num_hidden_layers", "n_layer", "n_layers", "num_layers"), &c->n_layers, e) ||
+        any_int(j, SPELLINGS("vocab_size", "padded_vocab_size"), &c->vocab, e) ||
+        any_int(j, SPELLINGS("max_position_embeddings", "n_positions", "seq_length"), &c->max_pos, e) ||
+        any_int(j, SPELLINGS("hidden_size", "n_embd", "n_embed"), &s->D, e) ||
+        any_int(j, SPELLINGS("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"), &s->F, e) ||
+        any_int(j, SPELLINGS("num_attention_heads", "n_head"), &s->H, e))
+        return -1;
+    s->G = f->defaults.groups ? f->defaults.groups : s->H;
+    s->E = f->defaults.head_dim ? f->defaults.head_dim : s->D / s->H;
+    if (!s->F) s->F = 4 * s->D;
+    if (key_int(j, "num_key_value_heads", 1, &s->G, e) || key_int(j, "head_dim", 1, &s->E, e)) return -1;
+    if (c->n_layers > 10000 || s->D > 1 << 20 || s->F > 1 << 22 || s->H > 1 << 14 || s->E > 1 << 14 ||
+        c->vocab > 1 << 26)
+        return err_set(e, NT_EXIT_DATA, "config sizes are out of range");
+    c->embed_dim = s->D;
+    return 0;
+}
+
+/* Limits keep products of two sizes within int and refuse nonsense early. */
 static int read_shape(struct model_config *c, const json_t *j, struct err *e)
 {
     const struct family *f = c->family;
     struct block_shape *s = &c->block;
     double eps = f->defaults.eps;
-    c->n_layers = f->defaults.layers, c->vocab = f->defaults.vocab, c->max_pos = f->defaults.max_pos;
-    *s = BLOCK_SHAPE_PLAIN;
-    s->D = f->defaults.hidden, s->H = f->defaults.heads, s->F = f->defaults.ff, s->rms = f->rms;
-    c->logit_scale = 1;
-    if (key_int(j, "num_hidden_layers", 1, &c->n_layers, e) || key_int(j, "vocab_size", 1, &c->vocab, e) ||
-        key_int(j, "max_position_embeddings", 1, &c->max_pos, e) || key_int(j, "hidden_size", 1, &s->D, e) ||
-        key_int(j, "intermediate_size", 1, &s->F, e) || key_int(j, "num_attention_heads", 1, &s->H, e))
+    *s = f->block;
+    if (!(s->residual > 0)) s->residual = 1;
+    if (read_sizes(c, j, e) ||
+        key_number(j, f->eps_key ? f->eps_key : s->rms ? "rms_norm_eps" : "layer_norm_eps", &eps, e))
         return -1;
-    s->G = s->H, s->E = s->D / s->H;
-    if (key_int(j, "num_key_value_heads", 1, &s->G, e) || key_int(j, "head_dim", 1, &s->E, e) ||
-        key_number(j, "rms_norm_eps", &eps, e))
-        return -1;
-    if (c->n_layers > 10000 || s->D > 1 << 20 || s->F > 1 << 22 || s->H > 1 << 14 || s->E > 1 << 14 ||
-        c->vocab > 1 << 26)
-        return err_set(e, NT_EXIT_DATA, "config sizes are out of range");
     if (s->G > s->H || s->H % s->G)
         return err_set(e, NT_EXIT_DATA,
                        "config key num_key_value_heads: %d does not divide num_attention_heads %d", s->G,
                        s->H);
-    if (s->E < 2 || s->E % 2) return err_set(e, NT_EXIT_DATA, "config key head_dim: %d is not even", s->E);
-    s->rot = s->E, s->eps = (float)eps, s->scale = (float)(1 / sqrt(s->E)), s->window = 0;
+    s->eps = (float)eps, s->scale = (float)(1 / sqrt(s->E)), s->window = 0;
+    c->layer = MEM_NEW(struct layer_attrs, c->n_layers);
+    for (int l = 0; l < c->n_layers; l++) c->layer[l] = (struct layer_attrs){-1, 0, 0};
     return 0;
+}
+
+static int read_flags(struct model_config *c, const json_t *j, struct err *e)
+{
+    static const char *const act_keys[] = {"hidden_act", "activation_function", "activation"};
+    bool attn_bias = false, mlp_bias = false;
+    const struct family *f = c->family;
+    for (size_t i = 0; i < sizeof act_keys / sizeof *act_keys; i++)
+        if (key_act(j, act_keys[i], &c->block.act, e)) return -1;
+    if (key_bool(j, "tie_word_embeddings", &c->tied, e) || key_bool(j, "attention_bias", &attn_bias, e) ||
+        key_bool(j, "mlp_bias", &mlp_bias, e))
+        return -1;
+    config_bias(c, f->bias);
+    if (attn_bias && !(f->bias & ROLE_BITS_QKV)) config_bias(c, ROLE_BITS_QKV | 1u << ROLE_O);
+    if (mlp_bias) config_bias(c, 1u << ROLE_GATE | 1u << ROLE_UP | 1u << ROLE_DOWN);
+    return 0;
+}
+
+/* Where configure left a layer as the block is. */
+static void fill_layers(struct model_config *c)
+{
+    for (int l = 0; l < c->n_layers; l++) {
+        struct layer_attrs *a = &c->layer[l];
+        if (a->window < 0) a->window = c->block.window;
+        if (!(a->scale > 0)) a->scale = c->block.scale;
+        if (!c->block.rot) a->rope = -1;
+    }
 }
 
 int model_config_read(struct model_config *c, const json_t *j, struct err *e)
@@ -161,36 +204,25 @@ int model_config_read(struct model_config *c, const json_t *j, struct err *e)
     const char *type = json_string_value(json_object_get(j, "model_type"));
     memset(c, 0, sizeof *c);
     if (!type) return err_set(e, NT_EXIT_DATA, "config has no model_type");
-    c->family = family_by_model_type(type);
-    if (!c->family) return err_set(e, NT_EXIT_DATA, "model_type %.64s is not supported", type);
+    const struct family *f = c->family = family_by_model_type(type);
+    if (!f) return err_set(e, NT_EXIT_DATA, "model_type %.64s is not supported", type);
     snprintf(c->arch, sizeof c->arch, "%s", type);
-    c->attn_bias = c->family->attn_bias;
-    if (check_refused(j, e) || read_shape(c, j, e) || read_rope(c, j, e)) return -1;
-    if (key_bool(j, "tie_word_embeddings", &c->tied, e) || key_bool(j, "attention_bias", &c->attn_bias, e) ||
-        key_bool(j, "mlp_bias", &c->mlp_bias, e))
+    c->hf = f->hf, c->gguf = f->gguf, c->tied = f->defaults.tied;
+    c->norm_bias = !f->block.rms && !f->no_norm_bias;
+    c->transposed = f->transposed, c->qkv_groups = f->qkv_groups;
+    c->embed_scale = 1, c->logit_scale = 1;
+    if (check_refused(f, j, e) || read_shape(c, j, e) || read_ropes(c, j, e) || read_flags(c, j, e) ||
+        (f->configure && f->configure(c, j, e))) {
+        model_config_clear(c);
         return -1;
+    }
     c->bos = key_token(j, "bos_token_id"), c->eos = key_token(j, "eos_token_id");
-    return c->family->configure ? c->family->configure(c, j, e) : 0;
+    fill_layers(c);
+    return 0;
 }
 
-/* The reference code computes in single precision; so the powers here are rounded to it before they are used.
- */
-void model_rope_frequencies(const struct model_config *c, float *freq)
+void model_config_clear(struct model_config *c)
 {
-    int rot = c->block.rot;
-    double low_wave = c->rope_orig / c->rope_low, high_wave = c->rope_orig / c->rope_high;
-    for (int i = 0; i < rot / 2; i++) {
-        float f = 1.0f / (float)pow(c->rope_theta, (double)((float)(2 * i) / (float)rot));
-        if (c->rope == ROPE_LINEAR) f /= (float)c->rope_factor;
-        if (c->rope == ROPE_LLAMA3) {
-            float wave = (float)(2 * M_PI) / f;
-            float smooth =
-                ((float)c->rope_orig / wave - (float)c->rope_low) / (float)(c->rope_high - c->rope_low);
-            if (wave > low_wave)
-                f = f / (float)c->rope_factor;
-            else if (!(wave < high_wave))
-                f = (1 - smooth) * f / (float)c->rope_factor + smooth * f;
-        }
-        freq[i] = f;
-    }
+    mem_free(c->layer);
+    c->layer = NULL;
 }

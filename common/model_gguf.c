@@ -100,17 +100,17 @@ static int rope_from_divisors(const struct keys *k, const struct checkpoint_tens
     if (t->t.dtype != DT_F32 || t->t.rank != 1 || t->t.shape[0] != (uint64_t)n)
         return err_set(e, NT_EXIT_DATA, "tensor rope_freqs.weight: not F32 [%d]", n);
     const float *div = t->t.data;
-    struct model_config c = {.rope_theta = theta, .rope_low = 1, .rope_high = 4, .block.rot = head};
+    struct rope rope = {.theta = theta, .low = 1, .high = 4, .dim = head, .head = head, .partial = 1}, *r = &rope;
     float *plain = MEM_NEW(float, n), *scaled = MEM_NEW(float, n);
     bool found = false;
-    model_rope_frequencies(&c, plain);
-    c.rope = ROPE_LLAMA3, c.rope_factor = div[n - 1];
+    rope_frequencies(r, 1, plain);
+    r->type = ROPE_LLAMA3, r->factor = div[n - 1];
     json_int_t given = 0;
     if (get_int(k, "rope.scaling.original_context_length", false, &given, e)) goto done;
     for (size_t i = 0; i <= sizeof origs / sizeof *origs && !found; i++) {
-        c.rope_orig = i ? origs[i - 1] : (int)given;
-        if (c.rope_orig <= 0 || !(c.rope_factor > 0)) continue;
-        model_rope_frequencies(&c, scaled);
+        r->orig = i ? origs[i - 1] : (int)given;
+        if (r->orig <= 0 || !(r->factor > 0)) continue;
+        rope_frequencies(r, 1, scaled);
         found = true;
         for (int f = 0; f < n; f++)
             found = found && fabs(plain[f] / scaled[f] - div[f]) <= 1e-5 * fabs(div[f]);
@@ -118,8 +118,8 @@ static int rope_from_divisors(const struct keys *k, const struct checkpoint_tens
     if (found)
         json_object_set_new(cfg, "rope_scaling",
                             json_pack("{s:s,s:o,s:f,s:f,s:i}", "rope_type", "llama3", "factor",
-                                      shortest(c.rope_factor), "low_freq_factor", 1.0, "high_freq_factor",
-                                      4.0, "original_max_position_embeddings", c.rope_orig));
+                                      shortest(r->factor), "low_freq_factor", 1.0, "high_freq_factor",
+                                      4.0, "original_max_position_embeddings", r->orig));
     else
         err_set(e, NT_EXIT_DATA,
                 "tensor rope_freqs.weight: not a llama3 scaling, which is the only one supported");
@@ -191,7 +191,7 @@ static int add_shape(const struct keys *k, json_t *cfg, const struct family *f, 
     if (rot != head)
         return err_set(e, NT_EXIT_DATA, "GGUF key %s.rope.dimension_count differs from the head length",
                        k->arch);
-    snprintf(embed, sizeof embed, "%s.weight", f->gguf_embed);
+    snprintf(embed, sizeof embed, "%s.weight", f->gguf.embed);
     const struct checkpoint_tensor *t = checkpoint_find(ck, embed);
     if (!t || t->t.rank != 2) return err_set(e, NT_EXIT_DATA, "tensor %s is missing or no matrix", embed);
     json_t *shape =
@@ -226,11 +226,11 @@ json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e)
         json_decref(cfg);
         return NULL;
     }
-    if (!f->attn_bias)
-        json_object_set_new(cfg, "attention_bias", json_boolean(has(ck, f->gguf_role[ROLE_Q], ".bias")));
-    if (!f->attn_bias)
-        json_object_set_new(cfg, "mlp_bias", json_boolean(has(ck, f->gguf_role[ROLE_GATE], ".bias")));
-    json_object_set_new(cfg, "tie_word_embeddings", json_boolean(!has(ck, f->gguf_head, ".weight")));
+    if (!(f->bias & ROLE_BITS_QKV))
+        json_object_set_new(cfg, "attention_bias", json_boolean(has(ck, f->gguf.role[ROLE_Q], ".bias")));
+    if (!(f->bias & ROLE_BITS_QKV))
+        json_object_set_new(cfg, "mlp_bias", json_boolean(has(ck, f->gguf.role[ROLE_GATE], ".bias")));
+    json_object_set_new(cfg, "tie_word_embeddings", json_boolean(!has(ck, f->gguf.head, ".weight")));
     add_token(cfg, ck, "bos_token_id", "tokenizer.ggml.bos_token_id");
     add_token(cfg, ck, "eos_token_id", "tokenizer.ggml.eos_token_id");
     json_object_set_new(cfg, "torch_dtype", json_string("float32"));

@@ -2,6 +2,7 @@
  * Which model is this? A hash over what the configuration makes it compute and one over a fixed sample of its
  * values, both free of file format, name and place, so that a GGUF file and the directory it was dequantized
  * to agree. */
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -9,8 +10,22 @@
 #include "common/model.h"
 #include "common/sha256.h"
 
+/* Text that grows. */
+static void more(char **text, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void more(char **text, const char *fmt, ...)
+{
+    char one[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(one, sizeof one, fmt, ap);
+    va_end(ap);
+    char *longer = mem_printf("%s%s", *text, one);
+    mem_free(*text);
+    *text = longer;
+}
+
 /* Appends what a block has other than llama's. */
-static char *add_flags(char *text, const struct model_config *c)
+static void add_flags(char **text, const struct model_config *c)
 {
     const struct block_shape *s = &c->block;
     const struct {
@@ -33,15 +48,37 @@ static char *add_flags(char *text, const struct model_config *c)
                 {"post_add", s->post_add, 0},
                 {"residual_normed", s->residual_normed, 0},
                 {"residual", (double)s->residual, 1},
+                {"embed_dim", c->embed_dim, s->D},
+                {"embed_scale", (double)c->embed_scale, 1},
                 {"logit_scale", (double)c->logit_scale, 1},
                 {"logit_softcap", (double)c->logit_softcap, 0}};
-    for (size_t i = 0; i < sizeof flag / sizeof *flag; i++) {
-        if (flag[i].value == flag[i].plain) continue;
-        char *longer = mem_printf("%s %s%.6e", text, flag[i].name, flag[i].value);
-        mem_free(text);
-        text = longer;
+    for (size_t i = 0; i < sizeof flag / sizeof *flag; i++)
+        if (flag[i].value != flag[i].plain) more(text, " %s%.6e", flag[i].name, flag[i].value);
+}
+
+static void add_layers(char **text, const struct model_config *c)
+{
+    const struct layer_attrs *of = NULL;
+    for (int l = 0; l < c->n_layers; l++) {
+        const struct layer_attrs *a = &c->layer[l], usual = {c->block.window, c->block.rot ? 0 : -1, c->block.scale};
+        if (!of && a->window == usual.window && a->rope == usual.rope && a->scale == usual.scale) continue;
+        if (of && a->window == of->window && a->rope == of->rope && a->scale == of->scale) continue;
+        more(text, " layer%d:%d,%d,%.6e", l, a->window, a->rope, (double)a->scale);
+        of = a;
     }
-    return text;
+}
+
+/* The frequencies say all but what long sequences change. */
+static void add_rope(char **text, const struct rope *r, int rot)
+{
+    int lengths = r->type == ROPE_DYNAMIC || r->type == ROPE_LONGROPE ? 2 : 1;
+    float *freq = MEM_NEW(float, rot / 2);
+    for (int k = 0; k < lengths && rot; k++) {
+        rope_frequencies(r, k ? 2 * (r->orig > r->max_pos ? r->orig : r->max_pos) : 1, freq);
+        for (int i = 0; i < rot / 2; i++) more(text, " %.3e", (double)freq[i]);
+    }
+    if (rot && r->attention != 1) more(text, " rope*%.6e", r->attention);
+    mem_free(freq);
 }
 
 /* Everything that enters the numbers; not the longest position, token ids of BOS and EOS, or the tie (the
@@ -50,62 +87,52 @@ static char *add_flags(char *text, const struct model_config *c)
 static void config_hash(const struct model_config *c, char hex[65])
 {
     const struct block_shape *s = &c->block;
-    float *freq = MEM_NEW(float, s->rot / 2);
     char *text = mem_printf("%s L%d V%d D%d H%d G%d E%d F%d rot%d rms%d eps%.6e scale%.6e window%d bias%d%d",
                             c->arch, c->n_layers, c->vocab, s->D, s->H, s->G, s->E, s->F, s->rot, s->rms,
-                            (double)s->eps, (double)s->scale, s->window, c->attn_bias, c->mlp_bias);
-    text = add_flags(text, c);
-    model_rope_frequencies(c, freq);
-    for (int i = 0; i < s->rot / 2; i++) {
-        char *longer = mem_printf("%s %.3e", text, (double)freq[i]);
-        mem_free(text);
-        text = longer;
-    }
+                            (double)s->eps, (double)s->scale, s->window, c->bias[ROLE_Q], c->bias[ROLE_UP]);
+    add_flags(&text, c);
+    add_rope(&text, &c->rope[0], s->rot);
+    for (int l = 0; l < c->n_layers; l++)
+        if (c->layer[l].rope == 1) {
+            add_rope(&text, &c->rope[1], s->rot);
+            break;
+        }
+    add_layers(&text, c);
     sha256_of(text, strlen(text), hex);
-    mem_free(text), mem_free(freq);
+    mem_free(text);
 }
 
 /* All norms, and the first, middle and last row of every matrix, as single-precision values in HF order. */
-static void add_rows(struct model *m, XXH3_state_t *h, const struct checkpoint_tensor *t, int head_dim,
-                     float *buf)
+static void add_rows(struct model *m, XXH3_state_t *h, const struct weight_part *p)
 {
     struct err ignored = {0}; /* non-finite values are reported where the tensor is used */
-    if (!t) return;
-    if (t->t.rank == 1) {
-        uint64_t n = t->t.shape[0];
-        (void)!model_read_rows(m, t, head_dim, 0, head_dim ? n : 1, buf, &ignored);
-        XXH3_64bits_update(h, buf, n * sizeof(float));
-        return;
+    if (!p->t) return;
+    bool vector = p->cols == 1;
+    float *buf = MEM_NEW(float, vector ? p->rows : p->cols);
+    for (uint64_t i = 0; i < (vector ? 1 : 3); i++) {
+        uint64_t row = i * (p->rows - 1) / 2, n = vector ? p->rows : 1;
+        (void)!model_read_rows(m, p, row, n, buf, &ignored);
+        XXH3_64bits_update(h, buf, n * p->cols * sizeof(float));
     }
-    for (uint64_t i = 0; i < 3; i++) {
-        uint64_t row = i * (t->t.shape[0] - 1) / 2;
-        (void)!model_read_rows(m, t, head_dim, row, 1, buf, &ignored);
-        XXH3_64bits_update(h, buf, t->t.shape[1] * sizeof(float));
-    }
+    mem_free(buf);
 }
 
 static void sample_hash(struct model *m, char hex[17])
 {
-    const struct block_shape *s = &m->c.block;
-    size_t most = (size_t)s->D + (size_t)s->F + (size_t)s->H * (size_t)s->E;
-    float *buf = MEM_NEW(float, most);
     XXH3_state_t *h = XXH3_createState();
     XXH3_64bits_reset(h);
-    add_rows(m, h, m->embed, 0, buf);
+    add_rows(m, h, &m->embed), add_rows(m, h, &m->pos_embed);
+    add_rows(m, h, &m->embed_gain), add_rows(m, h, &m->embed_bias);
+    add_rows(m, h, &m->project_in), add_rows(m, h, &m->project_out);
     for (int l = 0; l < m->c.n_layers; l++) {
         const struct model_layer *t = &m->layers[l];
-        for (int r = 0; r < ROLE_COUNT; r++) {
-            add_rows(m, h, t->w[r], model_permuted_head(m, r), buf);
-            add_rows(m, h, t->b[r], model_permuted_head(m, r), buf);
-        }
-        for (int n = 0; n < NORM_COUNT; n++)
-            add_rows(m, h, t->gain[n], 0, buf), add_rows(m, h, t->norm_bias[n], 0, buf);
+        for (int r = 0; r < ROLE_COUNT; r++) add_rows(m, h, &t->w[r]), add_rows(m, h, &t->b[r]);
+        for (int n = 0; n < NORM_COUNT; n++) add_rows(m, h, &t->gain[n]), add_rows(m, h, &t->norm_bias[n]);
     }
-    add_rows(m, h, m->final_gain, 0, buf), add_rows(m, h, m->final_bias, 0, buf);
-    add_rows(m, h, m->head, 0, buf);
+    add_rows(m, h, &m->final_gain), add_rows(m, h, &m->final_bias);
+    add_rows(m, h, &m->head), add_rows(m, h, &m->head_bias);
     snprintf(hex, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(h));
     XXH3_freeState(h);
-    mem_free(buf);
 }
 
 json_t *model_identity(struct model *m)

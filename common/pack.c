@@ -235,44 +235,52 @@ void pack_clear(struct pack *p)
 
 /* ---- the list of tensors ---- */
 
-static struct pack_item *add_item(struct pack *p, const struct checkpoint_tensor *t, const char *name,
+static struct pack_item *add_item(struct pack *p, const struct weight_part *part, const char *name,
                                   const char *gguf, int layer, const char *suffix)
 {
     static struct pack_item none; /* takes the flags of tensors that are not there */
-    if (!t) return &none;
+    if (!part->t) return &none;
     p->items = mem_grow(p->items, &p->items_cap, p->n_items + 1, sizeof *p->items);
     struct pack_item *it = &p->items[p->n_items++];
-    *it = (struct pack_item){.t = t, .q = -1, .layer = strstr(name, "%d") ? layer : -1, .rank = t->t.rank};
+    *it = (struct pack_item){.part = *part,
+                             .role = -1,
+                             .q = -1,
+                             .layer = strstr(name, "%d") ? layer : -1,
+                             .rank = part->cols == 1 ? 1 : 2,
+                             .shape = {part->rows, part->cols == 1 ? 0 : part->cols}};
     family_tensor_name(it->name, name, layer, suffix);
-    family_tensor_name(it->gguf_name, gguf, layer, suffix);
-    for (int i = 0; i < t->t.rank && i < 2; i++) it->shape[i] = t->t.shape[i];
+    if (gguf) family_tensor_name(it->gguf_name, gguf, layer, suffix);
     return it;
 }
 
 static void list_items(struct pack *p)
 {
     struct model *m = p->m;
-    const struct family *f = m->c.family;
-    add_item(p, m->embed, f->embed, f->gguf_embed, 0, ".weight");
+    const struct family_names *f = &m->c.hf, *g = &m->c.gguf;
+    add_item(p, &m->embed, f->embed, g->embed, 0, ".weight");
+    add_item(p, &m->pos_embed, f->pos_embed, g->pos_embed, 0, ".weight");
+    add_item(p, &m->embed_gain, f->embed_norm, g->embed_norm, 0, ".weight")->norm = true;
+    add_item(p, &m->embed_bias, f->embed_norm, g->embed_norm, 0, ".bias")->norm = true;
+    add_item(p, &m->project_in, f->project_in, g->project_in, 0, ".weight");
     for (int l = 0; l < m->c.n_layers; l++) {
         const struct model_layer *t = &m->layers[l];
         for (int r = 0; r < ROLE_COUNT; r++) {
-            struct pack_item *w = add_item(p, t->w[r], f->role[r], f->gguf_role[r], l, ".weight");
-            w->linear = true;
+            struct pack_item *w = add_item(p, &t->w[r], f->role[r], g->role[r], l, ".weight");
+            w->linear = true, w->role = r;
             w->qk = r == ROLE_Q || r == ROLE_K;
-            w->head_dim = model_permuted_head(m, r);
-            struct pack_item *b = add_item(p, t->b[r], f->role[r], f->gguf_role[r], l, ".bias");
-            b->qk = r == ROLE_Q || r == ROLE_K;
-            b->head_dim = model_permuted_head(m, r);
+            struct pack_item *b = add_item(p, &t->b[r], f->role[r], g->role[r], l, ".bias");
+            b->qk = r == ROLE_Q || r == ROLE_K, b->role = r;
         }
         for (int n = 0; n < NORM_COUNT; n++) {
-            add_item(p, t->gain[n], f->norm[n], f->gguf_norm[n], l, ".weight")->norm = true;
-            add_item(p, t->norm_bias[n], f->norm[n], f->gguf_norm[n], l, ".bias")->norm = true;
+            add_item(p, &t->gain[n], f->norm[n], g->norm[n], l, ".weight")->norm = true;
+            add_item(p, &t->norm_bias[n], f->norm[n], g->norm[n], l, ".bias")->norm = true;
         }
     }
-    add_item(p, m->final_gain, f->final_norm, f->gguf_final_norm, 0, ".weight")->norm = true;
-    add_item(p, m->final_bias, f->final_norm, f->gguf_final_norm, 0, ".bias")->norm = true;
-    if (m->head != m->embed) add_item(p, m->head, f->head, f->gguf_head, 0, ".weight");
+    add_item(p, &m->final_gain, f->final_norm, g->final_norm, 0, ".weight")->norm = true;
+    add_item(p, &m->final_bias, f->final_norm, g->final_norm, 0, ".bias")->norm = true;
+    add_item(p, &m->project_out, f->project_out, g->project_out, 0, ".weight");
+    if (!m->c.tied) add_item(p, &m->head, f->head, g->head, 0, ".weight");
+    add_item(p, &m->head_bias, f->head, g->head, 0, ".bias");
 }
 
 static struct pack_item *find_item(struct pack *p, const char *name)
@@ -308,19 +316,17 @@ int pack_bind(struct pack *p, struct err *e)
 
 static int file_values(struct model *m, const struct pack_item *it, pack_sink *sink, void *ctx, struct err *e)
 {
-    uint64_t rows = it->rank == 2 || it->head_dim ? it->shape[0] : 1,
-             cols = it->rank == 2 ? it->shape[1] : it->shape[0];
-    if (it->rank == 1 && it->head_dim) cols = 1;
+    uint64_t rows = it->part.rows, cols = it->part.cols;
     uint64_t step = CHUNK_VALUES / cols ? CHUNK_VALUES / cols : 1;
     if (step > rows || it->rank == 1) step = rows;
     float *buf = mem_array(step * cols, sizeof *buf);
     int rc = 0;
     for (uint64_t r = 0; r < rows && rc == 0; r += step) {
         uint64_t n = rows - r < step ? rows - r : step;
-        rc = model_read_rows(m, it->t, it->head_dim, r, n, buf, e);
+        rc = model_read_rows(m, &it->part, r, n, buf, e);
         if (rc == 0) rc = sink(ctx, buf, n * cols, e);
     }
-    checkpoint_release(m->ck, it->t);
+    checkpoint_release(m->ck, it->part.t);
     mem_free(buf);
     return rc;
 }
@@ -360,7 +366,7 @@ uint64_t pack_disk(const struct pack *p, enum pack_size what)
         const struct pack_item *it = &p->items[i];
         uint64_t n = it->rank == 2 ? it->shape[0] * it->shape[1] : it->shape[0];
         if (what == PACK_FLOATS || it->norm) bytes += n * (it->norm ? 4 : size);
-        else if (what == PACK_CODES && it->q < 0) bytes += p->m->gguf ? it->t->t.nbytes : n * 2;
+        else if (what == PACK_CODES && it->q < 0) bytes += p->m->gguf ? it->part.t->t.nbytes : n * 2;
     }
     return bytes;
 }

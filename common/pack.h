@@ -26,8 +26,8 @@ struct pack_tensor {
  * file (t). */
 struct pack_item {
     char name[256], gguf_name[256];
-    const struct checkpoint_tensor *t;
-    int head_dim;            /* of GGUF's permuted rows: see model_read_rows */
+    struct weight_part part;
+    int role;                /* of a linear's weight or bias; -1: none */
     bool linear, norm;       /* of a block; any norm */
     bool qk;                 /* q or k: rows that GGUF files of some families permute */
     int layer;               /* -1 outside the blocks */

@@ -47,11 +47,11 @@ static const struct checkpoint_tensor *find_gguf(const struct checkpoint *c, con
     const struct checkpoint_tensor *t = NULL;
     for (int s = 0; s < 2 && !t; s++)
         for (int n = 0; n <= NORM_COUNT && !t; n++) {
-            const char *hf = n < NORM_COUNT ? f->norm[n] : f->final_norm,
-                       *theirs = n < NORM_COUNT ? f->gguf_norm[n] : f->gguf_final_norm;
+            const char *hf = n < NORM_COUNT ? f->hf.norm[n] : f->hf.final_norm,
+                       *theirs = n < NORM_COUNT ? f->gguf.norm[n] : f->gguf.final_norm;
             int layer = 0;
             if (!hf || !theirs) continue;
-            if (!match(hf, name, suffixes[s], &layer)) continue;
+            if (!hf || !theirs || !match(hf, name, suffixes[s], &layer)) continue;
             const char *at = strstr(theirs, "%d");
             char *g = at ? mem_printf("%.*s%d%s%s", (int)(at - theirs), theirs, layer, at + 2, suffixes[s])
                          : mem_printf("%s%s", theirs, suffixes[s]);
@@ -319,7 +319,7 @@ static int gptq_sha256(const struct checkpoint *c, int bits, char hex[65], struc
     rc = h ? 0 : -1;
     for (int k = 0; k < cfg.n_layers * ROLE_COUNT && rc == 0; k++) {
         if (!block_has_role(&cfg.block, (enum role)(k % ROLE_COUNT))) continue;
-        const char *pattern = cfg.family->role[k % ROLE_COUNT], *at = strstr(pattern, "%d");
+        const char *pattern = cfg.hf.role[k % ROLE_COUNT], *at = strstr(pattern, "%d");
         char *base = mem_printf("%.*s%d%s", (int)(at - pattern), pattern, k / ROLE_COUNT, at + 2),
              *name = mem_printf("%s.weight", base);
         const struct checkpoint_tensor *t = checkpoint_find(c, name);
@@ -337,6 +337,7 @@ static int gptq_sha256(const struct checkpoint *c, int bits, char hex[65], struc
         mem_free(base);
         mem_free(name);
     }
+    model_config_clear(&cfg);
     sha256_end(h, hex);
     return rc;
 }

@@ -26,10 +26,10 @@ static int compare_values(void *ctx, const float *x, size_t n, struct err *e)
 {
     struct compare *c = ctx;
     const struct pack_item *it = c->theirs;
-    uint64_t cols = it->rank == 2 ? it->shape[1] : it->head_dim ? 1 : it->shape[0];
-    enum dtype t = it->t->t.dtype;
+    uint64_t cols = it->part.cols;
+    enum dtype t = it->part.t->t.dtype;
     c->got = mem_grow(c->got, &c->cap, n, sizeof *c->got);
-    if (model_read_rows(c->m, it->t, it->head_dim, c->at / cols, n / cols, c->got, e) < 0) return -1;
+    if (model_read_rows(c->m, &it->part, c->at / cols, n / cols, c->got, e) < 0) return -1;
     for (size_t i = 0; i < n; i++) {
         float want = x[i];
         if (t == DT_F16) want = f16_to_f32(f32_to_f16(want));
@@ -48,7 +48,7 @@ int pack_same_values(struct pack *p, const struct pack_item *ours, struct model 
 {
     struct compare c = {.m = m, .theirs = theirs};
     int rc = pack_values(p, ours, compare_values, &c, e);
-    checkpoint_release(m->ck, theirs->t);
+    checkpoint_release(m->ck, theirs->part.t);
     mem_free(c.got);
     return rc;
 }
@@ -202,7 +202,7 @@ int pack_write_config(const struct pack *p, const char *dir, enum dtype dtype, c
     const char *name = dtype == DT_F16 ? "float16" : dtype == DT_BF16 ? "bfloat16" : "float32";
     json_t *c = json_copy(p->m->hf_config);
     json_object_set_new(c, json_object_get(c, "dtype") ? "dtype" : "torch_dtype", json_string(name));
-    json_object_set_new(c, "tie_word_embeddings", json_boolean(p->m->head == p->m->embed));
+    json_object_set_new(c, "tie_word_embeddings", json_boolean(p->m->c.tied));
     json_object_del(c, "nt_init_seed"); /* the weights are there now */
     if (extra) json_object_update(c, (json_t *)(uintptr_t)extra);
     int rc = pack_write_json(dir, "config.json", c, e);

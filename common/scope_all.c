@@ -149,7 +149,7 @@ int scope_all_evaluate(struct scope_train *t, double *ce, double *top1, boundary
 static int write_matrix(const struct scope *s, struct stream_writer *w, int i, struct err *e)
 {
     struct qtensor q = {.layer = i < embed_index(s) ? i / ROLE_COUNT : -1};
-    const struct family *f = s->m->c.family;
+    const struct family_names *f = &s->m->c.hf;
     int out, in;
     if (s->matrix_at[i] == SCOPE_NONE) return 0;
     matrix_dims(s, i, &out, &in);
@@ -183,7 +183,7 @@ int scope_all_write(const struct scope *s, struct stream_writer *w, struct err *
 int scope_all_check(const struct model *m, struct err *e)
 {
     for (int r = 0; r < ROLE_COUNT; r++)
-        if (m->layers[0].b[r])
+        if (m->layers[0].b[r].t)
             return err_set(e, NT_EXIT_USAGE,
                            "--params all: training the biases of linears (%s has them) is not available",
                            m->ck->path);

@@ -249,7 +249,7 @@ static int forward(struct scope *s, const int32_t *ids, struct err *e)
 {
     if (s->o->all)
         scope_all_embed(s, ids, s->bound);
-    else if (model_embed(s->m, ids, s->R, s->bound, e))
+    else if (model_embed(s->m, ids, s->o->batch, s->o->seq, 0, s->bound, e))
         return -1;
     for (int l = 0; l < s->L; l++) {
         if (err_stopped(e) || scope_load(s, l, e)) return -1;

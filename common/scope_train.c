@@ -172,7 +172,7 @@ static int fill_states(struct scope_train *t, int first, int n, int32_t *ids, st
     t->chunk_n = 0;
     for (int k = 0; k < n; k++) {
         step_windows(t, first + k, ids);
-        if (model_embed(s->m, ids, s->R, s->dy, e)) return -1;
+        if (model_embed(s->m, ids, s->o->batch, s->o->seq, 0, s->dy, e)) return -1;
         s->be->get(t->states + (size_t)k * rows, s->dy, rows * sizeof(float));
     }
     for (int l = 0; l < s->L; l++) {

@@ -87,9 +87,11 @@ double score_model_bits(const struct model *m)
     double bits = 0, weights = 0;
     for (int l = 0; l < m->c.n_layers; l++)
         for (int r = 0; r < ROLE_COUNT; r++) {
-            if (!m->layers[l].w[r]) continue;
-            bits += 8.0 * (double)m->layers[l].w[r]->t.nbytes;
-            weights += (double)tensor_count(&m->layers[l].w[r]->t);
+            const struct weight_part *p = &m->layers[l].w[r];
+            if (!p->t) continue;
+            double n = (double)(p->rows * p->cols);
+            bits += 8.0 * n * (double)p->t->t.nbytes / (double)tensor_count(&p->t->t);
+            weights += n;
         }
     return bits / weights;
 }
@@ -207,7 +209,7 @@ static int embed(struct run *r, struct err *e)
     for (int k = 0; k < r->lanes; k++)
         for (int i = 0; i < r->set->n; i++) {
             const struct score_batch *b = &r->set->batch[i];
-            if (model_embed(r->lane[k].s->m, b->ids, b->B * b->T, r->lane[k].x[i], e)) return -1;
+            if (model_embed(r->lane[k].s->m, b->ids, b->B, b->T, 0, r->lane[k].x[i], e)) return -1;
         }
     return 0;
 }

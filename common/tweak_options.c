@@ -67,7 +67,7 @@ int tweak_block_check(const struct tweak_args *a, const struct tweak_opts *o, co
 {
     if (check_tokens(a, tk, o->skip_first, e)) return -1;
     for (int r = 0; r < ROLE_COUNT && !strcmp(a->params, "norms+bias"); r++)
-        if (m->layers[0].b[r])
+        if (m->layers[0].b[r].t)
             return err_set(
                 e, NT_EXIT_USAGE,
                 "--params norms+bias: training the biases of linears (%s has them) is not available",

@@ -67,21 +67,20 @@ static int add(struct init *x, const char *pattern, int layer, const char *suffi
 
 static int add_layer(struct init *x, const struct model_config *c, int l, struct err *e)
 {
-    const struct family *f = c->family;
+    const struct family_names *f = &c->hf;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         if (!block_has_role(&c->block, r)) continue;
         bool writes = r == ROLE_O || r == ROLE_DOWN;
-        bool bias = r <= ROLE_O ? c->attn_bias && (r != ROLE_O || !f->attn_bias) : c->mlp_bias;
         role_dims(&c->block, r, &out, &in);
         if (add(x, f->role[r], l, ".weight", out, in, x->range / (writes ? sqrt(2.0 * c->n_layers) : 1), e) ||
-            (bias && add(x, f->role[r], l, ".bias", out, 0, 0, e)))
+            (c->bias[r] && add(x, f->role[r], l, ".bias", out, 0, 0, e)))
             return -1;
     }
     for (int n = 0; n < NORM_COUNT; n++) {
         int dim = norm_dim(&c->block, n);
         if (dim && (add(x, f->norm[n], l, ".weight", dim, 0, 1, e) ||
-                    (!f->rms && add(x, f->norm[n], l, ".bias", dim, 0, 0, e))))
+                    (c->norm_bias && add(x, f->norm[n], l, ".bias", dim, 0, 0, e))))
             return -1;
     }
     return 0;
@@ -89,14 +88,14 @@ static int add_layer(struct init *x, const struct model_config *c, int l, struct
 
 static int add_all(struct init *x, const struct model_config *c, struct err *e)
 {
-    const struct family *f = c->family;
+    const struct family_names *f = &c->hf;
     int D = c->block.D;
     x->bytes = 0;
     if (add(x, f->embed, 0, ".weight", c->vocab, D, x->range, e)) return -1;
     for (int l = 0; l < c->n_layers; l++)
         if (add_layer(x, c, l, e)) return -1;
     if (add(x, f->final_norm, 0, ".weight", D, 0, 1, e) ||
-        (!f->rms && add(x, f->final_norm, 0, ".bias", D, 0, 0, e)))
+        (c->norm_bias && add(x, f->final_norm, 0, ".bias", D, 0, 0, e)))
         return -1;
     return c->tied ? 0 : add(x, f->head, 0, ".weight", c->vocab, D, x->range, e);
 }
@@ -109,7 +108,7 @@ static char *config_path(const char *path)
 static int init_open(struct checkpoint *c, struct err *e)
 {
     struct init x = {.c = c, .range = 0.02};
-    struct model_config config;
+    struct model_config config = {0};
     char *path = config_path(c->path);
     c->dir = path_is_dir(c->path) ? mem_strdup(c->path) : path_dir(c->path);
     c->config = checkpoint_load_json(path, e);
@@ -135,6 +134,7 @@ static int init_open(struct checkpoint *c, struct err *e)
         x.file = checkpoint_take_memory(c, path, x.at, x.bytes);
         rc = add_all(&x, &config, e);
     }
+    model_config_clear(&config);
     if (rc) err_prefix(e, "%s", path);
     mem_free(path);
     return rc;

@@ -122,7 +122,7 @@ static int plan_one(struct job *j, struct plan *x, struct err *e)
     if (x->it->q >= 0) return plan_codes(j, x, e);
     if (!p->m->gguf) return plan_values(j, x, e);
     x->source = FROM_FILE;
-    x->t = x->it->t->t.dtype;
+    x->t = x->it->part.t->t.dtype;
     return 0;
 }
 
@@ -243,7 +243,7 @@ static int put_permuted(struct put *o, struct err *e)
 static int put_tensor(struct job *j, const struct plan *x, struct err *e)
 {
     struct put o = {.j = j, .x = x};
-    const struct checkpoint_tensor *raw = x->source == FROM_FILE ? x->it->t : x->like;
+    const struct checkpoint_tensor *raw = x->source == FROM_FILE ? x->it->part.t : x->like;
     if (x->source == FROM_CODES) return put_rows_of_codes(j, x, e);
     if (x->source != FROM_VALUES) {
         int rc = gguf_put(j->w, raw->t.data, raw->t.nbytes, e);

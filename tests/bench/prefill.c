@@ -34,7 +34,7 @@ static void load(const char *path, const struct backend *be)
 static void prompt(const int32_t *ids, dev x, dev y, float *logits)
 {
     struct err e = {0};
-    if (model_embed(m, ids, T, x, &e)) die(&e);
+    if (model_embed(m, ids, 1, T, 0, x, &e)) die(&e);
     for (int l = 0; l < m->c.n_layers; l++) {
         dev out = y;
         block_forward(m->be, layers[l], work, 1, T, 0, x, y, NULL, NULL);

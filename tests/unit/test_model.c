@@ -63,7 +63,7 @@ static void forward(struct run *r)
     char name[64];
     r->work = block_work_alloc(be, &r->m->c.block, r->R, true);
     for (int l = 0; l <= L; l++) r->x[l] = be->alloc(bytes);
-    CHECK(!model_embed(r->m, r->ids, r->R, r->x[0], &e), "%s: embed %s", r->name, e.text);
+    CHECK(!model_embed(r->m, r->ids, r->B, r->T, 0, r->x[0], &e), "%s: embed %s", r->name, e.text);
     for (int l = 0; l < L; l++) {
         r->blk[l] = block_alloc(r->m, r->T);
         CHECK(!block_load(r->m, r->blk[l], l, &e), "%s: load block %d %s", r->name, l, e.text);
@@ -249,9 +249,10 @@ static void accepted(void)
     struct model_config a, b;
     struct err e = {0};
     CHECK(!read_config("", &a, &e), "defaults are accepted %s", e.text);
-    CHECK(a.block.G == 4 && a.block.E == 16 && a.block.eps == 1e-6f && a.rope_theta == 10000 && !a.tied &&
+    CHECK(a.block.G == 4 && a.block.E == 16 && a.block.eps == 1e-6f && a.rope[0].theta == 10000 && !a.tied &&
               a.max_pos == 2048 && a.bos == -1,
           "missing keys mean the class defaults");
+    model_config_clear(&a);
     CHECK(!read_config(
               ",\"rope_theta\":5e5,\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,"
               "\"high_freq_factor\":4,\"original_max_position_embeddings\":32}",
@@ -261,13 +262,15 @@ static void accepted(void)
                            "1.0,\"high_freq_factor\":4.0,\"original_max_position_embeddings\":32}",
                            &b, &e),
           "both spellings %s", e.text);
-    CHECK(a.rope == b.rope && a.rope_theta == b.rope_theta && a.rope_factor == b.rope_factor &&
-              a.rope_orig == b.rope_orig,
+    CHECK(a.rope[0].type == b.rope[0].type && a.rope[0].theta == b.rope[0].theta &&
+              a.rope[0].factor == b.rope[0].factor && a.rope[0].orig == b.rope[0].orig,
           "and they mean the same");
+    model_config_clear(&a), model_config_clear(&b);
     CHECK(!read_config(",\"rope_scaling\":null,\"eos_token_id\":[7,8],\"head_dim\":20,\"pretraining_tp\":1",
                        &a, &e) &&
               a.eos == 7 && a.block.E == 20 && a.block.rot == 20,
           "null scaling, a list of EOS, an explicit head_dim");
+    model_config_clear(&a);
 }
 
 static void refused(const char *extra, const char *key)
@@ -281,9 +284,9 @@ static void refused(const char *extra, const char *key)
 static void test_config(void)
 {
     accepted();
-    refused(",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2}", "rope_type");
+    refused(",\"rope_scaling\":{\"type\":\"spiral\",\"factor\":2}", "rope_type");
     refused(",\"rope_parameters\":{\"rope_type\":\"linear\"}", "rope_type");
-    refused(",\"hidden_act\":\"gelu\"", "hidden_act");
+    refused(",\"hidden_act\":\"mish\"", "hidden_act");
     refused(",\"partial_rotary_factor\":0.5", "partial_rotary_factor");
     refused(",\"quantization_config\":{\"bits\":4}", "quantization_config");
     refused(",\"num_key_value_heads\":3", "num_key_value_heads");
@@ -342,7 +345,7 @@ static void test_nonfinite(void)
     copy_file(DATA "bias/config.json", a, "?", "?");
     copy_file(DATA "bias/model.safetensors", b, "", "");
     struct model *m = model_open(dir, be, &e);
-    const struct checkpoint_tensor *t = m->layers[1].w[ROLE_UP];
+    const struct checkpoint_tensor *t = m->layers[1].w[ROLE_UP].t;
     uint32_t nan = 0x7fc00000;
     FILE *f = fopen(b, "r+b");
     if (fseek(f, (long)t->offset + 40, SEEK_SET) || fwrite(&nan, 4, 1, f) != 1) abort();

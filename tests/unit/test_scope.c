@@ -128,7 +128,7 @@ static int prepare(struct fixture *f, int step, int32_t *ids)
         scope_window(&f->o, &f->tk, step, i, &sequence, &offset);
         memcpy(ids + i * f->o.seq, f->tk.ids + sequence * f->tk.T + offset, (size_t)f->o.seq * sizeof *ids);
     }
-    if (model_embed(f->m, ids, s->R, s->dy, &f->e)) return -1;
+    if (model_embed(f->m, ids, s->o->batch, s->o->seq, 0, s->dy, &f->e)) return -1;
     for (int l = 0; l < s->L; l++) {
         if (scope_load_float(s, l, &f->e)) return -1;
         block_forward(s->be, s->blk, s->work, f->o.batch, f->o.seq, 0, s->dy, s->xt, NULL, NULL);

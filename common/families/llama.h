@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the many families that are built like Llama share: names, and the flags of the block. A designator after
+ * the macro, in a table of its own, replaces what differs. */
+#ifndef NT_FAMILIES_LLAMA_H
+#define NT_FAMILIES_LLAMA_H
+#include "common/model.h"
+#include "common/model_keys.h"
+
+#define LLAMA_HF_NAMES                                                                                       \
+    {                                                                                                        \
+        .role = {"model.layers.%d.self_attn.q_proj", "model.layers.%d.self_attn.k_proj",                     \
+                 "model.layers.%d.self_attn.v_proj", "model.layers.%d.self_attn.o_proj",                     \
+                 "model.layers.%d.mlp.gate_proj",    "model.layers.%d.mlp.up_proj",                          \
+                 "model.layers.%d.mlp.down_proj"},                                                           \
+        .norm = {[NORM_ATTN] = "model.layers.%d.input_layernorm",                                            \
+                 [NORM_MLP] = "model.layers.%d.post_attention_layernorm",                                    \
+                 [NORM_Q] = "model.layers.%d.self_attn.q_norm",                                              \
+                 [NORM_K] = "model.layers.%d.self_attn.k_norm"},                                             \
+        .embed = "model.embed_tokens", .final_norm = "model.norm", .head = "lm_head"                         \
+    }
+#define LLAMA_GGUF_NAMES                                                                                     \
+    {                                                                                                        \
+        .role = {"blk.%d.attn_q", "blk.%d.attn_k", "blk.%d.attn_v", "blk.%d.attn_output",                    \
+                 "blk.%d.ffn_gate", "blk.%d.ffn_up", "blk.%d.ffn_down"},                                     \
+        .norm = {[NORM_ATTN] = "blk.%d.attn_norm", [NORM_MLP] = "blk.%d.ffn_norm",                           \
+                 [NORM_Q] = "blk.%d.attn_q_norm",  [NORM_K] = "blk.%d.attn_k_norm"},                         \
+        .embed = "token_embd", .final_norm = "output_norm", .head = "output"                                 \
+    }
+#define LLAMA_BLOCK                                                                                          \
+    {                                                                                                        \
+        .norm = {[NORM_ATTN] = true, [NORM_MLP] = true}, .rms = true, .gated = true, .act = ACT_SILU         \
+    }
+#endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Which tensor of a checkpoint is which weight: names by the family's patterns, with or without the prefix that
+ * a model saved without its head lacks; parts of fused tensors; shapes. Buffers that are no weights are
+ * ignored, any other tensor that has no place is an error. */
+#include <stdlib.h>
+#include <string.h>
+#include "common/mem.h"
+#include "common/model_find.h"
+
+struct finder {
+    struct model *m;
+    bool *used; /* per checkpoint tensor */
+    struct err *e;
+};
+
+static const struct checkpoint_tensor *by_name(const struct model *m, const char *name)
+{
+    const struct checkpoint_tensor *t = checkpoint_find(m->ck, name);
+    const char *rest = strchr(name, '.');
+    if (t || m->gguf || !rest || !strchr(rest + 1, '.')) return t;
+    return checkpoint_find(m->ck, rest + 1); /* saved without the head: model.x, transformer.x ... are x */
+}
+
+static bool fits(const struct tensor *t, const struct weight_part *p, uint64_t rows)
+{
+    if (p->cols == 1 && tensor_count(t) == rows) return true; /* a vector, or a norm of [heads, E] */
+    return t->rank == 2 && t->shape[p->transposed] == rows && t->shape[!p->transposed] == p->cols;
+}
+
+static int bad_shape(struct finder *f, const struct checkpoint_tensor *t, const struct weight_part *p,
+                     uint64_t rows)
+{
+    char has[200] = "", want[64];
+    for (int i = 0, n = 0; i < t->t.rank && n < 160; i++)
+        n += snprintf(has + n, sizeof has - (size_t)n, "%s%llu", i ? ", " : "",
+                      (unsigned long long)t->t.shape[i]);
+    uint64_t a = p->transposed ? p->cols : rows, b = p->transposed ? rows : p->cols;
+    if (p->cols == 1)
+        snprintf(want, sizeof want, "%llu", (unsigned long long)a);
+    else
+        snprintf(want, sizeof want, "%llu, %llu", (unsigned long long)a, (unsigned long long)b);
+    return err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: shape [%s], expected [%s]", f->m->ck->path, t->name, has,
+                   want);
+}
+
+/* Finds the tensor of *p, whose layout is set; `rows` = all rows of the tensor. 0 when it is there, 1 when it is
+ * optional and is not, -1 error. */
+static int find_rows(struct finder *f, const char *pattern, int layer, const char *suffix, bool optional,
+                     struct weight_part *p, uint64_t rows)
+{
+    struct checkpoint *ck = f->m->ck;
+    char name[256];
+    family_tensor_name(name, pattern, layer, suffix);
+    name[strcspn(name, "#")] = 0;
+    const struct checkpoint_tensor *t = by_name(f->m, name);
+    if (!t && optional) return 1;
+    if (!t) return err_set(f->e, NT_EXIT_DATA, "%s: tensor %s is missing", ck->path, name);
+    f->used[t - ck->tensors] = true;
+    if (!dtype_is_float(t->t.dtype))
+        return err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: type %s is no float type", ck->path, name,
+                       dtype_name(t->t.dtype));
+    if (!fits(&t->t, p, rows)) return bad_shape(f, t, p, rows);
+    bool plain = t->t.dtype == DT_F32 || t->t.dtype == DT_F16 || t->t.dtype == DT_BF16 || t->t.dtype == DT_F64;
+    if (!plain && (p->transposed || (p->cols == 1 && p->rows != rows)))
+        return err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: parts or columns of type %s are not supported",
+                       ck->path, name, dtype_name(t->t.dtype));
+    p->t = t;
+    return 0;
+}
+
+/* A tensor that is one weight: [rows, cols], or a vector (cols 1). */
+static int find(struct finder *f, const char *pattern, int layer, const char *suffix, bool optional,
+                uint64_t rows, uint64_t cols, struct weight_part *p)
+{
+    *p = (struct weight_part){.rows = rows, .cols = cols, .run = rows, .stride = rows};
+    return find_rows(f, pattern, layer, suffix, optional, p, rows);
+}
+
+/* Where the rows of q, k or v lie in a tensor of all three; returns the tensor's rows. */
+static uint64_t lay_qkv(const struct model *m, enum role r, struct weight_part *p)
+{
+    const struct block_shape *s = &m->c.block;
+    uint64_t E = (uint64_t)s->E, G = (uint64_t)s->G, per = (uint64_t)(s->H / s->G), all = (per + 2) * G * E;
+    if (m->c.qkv_groups && !m->gguf) { /* a group: its heads' q, its k, its v (llama.cpp puts them in order) */
+        p->run = r == ROLE_Q ? per * E : E, p->stride = (per + 2) * E;
+        p->row0 = r == ROLE_Q ? 0 : r == ROLE_K ? per * E : (per + 1) * E;
+    } else {
+        p->row0 = r == ROLE_Q ? 0 : r == ROLE_K ? per * G * E : (per + 1) * G * E;
+    }
+    return all;
+}
+
+static int find_role(struct finder *f, int layer, enum role r)
+{
+    struct model *m = f->m;
+    const char *pattern = (m->gguf ? &m->c.gguf : &m->c.hf)->role[r];
+    int out, in;
+    role_dims(&m->c.block, r, &out, &in);
+    struct weight_part p = {.rows = (uint64_t)out, .cols = (uint64_t)in};
+    uint64_t rows = p.run = p.stride = p.rows;
+    if (strchr(pattern, '#') && r <= ROLE_V) rows = lay_qkv(m, r, &p);
+    if (strchr(pattern, '#') && r > ROLE_V) rows = 2 * p.rows, p.row0 = r == ROLE_UP ? p.rows : 0;
+    if (m->gguf && m->c.family->gguf_permuted_qk && (r == ROLE_Q || r == ROLE_K)) p.head_dim = m->c.block.E;
+    struct weight_part b = p;
+    b.cols = 1;
+    p.transposed = m->c.transposed && !m->gguf;
+    if (find_rows(f, pattern, layer, ".weight", false, &p, rows)) return -1;
+    m->layers[layer].w[r] = p;
+    if (!m->c.bias[r]) return 0;
+    if (find_rows(f, pattern, layer, ".bias", false, &b, rows)) return -1;
+    m->layers[layer].b[r] = b;
+    return 0;
+}
+
+/* A norm's gain and bias. */
+static int find_norm(struct finder *f, const char *pattern, int layer, int dim, struct weight_part *gain,
+                     struct weight_part *bias)
+{
+    const struct model_config *c = &f->m->c;
+    uint64_t d = (uint64_t)dim;
+    if (c->norm_constant) return 0;
+    if (find(f, pattern, layer, ".weight", false, d, 1, gain)) return -1;
+    if (!f->m->gguf) gain->offset = c->family->norm_offset;
+    return c->norm_bias && find(f, pattern, layer, ".bias", false, d, 1, bias) ? -1 : 0;
+}
+
+static int find_layer(struct finder *f, int layer)
+{
+    const struct model_config *c = &f->m->c;
+    const struct family_names *names = f->m->gguf ? &c->gguf : &c->hf;
+    struct model_layer *l = &f->m->layers[layer];
+    for (int r = 0; r < ROLE_COUNT; r++)
+        if (block_has_role(&c->block, r) && find_role(f, layer, r)) return -1;
+    for (int n = 0; n < NORM_COUNT; n++)
+        if (c->block.norm[n] && find_norm(f, names->norm[n], layer, norm_dim(&c->block, n), &l->gain[n],
+                                          &l->norm_bias[n]))
+            return -1;
+    return 0;
+}
+
+static int find_outer(struct finder *f)
+{
+    struct model *m = f->m;
+    const struct model_config *c = &m->c;
+    const struct family_names *names = m->gguf ? &c->gguf : &c->hf;
+    uint64_t V = (uint64_t)c->vocab, D = (uint64_t)c->block.D, W = (uint64_t)c->embed_dim;
+    if (find(f, names->embed, 0, ".weight", false, V, W, &m->embed)) return -1;
+    if (names->pos_embed &&
+        find(f, names->pos_embed, 0, ".weight", false, (uint64_t)(c->max_pos + c->pos_offset), D, &m->pos_embed))
+        return -1;
+    if (names->embed_norm && (find(f, names->embed_norm, 0, ".weight", false, D, 1, &m->embed_gain) ||
+                              find(f, names->embed_norm, 0, ".bias", false, D, 1, &m->embed_bias)))
+        return -1;
+    if (W != D && (find(f, names->project_in, 0, ".weight", false, D, W, &m->project_in) ||
+                   find(f, names->project_out, 0, ".weight", false, W, D, &m->project_out)))
+        return -1;
+    if (names->final_norm && find_norm(f, names->final_norm, 0, c->block.D, &m->final_gain, &m->final_bias))
+        return -1;
+    int rc = find(f, names->head, 0, ".weight", true, V, W, &m->head);
+    if (rc < 0) return -1;
+    if (rc || c->tied) /* a config may say untied and have no head */
+        m->c.tied = true, m->head = m->embed;
+    return c->head_bias && find(f, names->head, 0, ".bias", false, V, 1, &m->head_bias) ? -1 : 0;
+}
+
+/* Tensors that are no part of the computation, or were already read as configuration. */
+static bool is_harmless(const char *name)
+{
+    static const char *const ends[] = {".attn.bias",      ".attn.masked_bias",      ".attention.bias",
+                                       ".attention.masked_bias", ".rotary_emb.inv_freq", ".position_ids"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (n >= strlen(ends[i]) && !strcmp(name + n - strlen(ends[i]), ends[i])) return true;
+    return strstr(name, "rotary_emb.inv_freq") || !strcmp(name, "rope_freqs.weight");
+}
+
+int model_find_tensors(struct model *m, struct err *e)
+{
+    struct finder f = {.m = m, .used = MEM_NEW(bool, m->ck->n_tensors), .e = e};
+    int rc = 0;
+    m->layers = MEM_NEW(struct model_layer, m->c.n_layers);
+    for (int l = 0; l < m->c.n_layers && !rc; l++) rc = find_layer(&f, l);
+    if (!rc) rc = find_outer(&f);
+    for (int i = 0; i < m->ck->n_tensors && !rc; i++)
+        if (!f.used[i] && !is_harmless(m->ck->tensors[i].name))
+            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %.200s is no part of a %s model", m->ck->path,
+                         m->ck->tensors[i].name, m->c.arch);
+    mem_free(f.used);
+    return rc;
+}
