@@ -1,195 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Byte pair encoding: merges by a heap, added tokens, encode. The vocabulary is tokenizer_vocab.c's; where
- * the rules come from (tokenizer.json, GGUF) is in tokenizer_json.c and tokenizer_gguf.c, text before the
- * merges in tokenizer_text.c. */
-#include "common/tokenizer_impl.h"
+ * Text to ids: added tokens first, then what is between them through normalizers and pre-tokenizers to the
+ * model, whose words are tokenizer_word.c's. The vocabulary is tokenizer_vocab.c's; where the rules come from
+ * (tokenizer.json, GGUF) is in tokenizer_json*.c and tokenizer_gguf*.c. */
+#include "common/tokenizer_encode.h"
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
 #include "common/mem.h"
 
-/* ---- words ---- */
-
-struct symbol {
-    int32_t id, prev, next;
-};
-struct candidate {
-    uint32_t rank;
-    int32_t at, left, right, id;
-};
-
-/* Everything one call of encode needs. */
-struct encoder {
-    const struct tokenizer *t;
-    struct err *e;
-    struct matcher m;
-    int32_t *ids;
-    size_t n, cap;
-    struct symbol *sym;
-    size_t sym_cap;
-    struct candidate *heap;
-    size_t heap_n, heap_cap;
-    /* words seen before: direct-mapped, the bytes in words, their ids in word_ids */
-    struct seen {
-        uint32_t word, first;
-        uint16_t len, count;
-    } * cache;
-    size_t cache_mask;
-    struct buf words;
-    int32_t *word_ids;
-    size_t word_ids_n, word_ids_cap;
-};
-
-static void put_id(struct encoder *c, int32_t id)
+/* SentencePiece as llama.cpp has it: a space before the text and after each added token, then every space is
+ * a mark. */
+static void mark_spaces(const struct tokenizer *t, const char *s, size_t n, bool first, struct buf *out)
 {
-    if (c->n == c->cap) c->ids = mem_grow(c->ids, &c->cap, c->n + 1, sizeof *c->ids);
-    c->ids[c->n++] = id;
-}
-
-static bool before(const struct candidate *a, const struct candidate *b)
-{
-    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
-}
-
-static void heap_push(struct encoder *c, int32_t at)
-{
-    const struct symbol *s = &c->sym[at];
-    if (s->next < 0) return;
-    const struct merge *m = tokenizer_merge(c->t, s->id, c->sym[s->next].id);
-    if (!m) return;
-    if (c->heap_n == c->heap_cap) c->heap = mem_grow(c->heap, &c->heap_cap, c->heap_n + 1, sizeof *c->heap);
-    struct candidate v = {m->rank, at, s->id, c->sym[s->next].id, m->id};
-    size_t i = c->heap_n++;
-    for (; i && before(&v, &c->heap[(i - 1) / 2]); i = (i - 1) / 2) c->heap[i] = c->heap[(i - 1) / 2];
-    c->heap[i] = v;
-}
-
-static struct candidate heap_pop(struct encoder *c)
-{
-    struct candidate top = c->heap[0], v = c->heap[--c->heap_n];
-    size_t i = 0;
-    for (size_t k; (k = 2 * i + 1) < c->heap_n; i = k) {
-        if (k + 1 < c->heap_n && before(&c->heap[k + 1], &c->heap[k])) k++;
-        if (!before(&c->heap[k], &v)) break;
-        c->heap[i] = c->heap[k];
+    if (first && t->space_prefix) buf_put(out, SPACE_MARK, 3);
+    for (size_t i = 0, k; i < n; i = k + 1) {
+        const char *space = memchr(s + i, ' ', n - i);
+        k = space ? (size_t)(space - s) : n;
+        buf_put(out, s + i, k - i);
+        if (space) buf_put(out, SPACE_MARK, 3);
     }
-    c->heap[i] = v;
-    return top;
-}
-
-static void add_symbol(struct encoder *c, int32_t *n, int32_t id)
-{
-    if ((size_t)*n == c->sym_cap) c->sym = mem_grow(c->sym, &c->sym_cap, (size_t)*n + 1, sizeof *c->sym);
-    c->sym[*n] = (struct symbol){id, *n - 1, *n + 1};
-    (*n)++;
-}
-
-/* Symbols of a word in a vocabulary that is not byte-level: characters, else bytes of them, else the unknown
- * token. */
-static int32_t char_symbols(struct encoder *c, const char *s, size_t len)
-{
-    const struct tokenizer *t = c->t;
-    int32_t n = 0;
-    for (size_t i = 0, k; i < len; i += k) {
-        k = 1;
-        while (i + k < len && ((unsigned char)s[i + k] & 0xC0) == 0x80) k++;
-        int32_t id = tokenizer_find_bytes(t, s + i, k);
-        bool fall = id < 0 && t->byte_fallback;
-        for (size_t b = 0; fall && b < k; b++) fall = t->fallback_id[(unsigned char)s[i + b]] >= 0;
-        if (id >= 0)
-            add_symbol(c, &n, id);
-        else if (fall)
-            for (size_t b = 0; b < k; b++) add_symbol(c, &n, t->fallback_id[(unsigned char)s[i + b]]);
-        else if (t->unk >= 0 && !(t->fuse_unk && n && c->sym[n - 1].id == t->unk))
-            add_symbol(c, &n, t->unk);
-    }
-    return n;
-}
-
-static int32_t byte_symbols(struct encoder *c, const char *s, size_t len)
-{
-    int32_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        int32_t id = c->t->byte_id[(unsigned char)s[i]];
-        if (id < 0 && !c->t->gguf) id = c->t->unk;
-        if (id < 0 && c->t->gguf)
-            id = -2 - (unsigned char)s[i]; /* stands in the way of merges, gives nothing */
-        if (id == -1) continue;
-        if (c->t->fuse_unk && id == c->t->unk && n && c->sym[n - 1].id == id) continue;
-        add_symbol(c, &n, id);
-    }
-    return n;
-}
-
-/* A merge result that the vocabulary lacks falls apart into the ASCII characters of its spelling, as in
- * llama.cpp. */
-static void put_symbol(struct encoder *c, int32_t id)
-{
-    const struct tokenizer *t = c->t;
-    if (id < 0) return;
-    if (id < t->n) {
-        put_id(c, id);
-        return;
-    }
-    const char *s = t->blob + t->bytes[id].off;
-    for (uint32_t i = 0; i < t->bytes[id].len; i++)
-        if (s[i] > 0x20 && s[i] < 0x7F && t->byte_id[(int)s[i]] >= 0) put_id(c, t->byte_id[(int)s[i]]);
-}
-
-static void merge_word(struct encoder *c, const char *s, size_t len)
-{
-    int32_t n = c->t->byte_level ? byte_symbols(c, s, len) : char_symbols(c, s, len);
-    if (!n) return;
-    c->sym[n - 1].next = -1;
-    c->heap_n = 0;
-    for (int32_t i = 0; i + 1 < n; i++) heap_push(c, i);
-    while (c->heap_n) {
-        struct candidate v = heap_pop(c);
-        struct symbol *l = &c->sym[v.at];
-        if (l->id != v.left || l->next < 0 || c->sym[l->next].id != v.right) continue; /* out of date */
-        struct symbol *r = &c->sym[l->next];
-        l->id = v.id;
-        l->next = r->next;
-        if (r->next >= 0) c->sym[r->next].prev = v.at;
-        r->id = INT32_MIN; /* gone: matches no candidate */
-        if (l->prev >= 0) heap_push(c, l->prev);
-        heap_push(c, v.at);
-    }
-    for (int32_t i = 0; i >= 0; i = c->sym[i].next) put_symbol(c, c->sym[i].id);
-}
-
-static void encode_word(struct encoder *c, const char *s, size_t len)
-{
-    const struct tokenizer *t = c->t;
-    if (t->ignore_merges) {
-        int32_t id = tokenizer_find_bytes(t, s, len);
-        if (id >= 0 && id < t->n) {
-            put_id(c, id);
-            return;
-        }
-    }
-    if (len == 1 && t->byte_level && t->byte_id[(unsigned char)*s] >= 0) {
-        put_symbol(c, t->byte_id[(unsigned char)*s]);
-        return;
-    }
-    if (len > 64) {
-        merge_word(c, s, len);
-        return;
-    }
-    struct seen *w = &c->cache[text_hash(s, len) & c->cache_mask];
-    if (w->len == len && !memcmp(c->words.p + w->word, s, len)) {
-        for (uint32_t i = 0; i < w->count; i++) put_id(c, c->word_ids[w->first + i]);
-        return;
-    }
-    size_t start = c->n;
-    merge_word(c, s, len);
-    size_t count = c->n - start;
-    if (c->words.n > UINT32_MAX / 2 || c->word_ids_n > UINT32_MAX / 2) return;
-    *w = (struct seen){(uint32_t)c->words.n, (uint32_t)c->word_ids_n, (uint16_t)len, (uint16_t)count};
-    buf_put(&c->words, s, len);
-    c->word_ids = mem_grow(c->word_ids, &c->word_ids_cap, c->word_ids_n + count + 1, sizeof *c->word_ids);
-    if (count) memcpy(c->word_ids + c->word_ids_n, c->ids + start, count * sizeof *c->ids);
-    c->word_ids_n += count;
 }
 
 static int encode_text(struct encoder *c, const char *s, size_t n, bool first)
@@ -197,9 +27,12 @@ static int encode_text(struct encoder *c, const char *s, size_t n, bool first)
     if (!n) return 0;
     struct buf text = {0};
     struct pieces l = {0};
-    buf_put(&text, s, n);
+    if (c->t->marks_spaces)
+        mark_spaces(c->t, s, n, first, &text);
+    else
+        buf_put(&text, s, n);
     int r = text_split(&c->t->pre, &c->m, &text, first, &l, c->e);
-    for (size_t i = 0; i < l.n && !r; i++) encode_word(c, text.p + l.v[i].off, l.v[i].len);
+    for (size_t i = 0; i < l.n && !r; i++) r = encode_word(c, text.p + l.v[i].off, l.v[i].len);
     mem_free(l.v);
     buf_clear(&text);
     return r;
@@ -207,14 +40,17 @@ static int encode_text(struct encoder *c, const char *s, size_t n, bool first)
 
 /* ---- added tokens ---- */
 
+/* The longest one that begins here. */
 static const struct added *added_at(const struct tokenizer *t, const char *s, size_t n, bool normalized)
 {
-    if (!(normalized ? t->added_first_normalized : t->added_first)[(unsigned char)*s]) return NULL;
-    for (size_t i = 0; i < t->n_added; i++) {
-        const struct added *a = &t->added[i];
-        if (a->normalized == normalized && a->len && a->len <= n && !memcmp(a->text, s, a->len)) return a;
-    }
-    return NULL;
+    const struct trie *trie = normalized ? &t->added_trie_normalized : &t->added_trie;
+    const struct added *found = NULL;
+    const struct trie_edge *edge;
+    if (!trie->first[(unsigned char)*s]) return NULL;
+    uint32_t node = 0;
+    for (size_t i = 0; i < n && (edge = trie_step(trie, node, (unsigned char)s[i])); i++, node = edge->child)
+        if (edge->value >= 0) found = &t->added[edge->value];
+    return found;
 }
 
 static int32_t char_before(const char *s, size_t at)
@@ -265,7 +101,7 @@ static int encode_added(struct encoder *c, const char *s, size_t n, bool normali
         if (from > done &&
             (normalized ? encode_text : encode_normalized)(c, s + done, from - done, first && !done))
             return -1;
-        put_id(c, a->id);
+        encoder_put(c, a->id);
         done = to;
         if (i < done) i = done;
     }
@@ -283,29 +119,62 @@ static int encode_normalized(struct encoder *c, const char *s, size_t n, bool fi
     return r;
 }
 
-/* llama.cpp: the longest token takes its occurrences everywhere first, then the next one in what is left. */
+/* llama.cpp: the longest token takes its occurrences everywhere first, then the next one in what is left. k:
+ * of those that occur in the text at all. */
 static int encode_partition(struct encoder *c, const char *s, size_t n, size_t k)
 {
     const struct tokenizer *t = c->t;
     while (n) {
         const struct added *a = NULL;
         const char *hit = NULL;
-        for (; k < t->n_added && !hit; k++) {
-            a = &t->added[k];
-            hit = a->len ? memmem(s, n, a->text, a->len) : NULL;
+        for (; k < c->n_present && !hit; k++) {
+            a = &t->added[c->present[k]];
+            hit = memmem(s, n, a->text, a->len);
         }
-        if (!hit) return encode_text(c, s, n, false);
+        if (!hit) {
+            bool first = c->after_special;
+            c->after_special = false;
+            return encode_text(c, s, n, first);
+        }
         k--; /* the rest may hold it again */
         size_t left = (size_t)(hit - s), right = left + a->len;
         size_t keep = left;
         while (a->lstrip && keep && isspace((unsigned char)s[keep - 1])) keep--;
         if (encode_partition(c, s, keep, k + 1)) return -1;
-        put_id(c, a->id);
+        encoder_put(c, a->id);
+        c->after_special = true;
         while (a->rstrip && right < n && isspace((unsigned char)s[right])) right++;
         s += right;
         n -= right;
     }
     return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    return (*(const int32_t *)a > *(const int32_t *)b) - (*(const int32_t *)a < *(const int32_t *)b);
+}
+
+static int encode_gguf(struct encoder *c, const char *s, size_t n)
+{
+    const struct trie *trie = &c->t->added_trie;
+    bool *seen = MEM_NEW(bool, c->t->n_added + 1);
+    for (size_t i = 0; i < n; i++) {
+        const struct trie_edge *edge;
+        uint32_t node = 0;
+        if (!trie->first[(unsigned char)s[i]]) continue;
+        for (size_t k = i; k < n && (edge = trie_step(trie, node, (unsigned char)s[k]));
+             k++, node = edge->child) {
+            if (edge->value < 0 || seen[edge->value]) continue;
+            seen[edge->value] = true;
+            c->present = mem_grow(c->present, &c->present_cap, c->n_present + 1, sizeof *c->present);
+            c->present[c->n_present++] = edge->value;
+        }
+    }
+    mem_free(seen);
+    if (c->n_present) qsort(c->present, c->n_present, sizeof *c->present, by_number);
+    c->after_special = true;
+    return encode_partition(c, s, n, 0);
 }
 
 /* ---- the calls ---- */
@@ -315,6 +184,7 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bo
 {
     struct encoder c = {.t = t, .e = e};
     struct buf repaired = {0};
+    if (len > INT32_MAX / 4) return err_set(e, NT_EXIT_DATA, "%s: a text of more than 512 MiB", t->name);
     if (!text_valid(text, len)) {
         text_repair(&repaired, text, len);
         text = repaired.p;
@@ -325,15 +195,14 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len, bo
     c.cache = MEM_NEW(struct seen, slots);
     c.cache_mask = slots - 1;
     matcher_open(&c.m);
-    for (size_t i = 0; special && i < t->n_prefix; i++) put_id(&c, t->prefix[i]);
-    int r = t->gguf ? encode_partition(&c, text, len, 0) : encode_added(&c, text, len, false, true);
-    for (size_t i = 0; special && i < t->n_suffix; i++) put_id(&c, t->suffix[i]);
+    for (size_t i = 0; special && i < t->n_prefix; i++) encoder_put(&c, t->prefix[i]);
+    int r = t->gguf ? encode_gguf(&c, text, len) : encode_added(&c, text, len, false, true);
+    for (size_t i = 0; special && i < t->n_suffix; i++) encoder_put(&c, t->suffix[i]);
     matcher_close(&c.m);
-    mem_free(c.cache);
-    mem_free(c.sym);
-    mem_free(c.heap);
+    void *all[] = {c.cache, c.sym, c.heap, c.best, c.word_ids, c.present};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
     buf_clear(&c.words);
-    mem_free(c.word_ids);
+    buf_clear(&c.spell);
     buf_clear(&repaired);
     if (r) {
         mem_free(c.ids);

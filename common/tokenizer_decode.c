@@ -112,6 +112,44 @@ static void metaspace(const struct step *st, const char *s, size_t n, bool first
     }
 }
 
+static void put_replaced(struct buf *b, const char *old, const char *new)
+{
+    struct buf out = {0};
+    const char *s = b->p, *hit, *end = b->p + b->n;
+    for (; (hit = memmem(s, (size_t)(end - s), old, strlen(old))); s = hit + strlen(old)) {
+        buf_put(&out, s, (size_t)(hit - s));
+        buf_put(&out, new, strlen(new));
+    }
+    buf_put(&out, s, (size_t)(end - s));
+    buf_clear(b);
+    *b = out;
+}
+
+/* A piece inside of a word loses its prefix, another one gets a space; English is tidied up on demand. */
+static void wordpiece(const struct step *st, const char *s, size_t n, bool first, struct list *out)
+{
+    static const char *const tidy[][2] = {
+        {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+        {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    struct buf b = {0};
+    bool inside = !first && n >= st->len && !memcmp(s, st->text, st->len);
+    if (!first && !inside) buf_put(&b, " ", 1);
+    buf_put(&b, inside ? s + st->len : s, inside ? n - st->len : n);
+    for (size_t i = 0; st->left && i < sizeof tidy / sizeof *tidy; i++)
+        put_replaced(&b, tidy[i][0], tidy[i][1]);
+    list_put(out, b.p, b.n);
+    buf_clear(&b);
+}
+
+static void word_end(const struct step *st, const char *s, size_t n, bool last, struct list *out)
+{
+    struct buf b = {0};
+    buf_put(&b, s, n);
+    if (st->len) put_replaced(&b, st->text, last ? "" : " ");
+    list_put(out, b.p, b.n);
+    buf_clear(&b);
+}
+
 static int decode_step(const struct step *st, struct matcher *m, const struct list *in, struct list *out,
                        struct err *e)
 {
@@ -136,6 +174,10 @@ static int decode_step(const struct step *st, struct matcher *m, const struct li
             strip_char(st, s, n, out);
         else if (st->kind == STEP_METASPACE)
             metaspace(st, s, n, !i, out);
+        else if (st->kind == STEP_WORDPIECE)
+            wordpiece(st, s, n, !i, out);
+        else if (st->kind == STEP_WORD_END)
+            word_end(st, s, n, i + 1 == in->p.n, out);
         else { /* replace */
             struct steps one = {(struct step *)(uintptr_t)st, 1, 1};
             struct buf r = {0};
@@ -148,12 +190,34 @@ static int decode_step(const struct step *st, struct matcher *m, const struct li
     return 0;
 }
 
-static void put_token(const struct tokenizer *t, int32_t id, struct list *l)
+/* A token of SentencePiece in a GGUF file: marks are spaces, of which the first one is not of the text. */
+static void put_marked(const struct tokenizer *t, int32_t id, bool first, struct list *l)
+{
+    const char *s = t->blob + t->raw[id].off;
+    size_t n = t->raw[id].len, i = 0;
+    int byte = t->is_byte[id] ? fallback_byte(s, n) : -1;
+    char c = (char)byte;
+    if (t->unused && t->unused[id]) return;
+    if (byte >= 0) {
+        list_put(l, &c, 1);
+        return;
+    }
+    if (first && t->space_prefix && n >= 3 && !memcmp(s, SPACE_MARK, 3)) i = 3;
+    while (i < n) {
+        bool mark = n - i >= 3 && !memcmp(s + i, SPACE_MARK, 3);
+        list_put(l, mark ? " " : s + i, 1);
+        i += mark ? 3 : 1;
+    }
+}
+
+static void put_token(const struct tokenizer *t, int32_t id, bool first, struct list *l)
 {
     const struct string *raw = &t->raw[id];
     if (raw->off == SIZE_MAX) return; /* a hole in the ids */
     list_begin(l);
-    if (t->gguf && !t->is_added[id])
+    if (t->gguf && !t->is_added[id] && t->marks_spaces)
+        put_marked(t, id, first, l);
+    else if (t->gguf && !t->is_added[id])
         put_bytes(l, t->blob + raw->off, raw->len);
     else
         list_put(l, t->blob + raw->off, raw->len);
@@ -174,7 +238,7 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, ch
             list_begin(&l);
             list_put(&l, " ", 1);
         }
-        put_token(t, ids[i], &l);
+        put_token(t, ids[i], !i, &l);
     }
     matcher_open(&m);
     for (size_t i = 0; i < t->decoder.n && !r; i++) {

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Byte-level BPE from the metadata of a GGUF file. The file names its pre-tokenizer (tokenizer.ggml.pre)
- * instead of describing it, so what llama.cpp does for each name is a table here; a name that is not in it is
- * refused. */
-#include "common/tokenizer_impl.h"
+ * The vocabulary in the metadata of a GGUF file: byte-level BPE ("gpt2"), SentencePiece's BPE ("llama"), or
+ * merges over characters ("gemma4"). The file names its pre-tokenizer (tokenizer.ggml.pre) instead of
+ * describing it, so what llama.cpp does for each name is a table here; a name that is not in it is refused.
+ */
+#include "common/tokenizer_gguf.h"
+#include <ctype.h>
+#include <math.h>
 #include <string.h>
 #include "common/mem.h"
 
@@ -27,11 +30,7 @@
     "+" NOT_UPPER "*" end
 #define BLOOM " ?[^(\\s|.,!?\xE2\x80\xA6\xE3\x80\x82\xEF\xBC\x8C\xE3\x80\x81\xE0\xA5\xA4\xDB\x94\xD8\x8C)]+"
 
-static const struct pre {
-    const char *names;       /* space after each */
-    const char *patterns[5]; /* applied one after the other, each to the pieces of the one before */
-    bool ignore_merges, add_bos;
-} PRE[] = {
+static const struct gguf_pre PRE[] = {
     {"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2 ",
      {"\\p{N}", GPT2},
      false,
@@ -83,7 +82,10 @@ static const struct pre {
     {"default ", {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}, false, false},
 };
 
-static const struct pre *find_pre(const char *name)
+/* What "gemma4" names: no bytes for letters, and lines apart. */
+static const struct gguf_pre GEMMA4 = {"gemma4 ", {"[^\\n]+|[\\n]+"}, false, true};
+
+static const struct gguf_pre *find_pre(const char *name)
 {
     size_t n = strlen(name);
     for (size_t i = 0; i < sizeof PRE / sizeof *PRE; i++)
@@ -92,25 +94,25 @@ static const struct pre *find_pre(const char *name)
     return NULL;
 }
 
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER = 4, TYPE_UNUSED = 5, TYPE_BYTE = 6 };
-
-static json_t *get(const json_t *meta, const char *key)
+json_t *gguf_get(const json_t *meta, const char *key)
 {
     char full[128];
     snprintf(full, sizeof full, "tokenizer.ggml.%s", key);
     return json_object_get(meta, full);
 }
 
-static int32_t get_id(const struct tokenizer *t, const json_t *meta, const char *key)
+/* The id that a key names, or what llama.cpp takes where there is no such key. */
+static int32_t get_id(const struct tokenizer *t, const json_t *meta, const char *key, int32_t missing)
 {
-    const json_t *v = get(meta, key);
+    const json_t *v = gguf_get(meta, key);
     int64_t id = json_is_integer(v) ? json_integer_value(v) : -1;
+    if (id < 0 || id >= t->n) id = missing;
     return id >= 0 && id < t->n ? (int32_t)id : -1;
 }
 
-static bool get_flag(const json_t *meta, const char *key, bool missing)
+bool gguf_flag(const json_t *meta, const char *key, bool missing)
 {
-    const json_t *v = get(meta, key);
+    const json_t *v = gguf_get(meta, key);
     return json_is_boolean(v) ? json_is_true(v) : missing;
 }
 
@@ -118,7 +120,7 @@ static int load_tokens(struct tokenizer *t, const json_t *meta, struct err *e)
 {
     size_t i;
     json_t *v;
-    json_array_foreach(get(meta, "tokens"), i, v)
+    json_array_foreach(gguf_get(meta, "tokens"), i, v)
     {
         if (!json_is_string(v)) return err_set(e, NT_EXIT_DATA, "%s: token %zu is no string", t->name, i);
         if (tokenizer_set_string(t, (int)i, json_string_value(v), json_string_length(v), e)) return -1;
@@ -145,22 +147,58 @@ static int load_merges(struct tokenizer *t, const json_t *merges, struct err *e)
 }
 
 /* A normal token spelled like the end of a turn is a converter's mistake that llama.cpp repairs. */
-static int64_t type_of(const json_t *types, size_t i, const char *s, size_t len)
+int64_t gguf_type(const json_t *types, bool plain_end, size_t i, const char *s, size_t len)
 {
-    int64_t type = types ? json_integer_value(json_array_get(types, i)) : TYPE_NORMAL;
-    return type == TYPE_NORMAL && types && tokenizer_looks_final(s, len) ? TYPE_CONTROL : type;
+    int64_t type = types ? json_integer_value(json_array_get(types, i)) : GGUF_NORMAL;
+    if (plain_end && types && len == 4 && !memcmp(s, "</s>", 4)) return GGUF_NORMAL;
+    return type == GGUF_NORMAL && types && tokenizer_looks_final(s, len) ? GGUF_CONTROL : type;
 }
 
-static int load_types(struct tokenizer *t, const json_t *types, struct err *e)
+bool gguf_plain_end(const json_t *meta)
 {
+    size_t i;
+    json_t *v;
+    json_array_foreach(gguf_get(meta, "tokens"), i, v)
+    {
+        const char *s = json_string_value(v);
+        if (s && (!strcmp(s, "<|tool_response>") || !strcmp(s, "<|plamo:eos|>"))) return true;
+    }
+    return false;
+}
+
+bool gguf_is_added(int64_t type)
+{
+    return type == GGUF_CONTROL || type == GGUF_USER || type == GGUF_UNKNOWN;
+}
+
+/* llama.cpp knows this flag by the name of the model only. */
+bool gguf_strips_right(const json_t *meta, const char *s, size_t len)
+{
+    const char *name = json_string_value(json_object_get(meta, "general.name"));
+    static const char *const but[] = {"<unk>", "<s>", "<|endoftext|>"};
+    if (!name || (!strcasestr(name, "phi-3") && !strcasestr(name, "phi3"))) return false;
+    for (int i = 0; i < 3; i++)
+        if (strlen(but[i]) == len && !memcmp(but[i], s, len)) return false;
+    return true;
+}
+
+static int load_types(struct tokenizer *t, const json_t *meta, struct err *e)
+{
+    const json_t *types = gguf_get(meta, "token_type");
     if (types && json_array_size(types) != (size_t)t->n)
         return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.token_type has %zu items for %d tokens", t->name,
                        json_array_size(types), t->n);
+    bool plain_end = gguf_plain_end(meta);
+    t->is_byte = MEM_NEW(bool, t->n);
+    t->unused = MEM_NEW(bool, t->n);
     for (int i = 0; types && i < t->n; i++) {
-        int64_t type = type_of(types, (size_t)i, t->blob + t->raw[i].off, t->raw[i].len);
-        t->special[i] = type == TYPE_CONTROL || type == TYPE_UNKNOWN;
-        if (type != TYPE_CONTROL && type != TYPE_USER && type != TYPE_UNKNOWN) continue;
-        struct added a = {.id = i, .len = t->raw[i].len};
+        const char *s = t->blob + t->raw[i].off;
+        int64_t type = gguf_type(types, plain_end, (size_t)i, s, t->raw[i].len);
+        t->special[i] = type == GGUF_CONTROL || type == GGUF_UNKNOWN;
+        t->is_byte[i] = type == GGUF_BYTE;
+        t->unused[i] = type != GGUF_NORMAL && type != GGUF_BYTE && !gguf_is_added(type);
+        if (!gguf_is_added(type)) continue;
+        struct added a = {.id = i, .len = t->raw[i].len, .rstrip = gguf_strips_right(meta, s, t->raw[i].len)};
         a.text = MEM_NEW(char, a.len + 1);
         memcpy(a.text, t->blob + t->raw[i].off, a.len);
         tokenizer_add_token(t, &a);
@@ -168,9 +206,27 @@ static int load_types(struct tokenizer *t, const json_t *types, struct err *e)
     return 0;
 }
 
-static int set_pre(struct tokenizer *t, const struct pre *p, struct err *e)
+/* Scores to ranks in the order of merging: a greater float has a smaller rank. */
+static int load_scores(struct tokenizer *t, const json_t *scores, struct err *e)
 {
-    for (int i = 0; i < 5 && p->patterns[i]; i++) {
+    if (scores && json_array_size(scores) != (size_t)t->n)
+        return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.scores has %zu items for %d tokens", t->name,
+                       json_array_size(scores), t->n);
+    t->rank = MEM_NEW(uint32_t, t->n);
+    for (int i = 0; i < t->n; i++) {
+        float f = (float)json_number_value(json_array_get(scores, (size_t)i)) + 0.0f; /* no -0 */
+        uint32_t bits;
+        if (!isfinite(f))
+            return err_set(e, NT_EXIT_DATA, "%s: token %d has a score that is no number", t->name, i);
+        memcpy(&bits, &f, 4);
+        t->rank[i] = ~(bits >> 31 ? ~bits : bits | 1u << 31);
+    }
+    return 0;
+}
+
+static int set_pre(struct tokenizer *t, const struct gguf_pre *p, struct err *e)
+{
+    for (int i = 0; p && i < 5 && p->patterns[i]; i++) {
         struct step *st = steps_add(&t->pre, STEP_SPLIT);
         st->re = regex_compile(p->patterns[i], strlen(p->patterns[i]), false, e);
         if (!st->re) return -1;
@@ -178,49 +234,75 @@ static int set_pre(struct tokenizer *t, const struct pre *p, struct err *e)
     return 0;
 }
 
-static int load(struct tokenizer *t, const json_t *meta, const struct pre *p, struct err *e)
+/* always: whatever the file says */
+static void set_ends(struct tokenizer *t, const json_t *meta, bool add_bos, bool always)
 {
-    t->gguf = t->byte_level = true;
-    t->ignore_merges = p->ignore_merges;
-    if (set_pre(t, p, e) || load_tokens(t, meta, e) || load_merges(t, get(meta, "merges"), e) ||
-        load_types(t, get(meta, "token_type"), e))
-        return -1;
-    t->bos = get_id(t, meta, "bos_token_id");
-    t->eos = get_id(t, meta, "eos_token_id");
+    bool spm = t->model == MODEL_SPM;
+    t->bos = get_id(t, meta, "bos_token_id", spm ? 1 : -1);
+    t->eos = get_id(t, meta, "eos_token_id", spm ? 2 : -1);
+    if (spm) t->unk = get_id(t, meta, "unknown_token_id", 0);
     static const char *const ends[] = {"eos_token_id", "eot_token_id", "eom_token_id"};
     for (int i = 0; i < 3; i++) {
-        int32_t id = get_id(t, meta, ends[i]);
+        int32_t id = get_id(t, meta, ends[i], -1);
         if (id >= 0) t->eog[id] = true;
     }
-    if (get_flag(meta, "add_bos_token", p->add_bos) && t->bos >= 0) {
+    if ((always || gguf_flag(meta, "add_bos_token", add_bos)) && t->bos >= 0) {
         t->prefix = MEM_NEW(int32_t, 1);
         t->prefix[0] = t->bos;
         t->n_prefix = 1;
     }
-    if (get_flag(meta, "add_eos_token", false) && t->eos >= 0) {
+    if (gguf_flag(meta, "add_eos_token", false) && t->eos >= 0) {
         t->suffix = MEM_NEW(int32_t, 1);
         t->suffix[0] = t->eos;
         t->n_suffix = 1;
     }
+}
+
+static int load(struct tokenizer *t, const json_t *meta, const struct gguf_pre *p, struct err *e)
+{
+    t->gguf = true;
+    t->model = p ? MODEL_BPE : MODEL_SPM;
+    t->byte_level = p && p != &GEMMA4;
+    t->marks_spaces = !t->byte_level;
+    t->space_prefix = !p && gguf_flag(meta, "add_space_prefix", true);
+    t->ignore_merges = p && p->ignore_merges;
+    t->whole_lines = p == &GEMMA4;
+    if (set_pre(t, p, e) || load_tokens(t, meta, e) || load_types(t, meta, e) ||
+        (p ? load_merges(t, gguf_get(meta, "merges"), e) : load_scores(t, gguf_get(meta, "scores"), e)))
+        return -1;
+    set_ends(t, meta, !p || p->add_bos, p == &GEMMA4);
     tokenizer_finish(t);
     return 0;
 }
 
-int tokenizer_from_gguf(const json_t *meta, const char *name, struct tokenizer **out, struct err *e)
+int gguf_find_pre(const json_t *meta, const char *name, const struct gguf_pre **p, struct err *e)
 {
-    const char *model = json_string_value(get(meta, "model")), *pre = json_string_value(get(meta, "pre"));
-    size_t n = json_array_size(get(meta, "tokens"));
-    *out = NULL;
+    const char *model = json_string_value(gguf_get(meta, "model")),
+               *pre = json_string_value(gguf_get(meta, "pre"));
+    *p = NULL;
     if (!model) return err_set(e, NT_EXIT_DATA, "%s: no tokenizer.ggml.model in the file", name);
+    if (!strcmp(model, "llama")) return 0;
+    if (!strcmp(model, "gemma4")) {
+        *p = &GEMMA4;
+        return 0;
+    }
     if (strcmp(model, "gpt2"))
         return err_set(e, NT_EXIT_DATA,
-                       "%s: tokenizer.ggml.model \"%.60s\" is not supported (only gpt2, byte-level BPE)",
-                       name, model);
-    const struct pre *p = find_pre(pre ? pre : "default");
-    if (!p) return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.pre \"%.60s\" is not supported", name, pre);
-    if (!n || n > INT32_MAX || !json_is_array(get(meta, "merges")))
-        return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.tokens or tokenizer.ggml.merges is missing",
-                       name);
+                       "%s: tokenizer.ggml.model \"%.60s\" is not supported (gpt2, llama, gemma4 are)", name,
+                       model);
+    *p = find_pre(pre ? pre : "default");
+    return *p ? 0 : err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.pre \"%.60s\" is not supported", name, pre);
+}
+
+int tokenizer_from_gguf(const json_t *meta, const char *name, struct tokenizer **out, struct err *e)
+{
+    const struct gguf_pre *p;
+    size_t n = json_array_size(gguf_get(meta, "tokens"));
+    *out = NULL;
+    if (gguf_find_pre(meta, name, &p, e)) return -1;
+    if (!n || n > INT32_MAX) return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.tokens is missing", name);
+    if (p && !json_is_array(gguf_get(meta, "merges")))
+        return err_set(e, NT_EXIT_DATA, "%s: tokenizer.ggml.merges is missing", name);
     struct tokenizer *t = tokenizer_alloc(name, (int)n);
     if (load(t, meta, p, e)) {
         tokenizer_free(t);
@@ -228,106 +310,4 @@ int tokenizer_from_gguf(const json_t *meta, const char *name, struct tokenizer *
     }
     *out = t;
     return 0;
-}
-
-/* ---- as tokenizer.json: the same ids, but where added tokens overlap ---- */
-
-static json_t *added_tokens(const json_t *meta)
-{
-    json_t *list = json_array(), *v;
-    size_t i;
-    json_array_foreach(get(meta, "tokens"), i, v)
-    {
-        int64_t type = type_of(get(meta, "token_type"), i, json_string_value(v), json_string_length(v));
-        if (type != TYPE_CONTROL && type != TYPE_USER && type != TYPE_UNKNOWN) continue;
-        json_array_append_new(list, json_pack("{s:I, s:O, s:b, s:b, s:b, s:b, s:b}", "id", (json_int_t)i,
-                                              "content", v, "single_word", 0, "lstrip", 0, "rstrip", 0,
-                                              "normalized", 0, "special", type != TYPE_USER));
-    }
-    return list;
-}
-
-/* One Split after the other, then the byte alphabet. */
-static json_t *pre_tokenizers(const struct pre *p)
-{
-    json_t *list = json_array();
-    for (int i = 0; i < 5 && p->patterns[i]; i++)
-        json_array_append_new(list, json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex",
-                                              p->patterns[i], "behavior", "Isolated", "invert", 0));
-    json_array_append_new(list, json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
-                                          "trim_offsets", 1, "use_regex", 0));
-    return json_pack("{s:s, s:o}", "type", "Sequence", "pretokenizers", list);
-}
-
-static void put_special(json_t *single, json_t *special, const json_t *meta, const char *key)
-{
-    json_t *id = get(meta, key), *token = json_array_get(get(meta, "tokens"), (size_t)json_integer_value(id));
-    if (!token) return;
-    json_array_append_new(single, json_pack("{s:{s:O, s:i}}", "SpecialToken", "id", token, "type_id", 0));
-    json_object_set_new(special, json_string_value(token),
-                        json_pack("{s:O, s:[O], s:[O]}", "id", token, "ids", id, "tokens", token));
-}
-
-/* What stands before and after every text, or null. */
-static json_t *post_processor(const json_t *meta, const struct pre *p)
-{
-    bool bos = get_flag(meta, "add_bos_token", p->add_bos) && json_is_integer(get(meta, "bos_token_id"));
-    bool eos = get_flag(meta, "add_eos_token", false) && json_is_integer(get(meta, "eos_token_id"));
-    if (!bos && !eos) return json_null();
-    json_t *single = json_array(), *special = json_object();
-    if (bos) put_special(single, special, meta, "bos_token_id");
-    json_array_append_new(single, json_pack("{s:{s:s, s:i}}", "Sequence", "id", "A", "type_id", 0));
-    if (eos) put_special(single, special, meta, "eos_token_id");
-    return json_pack("{s:s, s:o, s:[{s:{s:s, s:i}}, {s:{s:s, s:i}}], s:o}", "type", "TemplateProcessing",
-                     "single", single, "pair", "Sequence", "id", "A", "type_id", 0, "Sequence", "id", "B",
-                     "type_id", 1, "special_tokens", special);
-}
-
-json_t *tokenizer_json_from_gguf(const json_t *meta, const char *name, struct err *e)
-{
-    struct tokenizer *t = NULL;
-    if (tokenizer_from_gguf(meta, name, &t, e)) return NULL; /* checks everything */
-    bool whole = t->n_strings == (size_t)t->n;
-    tokenizer_free(t);
-    if (!whole) {
-        err_set(e, NT_EXIT_DATA, "%s: merges need pieces that the vocabulary lacks", name);
-        return NULL;
-    }
-    const char *pre = json_string_value(get(meta, "pre"));
-    const struct pre *p = find_pre(pre ? pre : "default");
-    json_t *vocab = json_object(), *merges = json_array(), *seen = json_object(), *v;
-    size_t i;
-    json_array_foreach(get(meta, "tokens"), i, v) if (!json_object_get(vocab, json_string_value(v)))
-        json_object_set_new(vocab, json_string_value(v), json_integer((json_int_t)i));
-    json_array_foreach(get(meta, "merges"), i, v)
-    {
-        if (json_object_get(seen, json_string_value(v))) continue; /* the first of equal pairs counts */
-        json_object_set(seen, json_string_value(v), v);
-        json_array_append(merges, v);
-    }
-    json_decref(seen);
-    json_t *model = json_pack("{s:s, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "fuse_unk", 0, "byte_fallback",
-                              0, "ignore_merges", p->ignore_merges, "vocab", vocab, "merges", merges);
-    return json_pack("{s:s, s:n, s:n, s:o, s:n, s:o, s:o, s:{s:s, s:b, s:b, s:b}, s:o}", "version", "1.0",
-                     "truncation", "padding", "added_tokens", added_tokens(meta), "normalizer",
-                     "pre_tokenizer", pre_tokenizers(p), "post_processor", post_processor(meta, p), "decoder",
-                     "type", "ByteLevel", "add_prefix_space", 0, "trim_offsets", 1, "use_regex", 1, "model",
-                     model);
-}
-
-json_t *tokenizer_config_from_gguf(const json_t *meta)
-{
-    static const char *const keys[][2] = {
-        {"bos_token", "bos_token_id"}, {"eos_token", "eos_token_id"}, {"pad_token", "padding_token_id"}};
-    json_t *c = json_pack("{s:s, s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
-                          "clean_up_tokenization_spaces", 0);
-    for (int i = 0; i < 3; i++) {
-        const json_t *id = get(meta, keys[i][1]);
-        json_t *token =
-            json_is_integer(id) ? json_array_get(get(meta, "tokens"), (size_t)json_integer_value(id)) : NULL;
-        if (token) json_object_set(c, keys[i][0], token);
-    }
-    json_t *template = json_object_get(meta, "tokenizer.chat_template");
-    if (json_is_string(template)) json_object_set(c, "chat_template", template);
-    return c;
 }

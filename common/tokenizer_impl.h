@@ -3,95 +3,11 @@
  * after them. */
 #ifndef NT_TOKENIZER_IMPL_H
 #define NT_TOKENIZER_IMPL_H
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include "common/tokenizer.h"
+#include "common/tokenizer_text.h"
+#include "common/tokenizer_trie.h"
 
-/* Growing bytes. */
-struct buf {
-    char *p;
-    size_t n, cap;
-};
-void buf_put(struct buf *b, const char *p, size_t n);
-void buf_clear(struct buf *b);
-
-/* A piece of text: a range of a buffer. */
-struct piece {
-    size_t off, len;
-};
-struct pieces {
-    struct piece *v;
-    size_t n, cap;
-};
-void pieces_put(struct pieces *l, size_t off, size_t len);
-
-/* What happens to text before the merges (normalizers, pre-tokenizers) and to tokens after them (decoders).
- */
-enum step_kind {
-    STEP_NFC,
-    STEP_NFD,
-    STEP_NFKC,
-    STEP_NFKD,
-    STEP_LOWER,
-    STEP_STRIP,
-    STEP_STRIP_ACCENTS,
-    STEP_PREPEND,
-    STEP_REPLACE,
-    STEP_SPLIT,
-    STEP_SPACE_PREFIX,
-    STEP_METASPACE, /* pre-tokenizers */
-    STEP_BYTES,
-    STEP_BYTE_FALLBACK,
-    STEP_FUSE,
-    STEP_STRIP_CHAR /* decoders */
-};
-enum behavior { SPLIT_ISOLATED, SPLIT_REMOVED, SPLIT_PREVIOUS, SPLIT_NEXT, SPLIT_CONTIGUOUS };
-enum prepend { PREPEND_ALWAYS, PREPEND_FIRST, PREPEND_NEVER };
-
-struct step {
-    enum step_kind kind;
-    pcre2_code *re; /* REPLACE, SPLIT */
-    char *text;     /* REPLACE: the new text; PREPEND; METASPACE: replacement; STRIP_CHAR: the character */
-    size_t len;
-    enum behavior behavior;
-    bool invert, split;   /* SPLIT; METASPACE: cut before each replacement */
-    enum prepend prepend; /* METASPACE */
-    int left, right;      /* STRIP: sides; STRIP_CHAR: how many */
-};
-struct steps {
-    struct step *v;
-    size_t n, cap;
-};
-struct step *steps_add(struct steps *s, enum step_kind kind);
-void steps_clear(struct steps *s);
-
-/* A pattern as Hugging Face tokenizers (Oniguruma) and llama.cpp understand it, for PCRE2; literal: no syntax
- * at all. */
-pcre2_code *regex_compile(const char *pattern, size_t len, bool literal, struct err *e) NT_MUST_CHECK;
-
-/* Per-call state of PCRE2, so that one tokenizer may be used by several threads. */
-struct matcher {
-    pcre2_match_context *context;
-    pcre2_match_data *data;
-    pcre2_jit_stack *stack;
-};
-void matcher_open(struct matcher *m);
-void matcher_close(struct matcher *m);
-/* 1 and the range of the next match at or after `from`, 0 none, -1 error. */
-int matcher_next(struct matcher *m, const pcre2_code *re, const char *s, size_t n, size_t from, size_t *start,
-                 size_t *end, struct err *e) NT_MUST_CHECK;
-
-void text_repair(struct buf *out, const char *s, size_t n); /* appends with bad bytes replaced */
-bool text_valid(const char *s, size_t n);
-bool char_is_space(int32_t c); /* White_Space */
-bool char_is_word(int32_t c);
-
-/* out is overwritten by the normalized s[n]. */
-int text_normalize(const struct steps *s, struct matcher *m, const char *p, size_t n, struct buf *out,
-                   struct err *e) NT_MUST_CHECK;
-/* Cuts text (which steps may rewrite) into pieces; first: it begins the whole input. */
-int text_split(const struct steps *s, struct matcher *m, struct buf *text, bool first, struct pieces *out,
-               struct err *e) NT_MUST_CHECK;
+#define SPACE_MARK "\xE2\x96\x81"
 
 struct string {
     size_t off;
@@ -109,9 +25,12 @@ struct merge {
     int32_t id;
 }; /* key = left << 32 | right; all ones = empty */
 
+enum token_model { MODEL_BPE, MODEL_SPM, MODEL_UNIGRAM, MODEL_WORDPIECE, MODEL_WORDLEVEL };
+
 struct tokenizer {
     char *name; /* the file, for messages */
-    int n;      /* ids are 0..n-1 */
+    enum token_model model;
+    int n; /* ids are 0..n-1 */
     size_t n_strings,
         cap_strings;    /* further strings (n..) only occur inside merges: GGUF files may miss some */
     struct string *raw; /* tokens as the file spells them */
@@ -126,12 +45,22 @@ struct tokenizer {
     int32_t byte_id[256]; /* single bytes, -1 none */
     bool *special, *is_added, *eog;
     bool byte_level, ignore_merges, byte_fallback, fuse_unk;
-    bool gguf; /* llama.cpp's rules where they differ */
+    bool gguf;                /* llama.cpp's rules where they differ */
+    bool marks_spaces;        /* SPM: every space of a text becomes SPACE_MARK */
+    bool space_prefix;        /* SPM: and there is one before the text and after every added token */
+    bool whole_lines;         /* gemma4: a run of line ends that is a token is not merged */
+    bool cuts;                /* no token goes on over SPACE_MARK after another character: words end there */
+    uint32_t *rank;           /* SPM: the smaller the earlier, from the scores */
+    double *score, min_score; /* Unigram */
+    struct trie trie;         /* Unigram: all pieces */
+    char *subword, *word_end; /* BPE, WordPiece: what marks tokens inside and at the end of words, or NULL */
+    size_t max_chars;         /* WordPiece: longer words are unknown */
+    bool *is_byte, *unused;   /* GGUF, or NULL: <0xHH> stands for a byte; decodes to nothing */
     int32_t unk, bos, eos;
     int32_t fallback_id[256]; /* <0xHH> */
     struct added *added;
-    size_t n_added; /* longest first */
-    bool added_first[256], added_first_normalized[256];
+    size_t n_added;                                /* longest first */
+    struct trie added_trie, added_trie_normalized; /* values: indexes of added */
     struct steps normalizer, pre, decoder;
     int32_t *prefix, *suffix;
     size_t n_prefix, n_suffix; /* what special adds */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What happens to text before the merges: repair of UTF-8, normalizers, cutting into pieces. */
-#include "common/tokenizer_impl.h"
+#include "common/tokenizer_text.h"
 #include <string.h>
 #include <utf8proc.h>
 #include <stdlib.h>
@@ -111,8 +111,7 @@ bool char_is_word(int32_t c)
            (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
 }
 
-/* One character of well-formed text; returns its length. */
-static size_t char_at(const char *s, size_t n, int32_t *c)
+size_t char_at(const char *s, size_t n, int32_t *c)
 {
     utf8proc_int32_t v;
     utf8proc_ssize_t k = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &v);
@@ -185,19 +184,65 @@ static void strip(const struct step *st, const char *p, size_t n, struct buf *ou
     buf_put(out, p + a, b - a);
 }
 
+/* Nmt: what SentencePiece's nmt rules do. */
+static void map_nmt(int32_t c, const char *p, size_t k, struct buf *out)
+{
+    if ((c >= 1 && c <= 8) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F)
+        return;
+    if (c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 || (c >= 0x200B && c <= 0x200F) ||
+        c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD)
+        buf_put(out, " ", 1);
+    else
+        buf_put(out, p, k);
+}
+
+static bool is_ideograph(int32_t c)
+{
+    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
+           (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) ||
+           (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
+/* Everything Unicode calls "other" goes, tabs and line ends are spaces. */
+static void map_clean(int32_t c, const char *p, size_t k, struct buf *out)
+{
+    utf8proc_category_t g = utf8proc_category(c);
+    bool line = c == '\t' || c == '\n' || c == '\r';
+    bool other = g == UTF8PROC_CATEGORY_CC || g == UTF8PROC_CATEGORY_CF || g == UTF8PROC_CATEGORY_CO;
+    if (!c || c == 0xFFFD || (other && !line)) return;
+    if (line || char_is_space(c))
+        buf_put(out, " ", 1);
+    else
+        buf_put(out, p, k);
+}
+
+static void map_char(enum step_kind kind, int32_t c, const char *p, size_t k, struct buf *out)
+{
+    utf8proc_category_t g = c < 0x80 ? UTF8PROC_CATEGORY_LL : utf8proc_category(c);
+    if (kind == STEP_STRIP_ACCENTS || kind == STEP_STRIP_NONSPACING) {
+        utf8proc_category_t last = kind == STEP_STRIP_ACCENTS ? UTF8PROC_CATEGORY_ME : UTF8PROC_CATEGORY_MN;
+        if (g < UTF8PROC_CATEGORY_MN || g > last) buf_put(out, p, k);
+    } else if (kind == STEP_CJK) {
+        if (is_ideograph(c)) buf_put(out, " ", 1);
+        buf_put(out, p, k);
+        if (is_ideograph(c)) buf_put(out, " ", 1);
+    } else if (kind == STEP_CLEAN) {
+        map_clean(c, p, k, out);
+    } else if (kind == STEP_NMT) {
+        map_nmt(c, p, k, out);
+    } else if (c == 0x130) {
+        buf_put(out, "i\xCC\x87", 3); /* the one character whose lower case is two */
+    } else {
+        put_char(out, utf8proc_tolower(c));
+    }
+}
+
 static void map_chars(enum step_kind kind, const char *p, size_t n, struct buf *out)
 {
     for (size_t i = 0, k; i < n; i += k) {
         int32_t c;
         k = char_at(p + i, n - i, &c);
-        utf8proc_category_t g = utf8proc_category(c);
-        if (kind == STEP_STRIP_ACCENTS) {
-            if (g < UTF8PROC_CATEGORY_MN || g > UTF8PROC_CATEGORY_ME) buf_put(out, p + i, k);
-        } else if (c == 0x130) {
-            buf_put(out, "i\xCC\x87", 3); /* the one character whose lower case is two */
-        } else {
-            put_char(out, utf8proc_tolower(c));
-        }
+        map_char(kind, c, p + i, k, out);
     }
 }
 
@@ -222,7 +267,14 @@ int text_normalize(const struct steps *s, struct matcher *m, const char *p, size
             break;
         case STEP_LOWER:
         case STEP_STRIP_ACCENTS:
+        case STEP_STRIP_NONSPACING:
+        case STEP_CLEAN:
+        case STEP_CJK:
+        case STEP_NMT:
             map_chars(st->kind, in.p, in.n, out);
+            break;
+        case STEP_CHARSMAP:
+            charsmap_apply(st->text, st->len, in.p, in.n, out);
             break;
         case STEP_STRIP:
             strip(st, in.p, in.n, out);
@@ -339,6 +391,22 @@ static int split_all(const struct step *st, struct matcher *m, const struct buf 
     return r;
 }
 
+/* Pieces of so many characters; the last may be shorter. */
+static void chunks(const struct step *st, const struct buf *text, struct pieces *l)
+{
+    struct pieces out = {0};
+    for (size_t i = 0; i < l->n; i++) {
+        size_t off = l->v[i].off, end = off + l->v[i].len;
+        for (size_t k = off; k < end; off = k) {
+            int32_t c;
+            for (int j = 0; j < st->left && k < end; j++) k += char_at(text->p + k, end - k, &c);
+            pieces_put(&out, off, k - off);
+        }
+    }
+    mem_free(l->v);
+    *l = out;
+}
+
 /* A space before each piece that has none. */
 static void space_prefix(struct buf *text, struct pieces *l)
 {
@@ -389,6 +457,8 @@ int text_split(const struct steps *s, struct matcher *m, struct buf *text, bool 
         const struct step *st = &s->v[i];
         if (st->kind == STEP_SPLIT) {
             if (split_all(st, m, text, out, e)) return -1;
+        } else if (st->kind == STEP_CHUNKS) {
+            chunks(st, text, out);
         } else if (st->kind == STEP_SPACE_PREFIX) {
             space_prefix(text, out);
         } else {

@@ -112,7 +112,7 @@ static void hash_grow(struct tokenizer *t)
     for (size_t i = 0; i < t->n_strings; i++) {
         if (t->bytes[i].off == SIZE_MAX) continue;
         int32_t *slot = hash_slot(t, t->blob + t->bytes[i].off, t->bytes[i].len);
-        if (*slot < 0) *slot = (int32_t)i;
+        if (*slot < 0 || t->model == MODEL_UNIGRAM) *slot = (int32_t)i;
     }
     mem_free(old);
 }
@@ -206,8 +206,10 @@ int tokenizer_add_merge(struct tokenizer *t, uint32_t rank, const char *a, size_
                         size_t bn)
 {
     struct buf both = {0};
+    size_t skip = t->subword ? strlen(t->subword) : 0; /* of b, what marks it as no beginning */
+    if (bn < skip) return 2;
     buf_put(&both, a, an);
-    buf_put(&both, b, bn);
+    buf_put(&both, b + skip, bn - skip);
     int32_t left = find_piece(t, a, an), right = find_piece(t, b, bn), id = find_piece(t, both.p, both.n);
     buf_clear(&both);
     if (left < 0 || right < 0 || id < 0) return left < 0 ? 1 : right < 0 ? 2 : 3;
@@ -224,8 +226,6 @@ void tokenizer_add_token(struct tokenizer *t, const struct added *a)
     t->added = mem_grow(t->added, &cap, t->n_added + 1, sizeof *t->added);
     t->added[t->n_added++] = *a;
     t->is_added[a->id] = true;
-    if (a->len)
-        (a->normalized ? t->added_first_normalized : t->added_first)[(unsigned char)a->text[0]] = true;
 }
 
 static int by_length(const void *pa, const void *pb)
@@ -266,11 +266,28 @@ bool tokenizer_looks_final(const char *s, size_t len)
     return false;
 }
 
+/* No token goes on over the mark of a space, so that words end before one, whatever the scores. */
+static bool words_end(const struct tokenizer *t)
+{
+    if ((t->model != MODEL_BPE && t->model != MODEL_SPM) || t->byte_level || t->ignore_merges || t->subword ||
+        t->word_end || tokenizer_find_bytes(t, SPACE_MARK, 3) < 0)
+        return false;
+    for (size_t i = 0; i < t->n_strings; i++) {
+        if (t->raw[i].off == SIZE_MAX) continue;
+        const char *s = t->blob + t->raw[i].off, *end = s + t->raw[i].len;
+        while (end - s >= 3 && !memcmp(s, SPACE_MARK, 3)) s += 3;
+        if (s < end && memmem(s, (size_t)(end - s), SPACE_MARK, 3)) return false;
+    }
+    return true;
+}
+
 void tokenizer_finish(struct tokenizer *t)
 {
     if (t->n_added) qsort(t->added, t->n_added, sizeof *t->added, by_length);
+    t->cuts = words_end(t);
     for (size_t i = 0; i < t->n_added; i++) {
         const struct added *a = &t->added[i];
+        trie_add(a->normalized ? &t->added_trie_normalized : &t->added_trie, a->text, a->len, (int32_t)i);
         if (t->special[a->id] && tokenizer_looks_final(a->text, a->len)) t->eog[a->id] = true;
     }
     if (t->eos >= 0) t->eog[t->eos] = true;
@@ -283,8 +300,12 @@ void tokenizer_free(struct tokenizer *t)
     steps_clear(&t->normalizer);
     steps_clear(&t->pre);
     steps_clear(&t->decoder);
-    void *all[] = {t->name,    t->raw,      t->bytes, t->blob,  t->hash,   t->merges,
-                   t->special, t->is_added, t->eog,   t->added, t->prefix, t->suffix};
+    trie_clear(&t->trie);
+    trie_clear(&t->added_trie);
+    trie_clear(&t->added_trie_normalized);
+    void *all[] = {t->name,    t->raw,      t->bytes,   t->blob,     t->hash,    t->merges,
+                   t->special, t->is_added, t->eog,     t->added,    t->prefix,  t->suffix,
+                   t->rank,    t->score,    t->subword, t->word_end, t->is_byte, t->unused};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
     mem_free(t);
 }

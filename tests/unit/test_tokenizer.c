@@ -253,12 +253,17 @@ static void test_refused(void)
         const char *change, *key, *names;
         bool model;
     } cases[] = {
-        {"{\"type\":\"Precompiled\"}", "normalizer", "Precompiled", false},
+        {"{\"type\":\"Precompiled\"}", "normalizer", "precompiled_charsmap", false},
+        {"{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAA=\"}", "normalizer", "precompiled_charsmap", false},
+        {"{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"/////////w==\"}", "normalizer", "no table", false},
+        {"{\"type\":\"ByteLevel\"}", "normalizer", "ByteLevel", false},
         {"{\"type\":\"UnicodeScripts\"}", "pre_tokenizer", "UnicodeScripts", false},
-        {"{\"type\":\"WordPiece\"}", "decoder", "WordPiece", false},
+        {"{\"type\":\"CTC\"}", "decoder", "CTC", false},
         {"{\"type\":\"Odd\"}", "post_processor", "Odd", false},
-        {"\"Unigram\"", "type", "Unigram", true},
-        {"\"##\"", "continuing_subword_prefix", "##", true},
+        {"\"Unigram\"", "type", "vocab", true},
+        {"\"WordPiece\"", "type", "ByteLevel", true},
+        {"\"Morse\"", "type", "Morse", true},
+        {"0.1", "dropout", "dropout", true},
         {"[[\"qq\",\"qqq\"]]", "merges", "merge 0", true},
         {"{\"a\":99999999}", "vocab", "token ids", true},
         {"{\"a\":1,\"b\":1}", "vocab", "two tokens", true},
@@ -278,8 +283,8 @@ static void test_refused(void)
     json_object_set_new(meta, "tokenizer.ggml.pre", json_string("made-up"));
     CHECK(tokenizer_from_gguf(meta, "x.gguf", &t, &e) && strstr(e.text, "made-up"), "refused: %s", e.text);
     e = (struct err){0};
-    json_object_set_new(meta, "tokenizer.ggml.model", json_string("llama"));
-    CHECK(tokenizer_from_gguf(meta, "x.gguf", &t, &e) && strstr(e.text, "llama"), "refused: %s", e.text);
+    json_object_set_new(meta, "tokenizer.ggml.model", json_string("rwkv"));
+    CHECK(tokenizer_from_gguf(meta, "x.gguf", &t, &e) && strstr(e.text, "rwkv"), "refused: %s", e.text);
     json_decref(meta);
     e = (struct err){0};
     CHECK(!tokenizer_open("tests/data/tokenizer", &e) && e.code == NT_EXIT_DATA, "refused: %s", e.text);
