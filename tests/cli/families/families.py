@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model directories of tests/data/families and their comparison. families.py make DIR: every one into DIR/NAME.
+families.py compare DIR: DIR/NAME.out (a dump) against NAME.expected.safetensors; a line 'STATUS NAME: ...' each."""
+import glob
+import json
+import os
+import struct
+import sys
+
+import numpy as np
+
+DATA = os.path.join("tests", "data", "families")
+sys.path.insert(0, DATA)
+import weights  # noqa: E402
+
+LOGITS, GRADIENTS, STATES = 5e-4, 2e-4, 2e-4  # absolute; of the largest; of the largest
+
+
+def names():
+    return sorted(os.path.basename(p)[:-len(".expected.safetensors")]
+                  for p in glob.glob(os.path.join(DATA, "*.expected.safetensors")))
+
+
+def load(path):
+    with open(path, "rb") as f:
+        n = struct.unpack("<Q", f.read(8))[0]
+        header, data = json.loads(f.read(n)), f.read()
+    return {k: np.frombuffer(data[v["data_offsets"][0]:v["data_offsets"][1]], "<f4").reshape(v["shape"])
+            for k, v in header.items() if k != "__metadata__"}
+
+
+def model(name):
+    with open(os.path.join(DATA, name + ".json")) as f:
+        return json.load(f)
+
+
+def make(directory):
+    for name in names():
+        m = model(name)
+        weights.write(m, os.path.join(directory, name))
+        with open(os.path.join(directory, name + ".ids"), "w") as f:
+            json.dump(m["ids"], f)
+        print(name)
+
+
+def compare_one(want, got):
+    """Worst of logits, states, gradients; what is wrong."""
+    worst, wrong = {}, []
+    for name, x in want.items():
+        if name not in got:
+            if not name.startswith("grad.") or "layers." in name or ".h." in name:
+                if not (name.startswith("grad.") and name.endswith("_layer_norm.bias") and "layers." not in name):
+                    wrong.append("no " + name)
+            continue
+        y = got[name].reshape(x.shape).astype(np.float64)
+        kind = name.split(".")[0]
+        d = np.abs(y - x).max() / (1 if kind == "logits" else np.abs(x).max())
+        worst[kind] = max(worst.get(kind, 0), d)
+        if not d <= {"logits": LOGITS, "hidden": STATES, "grad": GRADIENTS}[kind]:
+            wrong.append("%s differs by %.1e" % (name, d))
+    wrong += ["unexpected " + n for n in got if n.startswith("grad.") and n not in want]
+    return worst, wrong
+
+
+def compare(directory):
+    for name in names():
+        want = load(os.path.join(DATA, name + ".expected.safetensors"))
+        path = os.path.join(directory, name + ".out")
+        if not os.path.exists(path):
+            print(1, "%s: no dump" % name)
+            continue
+        worst, wrong = compare_one(want, load(path))
+        print(int(bool(wrong)), "%s: %s" % (name, "; ".join(wrong[:6]) if wrong else
+                                            " ".join("%s %.1e" % i for i in worst.items())))
+
+
+def main():
+    if sys.argv[1] == "make":
+        make(sys.argv[2])
+    else:
+        compare(sys.argv[2])
+
+
+if __name__ == "__main__":
+    main()
