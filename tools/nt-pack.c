@@ -37,7 +37,7 @@ static const struct opt options[] = {
 static void list_formats(void)
 {
     const struct packer *k;
-    for (int i = 0; (k = packer_at(i)); i++) printf("%-12s %s\n", k->name, k->summary);
+    for (int i = 0; (k = packer_at(i)); i++) printf("%-18s %s\n", k->name, k->summary);
     tool_finish(0);
 }
 

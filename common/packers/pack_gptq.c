@@ -1,242 +1,150 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A Hugging Face directory in the GPTQ layout, version 1: what vLLM, SGLang, transformers and llama.cpp's
- * converter read. */
-#include "common/gptq_file.h"
+ * converter read.
+ *   NAME.qweight I32 [in*b/32, out]       codes packed along in
+ *   NAME.qzeros  I32 [groups, out*b/32]   zero - 1, packed along out, wrapping
+ *   NAME.scales  F16 [groups, out]        NAME.g_idx I32 [in]   group of each input */
+#include "common/bitwords.h"
 #include "common/mem.h"
-#include "common/pack.h"
+#include "common/pack_codes.h"
 #include "common/tool.h"
 #include <string.h>
 
-enum what { WEIGHTS, ZEROS, SCALES, GROUPS, PLAIN };
+enum { WEIGHTS, ZEROS, SCALES, GROUPS };
 
-struct source {
-    const struct pack_item *it;
-    enum what what;
-    char name[264];
-};
-
-struct job {
-    struct pack *p;
-    struct safetensors_entry *list;
-    struct source *src;
-    size_t n;
-    int bits, group;
-    bool sym, order;
-    json_t *skip;                /* "-:regex" rules for linears that stay float */
-    uint64_t wrapped;
-};
-
-/* ---- planning ---- */
-
-static void add(struct job *j, const struct pack_item *it, enum what what, const char *suffix, enum dtype t,
-                int rank, uint64_t a, uint64_t b)
+static const char *refusal(const struct pack *p, const struct qtensor *q, int *group)
 {
-    struct source *s = &j->src[j->n];
-    size_t n = strlen(it->name) - (what == PLAIN ? 0 : strlen(".weight"));
-    s->it = it;
-    s->what = what;
-    snprintf(s->name, sizeof s->name, "%.*s%s", (int)n, it->name, suffix);
-    j->list[j->n++] =
-        (struct safetensors_entry){.name = s->name, .dtype = t, .rank = rank, .shape = {a, b}, .user = s};
+    const char *why = codes_no_integers(q);
+    (void)p;
+    *group = q->group;
+    if (why) return why;
+    if (q->bits != 2 && q->bits != 3 && q->bits != 4 && q->bits != 8)
+        return "has a number of bits other than 2, 3, 4, 8";
+    if (q->in % 32 || q->out % 32) return "has a size that is no multiple of 32";
+    return codes_scales_exact(q, DT_F16) ? NULL : "has scales that F16 cannot hold exactly";
 }
 
-/* A rule that keeps loaders from looking for codes of a linear that has none. */
-static void skip_linear(struct job *j, const char *name)
+static int list(const struct pack *p, const struct qtensor *q, int group, struct codes_part part[CODES_PARTS])
 {
-    char rule[600] = "-:^", *o = rule + 3;
-    for (size_t i = 0; i + strlen(".weight") < strlen(name); i++) {
-        if (name[i] == '.') *o++ = '\\';
-        *o++ = name[i];
-    }
-    strcpy(o, "$");
-    json_object_set_new(j->skip, rule, json_object());
+    uint64_t in = (uint64_t)q->in, out = (uint64_t)q->out, groups = (uint64_t)q->n_groups;
+    (void)p, (void)group;
+    part[WEIGHTS] = (struct codes_part){".qweight", DT_I32, 2, {bits_words(in, q->bits), out}};
+    part[ZEROS] = (struct codes_part){".qzeros", DT_I32, 2, {groups, bits_words(out, q->bits)}};
+    part[SCALES] = (struct codes_part){".scales", DT_F16, 2, {groups, out}};
+    part[GROUPS] = (struct codes_part){".g_idx", DT_I32, 1, {in, 0}};
+    return 4;
 }
 
-static int plan_linear(struct job *j, const struct pack_item *it, struct err *e)
+static void fill_zeros(struct codes_job *j, const struct qtensor *q, uint32_t *data)
 {
-    struct qtensor q;
-    if (pack_load(j->p, it->q, &q, e) < 0) return -1;
-    const char *why = gptq_refusal(&q);
-    bool first = j->bits == 0, same = j->bits == q.bits && j->group == q.group && j->sym == q.sym;
-    uint64_t in = (uint64_t)q.in, out = (uint64_t)q.out, b = (uint64_t)q.bits, groups = (uint64_t)q.n_groups;
-    if (first) j->bits = q.bits, j->group = q.group, j->sym = q.sym;
-    j->order |= q.gidx != NULL;
-    qtensor_clear(&q);
-    if (why)
-        return err_set(e, NT_EXIT_DATA, "%s: tensor %s %s: not possible in --format gptq", j->p->stream,
-                       it->name, why);
-    if (!first && !same)
-        return err_set(
-            e, NT_EXIT_DATA,
-            "%s: tensor %s has other bits, group or symmetry than those before: --format gptq needs one "
-            "setting for all",
-            j->p->stream, it->name);
-    add(j, it, WEIGHTS, ".qweight", DT_I32, 2, in * b / 32, out);
-    add(j, it, ZEROS, ".qzeros", DT_I32, 2, groups, out * b / 32);
-    add(j, it, SCALES, ".scales", DT_F16, 2, groups, out);
-    add(j, it, GROUPS, ".g_idx", DT_I32, 1, in, 0);
-    return 0;
-}
-
-static int plan(struct job *j, struct err *e)
-{
-    struct pack *p = j->p;
-    j->list = MEM_NEW(struct safetensors_entry, 4 * p->n_items);
-    j->src = MEM_NEW(struct source, 4 * p->n_items);
-    j->skip = json_object();
-    for (size_t i = 0; i < p->n_items; i++) {
-        const struct pack_item *it = &p->items[i];
-        bool coded = it->q >= 0 && p->q[it->q].head.form != QF_PLAIN;
-        if (coded && !it->linear)
-            return err_set(e, NT_EXIT_DATA,
-                           "%s: tensor %s is quantized: --format gptq stores embeddings and heads as floats",
-                           p->stream, it->name);
-        if (coded) {
-            if (plan_linear(j, it, e) < 0) return -1;
-            continue;
+    uint32_t mask = (1u << q->bits) - 1;
+    size_t row = bits_words((uint64_t)q->out, q->bits), groups = (size_t)q->n_groups;
+    for (size_t o = 0; o < (size_t)q->out; o++)
+        for (size_t k = 0; k < groups; k++) {
+            uint32_t z = (uint32_t)codes_zero(q, o * groups + k);
+            j->wrapped += z == 0;
+            bits_put(data + k * row, 1, o, q->bits, (z - 1) & mask);
         }
-        if (it->linear) skip_linear(j, it->name);
-        add(j, it, PLAIN, "", it->norm ? p->norm_dtype : p->dtype, it->rank, it->shape[0], it->shape[1]);
+}
+
+static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part, int i,
+                 void *data)
+{
+    size_t out = (size_t)q->out, in = (size_t)q->in, groups = (size_t)q->n_groups;
+    int width = q->n_groups == 1 ? q->in : q->group;
+    int32_t *index = data;
+    uint16_t *scale = data;
+    (void)group, (void)part;
+    if (i == ZEROS) fill_zeros(j, q, data);
+    for (size_t c = 0; i == GROUPS && c < in; c++) index[c] = q->gidx ? q->gidx[c] : (int32_t)c / width;
+    for (size_t n = 0; i == SCALES && n < out * groups; n++)
+        scale[n % groups * out + n / groups] = f32_to_f16(q->scale[n]);
+    for (size_t n = 0; i == WEIGHTS && n < out * in; n++)
+        bits_put((uint32_t *)data + n / in, out, n % in, q->bits, q->codes[n]);
+}
+
+static void decode(const struct codes_setting *s, const struct codes_part *part, const void *const *data,
+                   int out, int in, float *w)
+{
+    const uint32_t *words = data[WEIGHTS], *zeros = data[ZEROS];
+    const uint16_t *scale = data[SCALES];
+    const int32_t *index = data[GROUPS];
+    uint32_t mask = (1u << s->bits) - 1;
+#pragma omp parallel for schedule(static)
+    for (int o = 0; o < out; o++)
+        for (int i = 0; i < in; i++) {
+            size_t g = (size_t)index[i];
+            uint32_t z = bits_take(zeros + g * part[ZEROS].shape[1], 1, (uint64_t)o, s->bits),
+                     c = bits_take(words + o, (size_t)out, (uint64_t)i, s->bits);
+            w[(size_t)o * (size_t)in + (size_t)i] =
+                f16_to_f32(scale[g * (size_t)out + (size_t)o]) * (float)((int)c - (int)((z + 1) & mask));
+        }
+}
+
+/* Per-module rules: "-:regex" keeps loaders from looking for codes, "+:regex" gives other settings. */
+static void add_rule(json_t *rules, char sign, const char *module, json_t *what)
+{
+    char rule[600] = {sign, ':', '^'}, *o = rule + 3;
+    for (; *module; module++) {
+        if (*module == '.') *o++ = '\\';
+        *o++ = *module;
     }
-    return j->bits ? 0 : err_set(e, NT_EXIT_DATA, "%s: holds no quantized linear", p->stream);
+    *o = '$';
+    json_object_set_new(rules, rule, what);
 }
 
-/* ---- writing ---- */
-
-static int put(struct pack_file *f, struct err *e)
+static json_t *setting(const struct codes_setting *s)
 {
-    struct job *j = f->ctx;
-    const struct source *s = f->entry->user;
-    if (s->what == PLAIN) return pack_values(j->p, s->it, pack_put_floats, f, e);
-    struct qtensor q;
-    struct gptq_linear g;
-    uint64_t wrapped = 0;
-    if (pack_load(j->p, s->it->q, &q, e) < 0) return -1;
-    gptq_encode(&q, &g, &wrapped);
-    int rc = s->what == WEIGHTS  ? safetensors_put(f->w, g.qweight, g.n_qweight * 4, e)
-             : s->what == ZEROS  ? safetensors_put(f->w, g.qzeros, g.n_qzeros * 4, e)
-             : s->what == SCALES ? safetensors_put(f->w, g.scales, g.n_scales * 2, e)
-                                 : safetensors_put(f->w, g.g_idx, (uint64_t)q.in * 4, e);
-    if (s->what == ZEROS) j->wrapped += wrapped;
-    gptq_clear(&g);
-    qtensor_clear(&q);
-    return rc;
+    return json_pack("{s:i, s:i, s:b}", "bits", s->bits, "group_size", s->group > 0 ? s->group : -1, "sym",
+                     s->sym);
 }
 
-static json_t *quantize_config(const struct job *j)
+static json_t *rules(const struct codes_job *j, const struct codes_setting *most)
 {
-    json_t *c = json_pack("{s:i, s:i, s:b, s:b, s:b, s:s, s:s, s:s}", "bits", j->bits, "group_size",
-                          j->group > 0 ? j->group : -1, "desc_act", j->order, "sym", j->sym, "lm_head", 0,
-                          "quant_method", "gptq", "checkpoint_format", "gptq", "pack_dtype", "int32");
-    json_object_set_new(c, "meta", json_pack("{s:[s]}", "quantizer", "nt-pack:" NT_VERSION));
-    if (json_object_size(j->skip)) json_object_set(c, "dynamic", j->skip);
-    return c;
-}
-
-/* ---- checking ---- */
-
-struct compare {
-    const float *want;
-    const char *name;
-    size_t at;
-};
-
-static int same(void *ctx, const float *x, size_t n, struct err *e)
-{
-    struct compare *c = ctx;
-    for (size_t i = 0; i < n; i++)
-        if (x[i] != c->want[c->at + i])
-            return err_set(e, NT_EXIT_DATA,
-                           "verification failed: tensor %s: value %zu reads back as %.9g, should be %.9g",
-                           c->name, c->at + i, (double)c->want[c->at + i], (double)x[i]);
-    c->at += n;
-    return 0;
-}
-
-/* Every value of the directory against its source; floats as rounded to the type they are stored in. */
-struct rounded {
-    enum dtype t;
-    const uint8_t *raw;
-    const char *name;
-    uint64_t at;
-};
-
-static int same_rounded(void *ctx, const float *x, size_t n, struct err *e)
-{
-    struct rounded *r = ctx;
-    size_t size = (size_t)dtype_block_bytes(r->t);
-    for (size_t i = 0; i < n; i++) {
-        uint8_t b[4];
-        dtype_from_f32(b, r->t, x + i, 1);
-        if (memcmp(b, r->raw + (r->at + i) * size, size) != 0)
-            return err_set(e, NT_EXIT_DATA, "verification failed: tensor %s: value %llu differs", r->name,
-                           (unsigned long long)(r->at + i));
+    json_t *r = json_object(), *name;
+    size_t i;
+    json_array_foreach(j->floats, i, name) add_rule(r, '-', json_string_value(name), json_object());
+    for (i = 0; i < j->n_linears; i++) {
+        const struct codes_setting *s = &j->settings[j->linears[i].setting];
+        char module[256];
+        codes_module(j->linears[i].it, module);
+        if (s->bits != most->bits || s->group != most->group || s->sym != most->sym)
+            add_rule(r, '+', module, setting(s));
     }
-    r->at += n;
-    return 0;
+    return r;
 }
 
-static int verify_item(struct job *j, const struct checkpoint *c, const struct source *s, struct err *e)
+static json_t *configure(const struct codes_job *j)
 {
-    if (s->what == PLAIN) {
-        const struct checkpoint_tensor *t = checkpoint_find(c, s->name);
-        if (!t) return err_set(e, NT_EXIT_DATA, "verification failed: tensor %s is missing", s->name);
-        struct rounded r = {.t = t->t.dtype, .raw = t->t.data, .name = s->name};
-        return pack_values(j->p, s->it, same_rounded, &r, e);
-    }
-    if (s->what != WEIGHTS) return 0;
-    char *base = mem_printf("%.*s", (int)(strlen(s->name) - strlen(".qweight")), s->name);
-    float *w = mem_array((size_t)(s->it->shape[0] * s->it->shape[1]), sizeof *w);
-    struct compare cmp = {.want = w, .name = s->name};
-    int rc = gptq_read_linear(c, base, j->bits, (int)s->it->shape[0], (int)s->it->shape[1], w, e);
-    if (rc == 0) rc = pack_values(j->p, s->it, same, &cmp, e);
-    mem_free(w);
-    mem_free(base);
-    return rc;
+    const struct codes_setting *most = &j->settings[codes_most(j)];
+    json_t *c = setting(most), *r = rules(j, most);
+    bool order = false;
+    for (size_t i = 0; i < j->n_settings; i++) order |= j->settings[i].order;
+    json_object_update_new(c, json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:[s]}}", "desc_act", order, "lm_head", 0,
+                                        "quant_method", "gptq", "checkpoint_format", "gptq", "pack_dtype",
+                                        "int32", "meta", "quantizer", "nt-pack:" NT_VERSION));
+    if (json_object_size(r)) json_object_set(c, "dynamic", r);
+    json_decref(r);
+    return json_pack("{s:o}", "quantization_config", c);
 }
 
-static int verify(struct job *j, const char *dir, struct err *e)
+static int files(struct codes_job *j, const char *dir, struct err *e)
 {
-    struct checkpoint *c = checkpoint_open(dir, e);
-    int bits = c ? gptq_checkpoint_bits(c, e) : -1, rc = bits < 0 ? -1 : 0;
-    if (rc == 0 && bits != j->bits)
-        rc = err_set(e, NT_EXIT_DATA, "verification failed: %d bits read back", bits);
-    for (size_t i = 0; i < j->n && rc == 0; i++) rc = verify_item(j, c, &j->src[i], e);
-    checkpoint_close(c);
-    return rc;
-}
-
-static int write_all(struct job *j, const char *dir, struct err *e)
-{
-    json_t *q = quantize_config(j), *extra = json_pack("{s:O}", "quantization_config", q);
-    int rc = pack_write_safetensors(j->p, dir, j->list, j->n, put, j, e);
-    if (rc == 0) rc = pack_write_config(j->p, dir, j->p->dtype, extra, e);
-    if (rc == 0) rc = pack_write_json(dir, "quantize_config.json", q, e);
-    if (rc == 0) rc = pack_copy_side_files(j->p, dir, e);
-    if (rc == 0) rc = verify(j, dir, e);
+    json_t *c = configure(j);
+    int rc = pack_write_json(dir, "quantize_config.json", json_object_get(c, "quantization_config"), e);
+    json_decref(c);
     if (rc == 0 && j->wrapped)
-        warn("%llu zeros are 0, which GPTQ version 1 stores as all ones: some old loaders read them as 2^%d",
-             (unsigned long long)j->wrapped, j->bits);
-    json_decref(q);
-    json_decref(extra);
+        warn("%llu zeros are 0, which GPTQ version 1 stores as all ones: some old loaders read them as "
+             "2^bits",
+             (unsigned long long)j->wrapped);
     return rc;
 }
 
-static int write_gptq(struct pack *p, struct err *e)
-{
-    if (p->dtype == DT_NONE) p->dtype = DT_F16;
-    if (p->norm_dtype == DT_NONE) p->norm_dtype = DT_F32;
-    struct job j = {.p = p};
-    struct outdir *d = NULL;
-    int rc = plan(&j, e);
-    if (rc == 0) rc = (d = outdir_open(p->out, e)) ? write_all(&j, outdir_tmp(d), e) : -1;
-    if (rc == 0) rc = outdir_commit(d, e);
-    else if (d) outdir_discard(d);
-    json_decref(j.skip);
-    mem_free(j.list);
-    mem_free(j.src);
-    return rc;
-}
+static const struct codes_format format = {.name = "gptq", .dtype = DT_F16, .norm_dtype = DT_F32,
+                                           .mixed = true, .refusal = refusal, .list = list, .fill = fill,
+                                           .decode = decode, .configure = configure, .files = files};
+
+static int write_gptq(struct pack *p, struct err *e) { return codes_write(p, &format, e); }
 
 const struct packer pack_gptq = {
     .name = "gptq",

@@ -2,15 +2,19 @@
 """Checks what nt-pack wrote against the stream and the model, with readers of its own: python3 with numpy and msgpack.
   oracle.py retune IN OUT VERDICT NORMS      a stream with tweaked norms added, as nt-tweak would write it
   oracle.py hf STREAM MODEL DIR DTYPE [WHICH]     oracle.py gguf STREAM MODEL FILE HEAD_DIM [WHICH]
-  oracle.py gptq STREAM MODEL DIR [WHICH]         oracle.py overlay STREAM FILE [WHICH]
+  oracle.py gptq|awq|ct|mlx STREAM MODEL DIR [WHICH]     oracle.py overlay STREAM FILE [WHICH]
   oracle.py norms STREAM FROM TO [WHICH]          FROM and TO are files; prints the number of changed elements
   oracle.py shards DIR BYTES                      how many files there are, none larger than asked for
+  oracle.py mix FIRST SECOND PATTERN OUT, order IN OUT     streams of two settings, of groups by activation order
+  oracle.py kinds DIR SUFFIX DTYPE                element type of the tensors that end in .SUFFIX
   oracle.py types FILE                            counts of the element types of a GGUF file
 MODEL is the directory of the float model (BF16 safetensors). WHICH: old (default) or new norms."""
 import collections
 import ctypes
+import functools
 import json
 import os
+import re
 import struct
 import sys
 
@@ -84,6 +88,44 @@ def retune(source, target, verdict, norms):
     write_nts(target, header, out, {"verdict": verdict, "norms": norms})
 
 
+def mix(first, second, pattern, target):
+    """The linears whose names hold the pattern from the second stream, all else from the first."""
+    header, records, _ = read_nts(first)
+    other, out = read_nts(second)[1], []
+    for kind, meta, payload in records:
+        if kind in ("QTensor", "QPart") and pattern in meta["name"]:
+            if kind == "QTensor":
+                out += [r for r in other if r[0] in ("QTensor", "QPart") and r[1]["name"] == meta["name"]]
+            continue
+        out.append((kind, meta, payload))
+    write_nts(target, header, out, {})
+
+
+def order(source, target):
+    """Columns in groups by a permutation, as GPTQ's act-order has them: a part gidx is added to linears of several groups."""
+    header, records, _ = read_nts(source)
+    out, wait, rng = [], {}, np.random.default_rng(5)
+    for kind, meta, payload in records:
+        if kind == "QTensor" and meta["dims"][1] > meta["group"] > 0:
+            g = rng.permutation(np.arange(meta["dims"][1]) // meta["group"]).astype("<i4")
+            wait[meta["name"]] = (len(meta["parts"]), g, meta["layer"])
+            meta = dict(meta, parts=meta["parts"] + ["gidx"])
+        out.append((kind, meta, payload))
+        if kind == "QPart" and meta["name"] in wait:
+            left, g, layer = wait[meta["name"]]
+            wait[meta["name"]] = (left - 1, g, layer)
+            if left == 1:
+                out.append(("QPart", {"name": meta["name"], "part": "gidx", "dtype": "I32", "shape": [len(g)], "nbytes": 4 * len(g),
+                                      "segs": 1, "layer": layer}, g.tobytes()))
+    write_nts(target, header, out, {})
+
+
+def check_kinds(path, suffix, kind):
+    """Element type of all tensors that end so."""
+    kinds = {t for k, (t, _) in read_directory(path)[0].items() if k.endswith("." + suffix)}
+    assert kinds == {kind}, kinds
+
+
 def unpack_bits(raw, n, bits):
     b = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[:n * bits].reshape(n, bits)
     return (b.astype(np.int64) << np.arange(bits)).sum(1)
@@ -124,7 +166,8 @@ def read_safetensors(path):
     meta, out = h.pop("__metadata__", {}), {}
     for name, x in h.items():
         raw = b[8 + n + x["data_offsets"][0]:8 + n + x["data_offsets"][1]]
-        v = bf16(raw) if x["dtype"] == "BF16" else np.frombuffer(raw, {"F32": "<f4", "F16": "<f2", "I32": "<i4"}[x["dtype"]])
+        v = bf16(raw) if x["dtype"] == "BF16" else np.frombuffer(raw, {"F32": "<f4", "F16": "<f2", "I32": "<i4", "U32": "<u4",
+                                                                                    "I64": "<i8"}[x["dtype"]])
         out[name] = (x["dtype"], v.reshape(x["shape"]))
     return out, meta
 
@@ -150,7 +193,7 @@ def check_shards(path, most):
     files = sorted(f for f in os.listdir(path) if f.endswith(".safetensors"))
     assert files == ["model-%05d-of-%05d.safetensors" % (i + 1, len(files)) for i in range(len(files))]
     assert set(files) == set(index["weight_map"].values())
-    size = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4}
+    size = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "I64": 8}
     sizes = {f: [size[t] * v.size for t, v in read_safetensors(os.path.join(path, f))[0].values()] for f in files}
     assert all(sum(n) <= int(most) or len(n) == 1 for n in sizes.values()), sizes
     assert index["metadata"]["total_size"] == sum(sum(n) for n in sizes.values())
@@ -292,30 +335,89 @@ def check_gguf(stream, model, path, head, template, which="old"):
         same(name, v, x)
 
 
-def check_gptq(stream, model, path, which="old"):
+def rows_of_bits(words, n, bits):
+    """Dense streams of bits along the last axis of [k, words]."""
+    return np.stack([unpack_bits(np.ascontiguousarray(r).tobytes(), n, bits) for r in words])
+
+
+def gptq_linear(part, shape, config, name):
+    out, cols = shape
+    bits = next((v["bits"] for k, v in config.get("dynamic", {}).items() if k[:2] == "+:" and re.match(k[2:], name)), config["bits"])
+    codes, g = rows_of_bits(part["qweight"].T, cols, bits), part["g_idx"]
+    zeros = (rows_of_bits(part["qzeros"], out, bits) + 1) & ((1 << bits) - 1)
+    return part["scales"].astype("<f4")[g].T * (codes - zeros[g].T).astype("<f4")
+
+
+def awq_linear(part, shape, config, name):
+    def nibbles(words):  # nibble i of a word is column [0 2 4 6 1 3 5 7][i] of its eight
+        n = np.stack([(words.view("<u4") >> (4 * i)) & 15 for i in range(8)], -1)
+        out = np.empty_like(n)
+        out[..., [0, 2, 4, 6, 1, 3, 5, 7]] = n
+        return out.reshape(words.shape[0], -1).astype(np.int64)
+    q, z, s = nibbles(part["qweight"]), nibbles(part["qzeros"]), part["scales"].astype("<f4")
+    width = config["group_size"] if config["group_size"] > 0 else shape[1]
+    assert len(z) == len(s) == shape[1] // width
+    g = np.arange(shape[1]) // width
+    return (s[g] * (q - z[g]).astype("<f4")).T
+
+
+def ct_linear(part, shape, config, name):
+    out, cols = shape
+    groups = [g for g in config["config_groups"].values() if g["targets"] == ["Linear"] or name in g["targets"]]
+    assert len(groups) == 1 and name not in config["ignore"], name
+    w = groups[0]["weights"]
+    bits, s = w["num_bits"], part["weight_scale"].astype("<f4")
+    assert set(w) - {"group_size", "actorder"} == {"num_bits", "type", "symmetric", "strategy", "dynamic"}
+    assert part["weight_shape"].tolist() == [out, cols] and part["weight_packed"].shape == (out, -(-cols * bits // 32))
+    q, z = rows_of_bits(part["weight_packed"], cols, bits) - (1 << bits - 1), np.zeros(s.shape, np.int64)
+    assert ("weight_zero_point" in part) == (not w["symmetric"]) and ("weight_g_idx" in part) == ("actorder" in w)
+    if not w["symmetric"]:
+        z = rows_of_bits(part["weight_zero_point"].T, out, bits).T - (1 << bits - 1)
+    width = w["group_size"] if w["strategy"] == "group" else cols
+    g = part["weight_g_idx"] if "weight_g_idx" in part else np.arange(cols) // width
+    return s[:, g] * (q - z[:, g]).astype("<f4")
+
+
+def mlx_linear(part, shape, config, name):
+    c = config.get(name, config)
+    q = rows_of_bits(part["weight"], shape[1], c["bits"])
+    g = np.arange(shape[1]) // c["group_size"]
+    assert part["scales"].shape == part["biases"].shape == (shape[0], shape[1] // c["group_size"])
+    return part["scales"].astype("<f4")[:, g] * q.astype("<f4") + part["biases"].astype("<f4")[:, g]
+
+
+LAYOUTS = {"gptq": ("qweight", gptq_linear), "awq": ("qweight", awq_linear), "ct": ("weight_packed", ct_linear), "mlx": ("scales", mlx_linear)}
+
+
+def check_codes(layout, stream, model, path, which="old"):
+    """Linears in several tensors each: every value is the stream's, and there is no other tensor."""
     want, linears = expected(stream, model, which)
     got, _ = read_directory(path)
-    config = json.load(open(os.path.join(path, "quantize_config.json")))
-    assert config == json.load(open(os.path.join(path, "config.json")))["quantization_config"]
-    assert config["quant_method"] == "gptq" and config["checkpoint_format"] == "gptq"
-    bits, seen = config["bits"], set()
+    whole = json.load(open(os.path.join(path, "config.json")))
+    config = whole["quantization" if layout == "mlx" else "quantization_config"]
+    if layout == "gptq":
+        assert config == json.load(open(os.path.join(path, "quantize_config.json")))
+        assert config["quant_method"] == "gptq" and config["checkpoint_format"] == "gptq"
+    if layout == "awq":
+        assert (config["quant_method"], config["bits"], config["version"], config["zero_point"]) == ("awq", 4, "gemm", True)
+    if layout == "ct":
+        assert (config["quant_method"], config["format"]) == ("compressed-tensors", "pack-quantized")
+        assert set(config) == {"quant_method", "format", "quantization_status", "config_groups", "ignore"}
+        assert "lm_head" in config["ignore"]
+    mark, decode = LAYOUTS[layout]
+    kind, seen = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}[whole.get("torch_dtype", whole.get("dtype"))], set()
     for name, x in want.items():
         base = name[:-len(".weight")]
         if name not in linears:
             t, v = got[name]
-            assert t == ("F32" if x.ndim == 1 else "F16"), f"{name} is {t}"
+            assert t == ("F32" if x.ndim == 1 and layout != "mlx" else kind), f"{name} is {t}"
             same(name, v.astype("<f4"), ROUND[t](x))
             seen.add(name)
             continue
-        part = {p: got[f"{base}.{p}"][1] for p in ("qweight", "qzeros", "scales", "g_idx")}
+        part = {k[len(base) + 1:]: v for k, (_, v) in got.items() if k.startswith(base + ".")}
+        assert mark in part, name
         seen.update(f"{base}.{p}" for p in part)
-        out, cols = x.shape
-        codes = np.stack([unpack_bits(c.tobytes(), cols, bits) for c in np.ascontiguousarray(part["qweight"].T)])
-        zeros = np.stack([unpack_bits(r.tobytes(), out, bits) for r in part["qzeros"]])
-        zeros = (zeros + 1) & ((1 << bits) - 1)
-        g = part["g_idx"]
-        w = part["scales"].astype("<f4")[g].T * (codes - zeros[g].T).astype("<f4")
-        same(name, w.astype("<f4"), x)
+        same(name, decode(part, x.shape, config, base).astype("<f4"), x)
     assert seen == set(got), seen ^ set(got)
 
 
@@ -352,5 +454,6 @@ def count_types(path):
 
 
 if __name__ == "__main__":
-    {"retune": retune, "hf": check_hf, "gguf": check_gguf, "gptq": check_gptq, "overlay": check_overlay, "norms": check_norms,
-     "types": count_types, "shards": check_shards}[sys.argv[1]](*sys.argv[2:])
+    {"retune": retune, "hf": check_hf, "gguf": check_gguf, **{k: functools.partial(check_codes, k) for k in LAYOUTS},
+     "overlay": check_overlay, "norms": check_norms,
+     "mix": mix, "order": order, "kinds": check_kinds, "types": count_types, "shards": check_shards}[sys.argv[1]](*sys.argv[2:])
