@@ -108,7 +108,7 @@ static json_t *configure(const struct codes_job *j)
         snprintf(name, sizeof name, "group_%zu", i);
         json_object_set_new(groups, name, setting(j, i));
     }
-    if (j->p->m->c.family->head) family_tensor_name(head, j->p->m->c.family->head, 0, "");
+    if (j->p->m->c.hf.head) family_tensor_name(head, j->p->m->c.hf.head, 0, "");
     if (*head) json_array_append_new(ignore, json_string(head));
     for (size_t i = 0; i < j->n_settings; i++)
         if (j->settings[i].order)
