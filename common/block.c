@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One pre-norm decoder block on a backend: forward, backward, one-token step. All buffers are parts of one
- * arena that is laid out once; parts whose lifetimes do not meet share addresses. What a block computes: a =
- * x + attention(norm(x)) Wo^T        y = a + (silu(n Wg^T) * (n Wu^T)) Wd^T  with n = norm(a) */
+ * One decoder block on a backend: forward, backward, one-token step. All buffers are parts of one arena that
+ * is laid out once; parts whose lifetimes do not meet share addresses. With n1, n2 the norms before the
+ * sublayers, o1, o2 those of what they give (each may be absent), r the residual multiplier:
+ *   a = x + r o1(attention(n1 x) Wo)     y = a + r o2(mlp(n2 a))          serial
+ *   y = x + r o1(attention(n1 x) Wo) + r o2(mlp(n2 x))                    parallel
+ *   a = o1(x + r ...), y = o2(a + r ...)                                  post_add
+ * and with residual_normed n1 x, n2 a in the place of x, a as terms of the sums. */
 #include "common/block.h"
+#include <math.h>
 #include "common/mem.h"
 
 static const char *const role_names[ROLE_COUNT] = {"q", "k", "v", "o", "gate", "up", "down"};
@@ -73,12 +78,15 @@ struct block_work {
     int max_R;
     size_t floats;
     dev arena;
-    dev xn[NORM_COUNT], stat[NORM_COUNT]; /* norm outputs [R,D], {mean, rstd} [R,2] */
-    dev q, k, v, out, lse;                /* [R,HE] [R,GE] [R,GE] [R,HE] [R,H] */
-    dev mid;                              /* a [R,D] (backward only; forward alone keeps it in y) */
-    dev gate, up, act;                    /* [R,F] */
-    dev dmid;                             /* da [R,D] */
-    dev dq, dk, dv, dout;                 /* over gate, up, act, which are spent by then */
+    dev xn[NORM_MLP + 1];  /* norm outputs [R,D] */
+    dev stat[NORM_COUNT];  /* {mean, rstd} [R,2]; of q and k [R * heads, 2] at most */
+    dev q, k, v, out, lse; /* [R,HE] [R,GE] [R,GE] [R,HE] [R,H] */
+    dev raw[2];            /* q and k before their norms; without backward q and k themselves */
+    dev mid;               /* a [R,D] (backward only; forward alone keeps it in y) */
+    dev sub[2];            /* [R,D] of attention and feed-forward: what their output norms read */
+    dev gate, up, act;     /* [R,F]; without gate both are up */
+    dev dmid, dsum, dsub;  /* [R,D]: da, gradient of the last sum, of a sublayer's output */
+    dev dq, dk, dv, dout;  /* over gate, up, act, which are spent by then */
 };
 
 static dev cut(struct block_work *w, size_t floats)
@@ -88,27 +96,56 @@ static dev cut(struct block_work *w, size_t floats)
     return p;
 }
 
+/* What a sublayer gives is changed before it is added, so that it is made beside the sum. */
+static bool is_apart(const struct block_shape *s, enum norm_id out)
+{
+    return (s->norm[out] && !s->post_add) || s->residual != 1;
+}
+
+static void lay_out_norms(struct block_work *w, const struct block_shape *s)
+{
+    size_t R = (size_t)w->max_R, D = (size_t)s->D;
+    size_t width[2] = {(size_t)s->H * (size_t)s->E, (size_t)s->G * (size_t)s->E};
+    bool any_out = s->norm[NORM_ATTN_OUT] || s->norm[NORM_MLP_OUT];
+    for (int n = 0; n <= NORM_MLP; n++) {
+        w->xn[n] = n && !w->backward ? w->xn[0] : cut(w, R * D);
+        w->stat[n] = n && !w->backward ? w->stat[0] : cut(w, R * 2);
+    }
+    for (int i = 0; i < 2; i++) {
+        enum norm_id out = NORM_ATTN_OUT + i, qk = NORM_Q + i;
+        if (s->norm[out]) w->stat[out] = w->backward ? cut(w, R * 2) : w->stat[0];
+        if (i && dev_ok(w->sub[0]) && !(w->backward && any_out))
+            w->sub[1] = w->sub[0]; /* nobody reads it again */
+        else if (s->norm[out] || is_apart(s, out))
+            w->sub[i] = cut(w, R * D);
+        if (!s->norm[qk]) continue;
+        w->stat[qk] = cut(w, R * 2 * width[i] / (size_t)s->E);
+        if (w->backward) w->raw[i] = cut(w, R * width[i]);
+    }
+}
+
 /* Sets every part relative to w->arena and w->floats to the arena's size. */
 static void lay_out(struct block_work *w, const struct block_shape *s)
 {
     size_t R = (size_t)w->max_R, D = (size_t)s->D, F = (size_t)s->F;
     size_t qd = (size_t)s->H * (size_t)s->E, kd = (size_t)s->G * (size_t)s->E;
     w->floats = 0;
-    for (int n = 0; n <= NORM_MLP; n++) {
-        w->xn[n] = n && !w->backward ? w->xn[0] : cut(w, R * D);
-        w->stat[n] = n && !w->backward ? w->stat[0] : cut(w, R * 2);
-    }
+    lay_out_norms(w, s);
     size_t shared = w->floats;
     w->q = cut(w, R * qd), w->k = cut(w, R * kd), w->v = cut(w, R * kd);
     w->out = cut(w, R * qd), w->lse = cut(w, R * (size_t)s->H);
+    if (!w->backward) w->raw[0] = w->q, w->raw[1] = w->k;
     size_t end = w->floats;
     if (w->backward) {
         w->mid = cut(w, R * D), w->dmid = cut(w, R * D);
+        if (s->norm[NORM_MLP_OUT] && s->post_add) w->dsum = cut(w, R * D);
+        if (is_apart(s, NORM_ATTN_OUT) || is_apart(s, NORM_MLP_OUT)) w->dsub = cut(w, R * D);
         shared = w->floats;
     } else {
         w->floats = shared;
     }
-    w->gate = cut(w, R * F), w->up = cut(w, R * F);
+    w->up = cut(w, R * F);
+    w->gate = s->gated ? cut(w, R * F) : w->up;
     w->act = w->backward ? cut(w, R * F) : w->gate;
     end = w->floats > end ? w->floats : end;
     if (w->backward) {
@@ -196,22 +233,98 @@ static void linear_dw(const struct backend *be, const struct block *blk, enum ro
     if (tap) tap(ctx, r, x, dy, R);
 }
 
-static void norm(const struct backend *be, const struct block *blk, struct block_work *w, enum norm_id n,
-                 dev x, int R)
+static void norm(const struct backend *be, const struct block *blk, enum norm_id n, dev x, dev y, dev stat,
+                 int R)
 {
-    be->norm(blk->s.rms, w->xn[n], w->stat[n], x, blk->gain[n], blk->bias[n], R, blk->s.D, blk->s.eps);
+    be->norm(blk->s.rms, y, stat, x, blk->gain[n], blk->bias[n], 1, R, blk->s.D, blk->s.eps);
 }
 
-/* q, k, v of normed rows, rotated. */
-static void project(const struct backend *be, const struct block *blk, struct block_work *w, int R, int T,
-                    int pos0)
+/* dx may be dy */
+static void norm_back(const struct backend *be, const struct block *blk, enum norm_id n, dev x, dev stat, dev dy,
+                      dev dx, int R, const struct block_grads *g)
+{
+    be->norm_back(blk->s.rms, dx, g->gain[n], g->bias[n], dy, x, stat, blk->gain[n], 1, R, blk->s.D);
+}
+
+/* Rows of a norm of q or k in R rows: how many, their length, and how many a gain has. */
+struct qk_rows {
+    int n, width, gains;
+};
+static struct qk_rows qk_rows(const struct block_shape *s, enum norm_id n, int R)
+{
+    int heads = n == NORM_Q ? s->H : s->G;
+    if (s->qk_norm == QK_NORM_WHOLE) return (struct qk_rows){R, heads * s->E, 1};
+    return (struct qk_rows){R * heads, s->E, s->qk_norm == QK_NORM_HEADS ? heads : 1};
+}
+
+/* q or k of normed rows: linear, norm, rotation. */
+static void project_qk(const struct backend *be, const struct block *blk, struct block_work *w, int i, dev x,
+                       int R, int T, int pos0)
 {
     const struct block_shape *s = &blk->s;
-    linear(be, blk, ROLE_Q, w->xn[NORM_ATTN], 0, w->q, R);
-    linear(be, blk, ROLE_K, w->xn[NORM_ATTN], 0, w->k, R);
-    linear(be, blk, ROLE_V, w->xn[NORM_ATTN], 0, w->v, R);
-    be->rope(w->q, R, T, s->H, s->E, s->rot, blk->cossin, pos0, 1);
-    be->rope(w->k, R, T, s->G, s->E, s->rot, blk->cossin, pos0, 1);
+    enum norm_id n = NORM_Q + i;
+    dev y = i ? w->k : w->q, raw = s->norm[n] ? w->raw[i] : y;
+    linear(be, blk, ROLE_Q + i, x, 0, raw, R);
+    if (s->norm[n]) {
+        struct qk_rows r = qk_rows(s, n, R);
+        be->norm(s->qk_rms, y, w->stat[n], raw, blk->gain[n], blk->bias[n], r.gains, r.n, r.width, s->eps);
+    }
+    if (s->rot) be->rope(y, R, T, i ? s->G : s->H, s->E, s->rot, s->rot_pairs, blk->cossin, pos0, 1);
+}
+
+static void project(const struct backend *be, const struct block *blk, struct block_work *w, dev x, int R, int T,
+                    int pos0)
+{
+    project_qk(be, blk, w, 0, x, R, T, pos0);
+    project_qk(be, blk, w, 1, x, R, T, pos0);
+    linear(be, blk, ROLE_V, x, 0, w->v, R);
+}
+
+/* to = base + residual * (what role gives for in), with the sublayer's output norm where it belongs. base may
+ * be to. */
+static void add_sublayer(const struct backend *be, const struct block *blk, struct block_work *w, enum role r,
+                         dev in, dev base, dev to, int R)
+{
+    const struct block_shape *s = &blk->s;
+    enum norm_id n = r == ROLE_O ? NORM_ATTN_OUT : NORM_MLP_OUT;
+    size_t count = (size_t)R * (size_t)s->D;
+    bool after = s->norm[n] && s->post_add;
+    dev sub = w->sub[n - NORM_ATTN_OUT], sum = after ? sub : to, term = sub;
+    if (after && s->residual != 1) term = w->backward ? w->dsub : w->xn[0];
+    if (base.at != sum.at) be->copy(sum, base, count * sizeof(float));
+    if (is_apart(s, n)) {
+        linear(be, blk, r, in, 0, term, R);
+        if (s->norm[n] && !after) {
+            dev normed = w->backward ? w->dsub : sub; /* no gradient is there yet */
+            norm(be, blk, n, sub, normed, w->stat[n], R);
+            term = normed;
+        }
+        be->axpy(sum, s->residual, term, count);
+    } else {
+        linear(be, blk, r, in, 1, sum, R);
+    }
+    if (after) norm(be, blk, n, sum, to, w->stat[n], R);
+}
+
+/* act(gate) * up of the feed-forward's input, R rows. */
+static void feed(const struct backend *be, const struct block *blk, struct block_work *w, dev x, int R)
+{
+    const struct block_shape *s = &blk->s;
+    if (s->gated) linear(be, blk, ROLE_GATE, x, 0, w->gate, R);
+    linear(be, blk, ROLE_UP, x, 0, w->up, R);
+    be->act(s->act, w->act, w->gate, s->gated ? w->up : DEV_NONE, (size_t)R * (size_t)s->F);
+}
+
+/* What attention (the feed-forward) reads: a norm's output, or its input as it is. */
+static dev attention_input(const struct block *blk, const struct block_work *w, dev x)
+{
+    return blk->s.norm[NORM_ATTN] ? w->xn[NORM_ATTN] : x;
+}
+
+static dev feed_input(const struct block *blk, const struct block_work *w, dev x, dev mid)
+{
+    if (blk->s.norm[NORM_MLP]) return w->xn[NORM_MLP];
+    return blk->s.parallel ? attention_input(blk, w, x) : mid;
 }
 
 /* From attention's output to y: everything that is the same for whole sequences and for one token. */
@@ -219,31 +332,35 @@ static void finish(const struct backend *be, const struct block *blk, struct blo
                    dev y, block_tap *tap, void *ctx)
 {
     const struct block_shape *s = &blk->s;
-    size_t bytes = (size_t)R * (size_t)s->D * sizeof(float);
-    dev mid = w->backward ? w->mid : y;
+    dev mid = w->backward ? w->mid : y, n1 = attention_input(blk, w, x), n2 = feed_input(blk, w, x, mid);
     if (tap) tap(ctx, SITE_O, w->out, R, s->H * s->E);
-    be->copy(mid, x, bytes);
-    linear(be, blk, ROLE_O, w->out, 1, mid, R);
-    norm(be, blk, w, NORM_MLP, mid, R);
-    if (tap) tap(ctx, SITE_MLP, w->xn[NORM_MLP], R, s->D);
-    linear(be, blk, ROLE_GATE, w->xn[NORM_MLP], 0, w->gate, R);
-    linear(be, blk, ROLE_UP, w->xn[NORM_MLP], 0, w->up, R);
-    be->swiglu(w->act, w->gate, w->up, (size_t)R * (size_t)s->F);
+    add_sublayer(be, blk, w, ROLE_O, w->out, s->residual_normed ? n1 : x, mid, R);
+    if (s->norm[NORM_MLP]) norm(be, blk, NORM_MLP, s->parallel ? x : mid, n2, w->stat[NORM_MLP], R);
+    if (tap) tap(ctx, SITE_MLP, n2, R, s->D);
+    feed(be, blk, w, n2, R);
     if (tap) tap(ctx, SITE_DOWN, w->act, R, s->F);
-    if (w->backward) be->copy(y, mid, bytes);
-    linear(be, blk, ROLE_DOWN, w->act, 1, y, R);
+    add_sublayer(be, blk, w, ROLE_DOWN, w->act, s->residual_normed && !s->parallel ? n2 : mid, y, R);
+}
+
+static struct attention attention_of(const struct block *blk, int B, int T)
+{
+    const struct block_shape *s = &blk->s;
+    return (struct attention){B, T, s->H, s->G, s->E, s->scale, s->softcap, s->window,
+                              s->alibi ? blk->slopes : DEV_NONE};
 }
 
 void block_forward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T,
                    int pos0, dev x, dev y, block_tap *tap, void *ctx)
 {
     const struct block_shape *s = &blk->s;
+    struct attention a = attention_of(blk, B, T);
     int R = B * T;
     if (w->lean && R > w->max_R) w = w->lean;
-    norm(be, blk, w, NORM_ATTN, x, R);
-    if (tap) tap(ctx, SITE_QKV, w->xn[NORM_ATTN], R, s->D);
-    project(be, blk, w, R, T, pos0);
-    be->attention(w->out, w->lse, w->q, w->k, w->v, B, T, s->H, s->G, s->E, s->scale, s->window);
+    dev n1 = attention_input(blk, w, x);
+    if (s->norm[NORM_ATTN]) norm(be, blk, NORM_ATTN, x, n1, w->stat[NORM_ATTN], R);
+    if (tap) tap(ctx, SITE_QKV, n1, R, s->D);
+    project(be, blk, w, n1, R, T, pos0);
+    be->attention(w->out, w->lse, w->q, w->k, w->v, &a);
     finish(be, blk, w, R, x, y, tap, ctx);
 }
 
@@ -251,42 +368,128 @@ void block_step(const struct backend *be, const struct block *blk, struct block_
                 dev x, dev y, dev kc, dev vc, int cap)
 {
     const struct block_shape *s = &blk->s;
+    struct attention a = attention_of(blk, B, 1);
     size_t kd = (size_t)s->G * (size_t)s->E;
-    norm(be, blk, w, NORM_ATTN, x, B);
-    project(be, blk, w, B, 1, pos);
+    dev n1 = attention_input(blk, w, x);
+    if (s->norm[NORM_ATTN]) norm(be, blk, NORM_ATTN, x, n1, w->stat[NORM_ATTN], B);
+    project(be, blk, w, n1, B, 1, pos);
     for (int b = 0; b < B; b++) {
         size_t row = ((size_t)b * (size_t)cap + (size_t)pos) * kd;
         be->copy(dev_at(kc, row), dev_at(w->k, (size_t)b * kd), kd * sizeof(float));
         be->copy(dev_at(vc, row), dev_at(w->v, (size_t)b * kd), kd * sizeof(float));
     }
-    be->attention_step(w->out, w->q, kc, vc, B, pos + 1, cap, s->H, s->G, s->E, s->scale, s->window);
+    be->attention_step(w->out, w->q, kc, vc, pos + 1, cap, &a);
     finish(be, blk, w, B, x, y, NULL, NULL);
 }
 
-/* dmid = gradient of the sum a = x + attention(...); spends gate, up, act and xn[NORM_MLP]. */
-static void back_mlp(const struct backend *be, const struct block *blk, struct block_work *w, int R, dev dy,
-                     const struct block_grads *g, block_grad_tap *tap, void *ctx)
+/* ---- backward ---- */
+
+/* The arguments of block_backward, which its parts share. */
+struct back {
+    const struct backend *be;
+    const struct block *blk;
+    struct block_work *w;
+    int R;
+    const struct block_grads *g;
+    block_grad_tap *tap;
+    void *ctx;
+};
+
+static void back_dw(const struct back *b, enum role r, dev x, dev dy)
 {
-    const struct block_shape *s = &blk->s;
-    dev xn = w->xn[NORM_MLP], stat = w->stat[NORM_MLP];
-    linear_dw(be, blk, ROLE_DOWN, w->act, dy, R, g, tap, ctx);
-    linear_dx(be, blk, ROLE_DOWN, dy, 0, w->act, R);
-    be->swiglu_back(w->gate, w->up, w->act, w->gate, w->up, (size_t)R * (size_t)s->F);
-    linear_dw(be, blk, ROLE_GATE, xn, w->gate, R, g, tap, ctx);
-    linear_dw(be, blk, ROLE_UP, xn, w->up, R, g, tap, ctx);
-    linear_dx(be, blk, ROLE_GATE, w->gate, 0, xn, R);
-    linear_dx(be, blk, ROLE_UP, w->up, 1, xn, R);
-    be->norm_back(s->rms, w->dmid, g->gain[NORM_MLP], g->bias[NORM_MLP], xn, w->mid, stat,
-                  blk->gain[NORM_MLP], R, s->D);
-    be->add(w->dmid, w->dmid, dy, (size_t)R * (size_t)s->D);
+    linear_dw(b->be, b->blk, r, x, dy, b->R, b->g, b->tap, b->ctx);
+}
+
+/* Gradient of what the linear of a sublayer gave, from that of the sum (the sum's own norm undone): dsum
+ * itself, or in w->dsub. */
+static dev sublayer_back(const struct back *b, enum norm_id n, dev dsum)
+{
+    const struct block_shape *s = &b->blk->s;
+    size_t count = (size_t)b->R * (size_t)s->D;
+    if (!is_apart(s, n)) return dsum;
+    dev d = b->w->dsub;
+    if (s->residual != 1) {
+        b->be->fill(d, 0, count);
+        b->be->axpy(d, s->residual, dsum, count);
+        dsum = d;
+    }
+    if (s->norm[n] && !s->post_add)
+        norm_back(b->be, b->blk, n, b->w->sub[n - NORM_ATTN_OUT], b->w->stat[n], dsum, d, b->R, b->g);
+    return d;
+}
+
+/* Gradient of the feed-forward's input n2 into w->xn[NORM_MLP], from that of what it gave; spends gate, up,
+ * act and xn[NORM_MLP]. */
+static void feed_back(const struct back *b, dev n2, dev dout)
+{
+    const struct backend *be = b->be;
+    const struct block_shape *s = &b->blk->s;
+    struct block_work *w = b->w;
+    size_t n = (size_t)b->R * (size_t)s->F;
+    back_dw(b, ROLE_DOWN, w->act, dout);
+    linear_dx(be, b->blk, ROLE_DOWN, dout, 0, w->act, b->R);
+    be->act_back(s->act, w->gate, w->up, w->act, w->gate, s->gated ? w->up : DEV_NONE, n);
+    if (s->gated) back_dw(b, ROLE_GATE, n2, w->gate);
+    back_dw(b, ROLE_UP, n2, w->up);
+    if (s->gated) linear_dx(be, b->blk, ROLE_GATE, w->gate, 0, w->xn[NORM_MLP], b->R);
+    linear_dx(be, b->blk, ROLE_UP, w->up, s->gated ? 1 : 0, w->xn[NORM_MLP], b->R);
+}
+
+/* The feed-forward's part. Leaves in w->dmid the gradient of the sum a (serial), of x by way of the norm before
+ * the feed-forward (parallel, with that norm), or of n1 (parallel, without). */
+static void back_mlp(const struct back *b, dev x, dev dsum)
+{
+    const struct backend *be = b->be;
+    const struct block_shape *s = &b->blk->s;
+    struct block_work *w = b->w;
+    size_t count = (size_t)b->R * (size_t)s->D;
+    dev dn2 = w->xn[NORM_MLP];
+    feed_back(b, feed_input(b->blk, w, x, w->mid), sublayer_back(b, NORM_MLP_OUT, dsum));
+    if (s->residual_normed && !s->parallel) be->add(dn2, dn2, dsum, count);
+    if (s->norm[NORM_MLP])
+        norm_back(be, b->blk, NORM_MLP, s->parallel ? x : w->mid, w->stat[NORM_MLP], dn2, w->dmid, b->R, b->g);
+    else
+        be->copy(w->dmid, dn2, count * sizeof(float));
+    if (!s->parallel && !s->residual_normed) be->add(w->dmid, w->dmid, dsum, count);
+}
+
+/* Of q or k: rotation and norm undone in place. */
+static void back_qk(const struct back *b, int i, dev d, int T, int pos0)
+{
+    const struct block_shape *s = &b->blk->s;
+    enum norm_id n = NORM_Q + i;
+    if (s->rot)
+        b->be->rope(d, b->R, T, i ? s->G : s->H, s->E, s->rot, s->rot_pairs, b->blk->cossin, pos0, -1);
+    if (!s->norm[n]) return;
+    struct qk_rows r = qk_rows(s, n, b->R);
+    b->be->norm_back(s->qk_rms, d, b->g->gain[n], b->g->bias[n], d, b->w->raw[i], b->w->stat[n],
+                     b->blk->gain[n], r.gains, r.n, r.width);
 }
 
 /* True when something before attention's output projection wants a gradient. */
 static bool wants_front(const struct block_grads *g, dev dx, block_grad_tap *tap)
 {
-    bool any = dev_ok(dx) || tap || dev_ok(g->gain[NORM_ATTN]) || dev_ok(g->bias[NORM_ATTN]);
+    static const enum norm_id front[] = {NORM_ATTN, NORM_Q, NORM_K};
+    bool any = dev_ok(dx) || tap;
     for (int r = ROLE_Q; r <= ROLE_V; r++) any = any || dev_ok(g->w[r]) || dev_ok(g->b[r]);
+    for (int i = 0; i < 3; i++) any = any || dev_ok(g->gain[front[i]]) || dev_ok(g->bias[front[i]]);
     return any;
+}
+
+/* Attention's part from the gradient of its output projection's result to, with `input`, that of its input n1,
+ * which is left in w->xn[NORM_ATTN]. */
+static void back_attention(const struct back *b, int B, int T, int pos0, dev n1, dev dproj, bool input)
+{
+    const struct backend *be = b->be;
+    struct block_work *w = b->w;
+    struct attention a = attention_of(b->blk, B, T);
+    const dev d[] = {w->dq, w->dk, w->dv};
+    linear_dx(be, b->blk, ROLE_O, dproj, 0, w->dout, b->R);
+    be->attention_back(w->dq, w->dk, w->dv, w->dout, w->out, w->lse, w->q, w->k, w->v, &a);
+    for (int i = 0; i < 2; i++) back_qk(b, i, d[i], T, pos0);
+    for (int i = 0; i < 3; i++) back_dw(b, ROLE_Q + i, n1, d[i]);
+    for (int i = 0; i < 3 && input; i++)
+        linear_dx(be, b->blk, ROLE_Q + i, d[i], i ? 1 : 0, w->xn[NORM_ATTN], b->R);
 }
 
 void block_backward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T,
@@ -294,24 +497,39 @@ void block_backward(const struct backend *be, const struct block *blk, struct bl
                     void *ctx)
 {
     const struct block_shape *s = &blk->s;
-    int R = B * T;
-    dev xn = w->xn[NORM_ATTN], stat = w->stat[NORM_ATTN];
-    back_mlp(be, blk, w, R, dy, g, tap, ctx);
-    linear_dw(be, blk, ROLE_O, w->out, w->dmid, R, g, tap, ctx);
+    const struct back b = {be, blk, w, B * T, g, tap, ctx};
+    size_t count = (size_t)b.R * (size_t)s->D;
+    dev n1 = attention_input(blk, w, x), dn1 = w->xn[NORM_ATTN], dsum = dy, da;
+    bool input = dev_ok(dx) || dev_ok(g->gain[NORM_ATTN]) || dev_ok(g->bias[NORM_ATTN]);
+    if (s->norm[NORM_MLP_OUT] && s->post_add) {
+        dsum = w->dsum;
+        norm_back(be, blk, NORM_MLP_OUT, w->sub[1], w->stat[NORM_MLP_OUT], dy, dsum, b.R, g);
+    }
+    back_mlp(&b, x, dsum);
+    da = s->parallel ? dsum : w->dmid; /* of the sum with attention's output */
+    if (s->norm[NORM_ATTN_OUT] && s->post_add)
+        norm_back(be, blk, NORM_ATTN_OUT, w->sub[0], w->stat[NORM_ATTN_OUT], da, da, b.R, g);
+    dev dproj = sublayer_back(&b, NORM_ATTN_OUT, da);
+    back_dw(&b, ROLE_O, w->out, dproj);
     if (!wants_front(g, dx, tap)) return;
-    linear_dx(be, blk, ROLE_O, w->dmid, 0, w->dout, R);
-    be->attention_back(w->dq, w->dk, w->dv, w->dout, w->out, w->lse, w->q, w->k, w->v, B, T, s->H, s->G, s->E,
-                       s->scale, s->window);
-    be->rope(w->dq, R, T, s->H, s->E, s->rot, blk->cossin, pos0, -1);
-    be->rope(w->dk, R, T, s->G, s->E, s->rot, blk->cossin, pos0, -1);
-    linear_dw(be, blk, ROLE_Q, xn, w->dq, R, g, tap, ctx);
-    linear_dw(be, blk, ROLE_K, xn, w->dk, R, g, tap, ctx);
-    linear_dw(be, blk, ROLE_V, xn, w->dv, R, g, tap, ctx);
-    if (!dev_ok(dx) && !dev_ok(g->gain[NORM_ATTN]) && !dev_ok(g->bias[NORM_ATTN])) return;
-    linear_dx(be, blk, ROLE_Q, w->dq, 0, xn, R);
-    linear_dx(be, blk, ROLE_K, w->dk, 1, xn, R);
-    linear_dx(be, blk, ROLE_V, w->dv, 1, xn, R);
-    be->norm_back(s->rms, dx, g->gain[NORM_ATTN], g->bias[NORM_ATTN], xn, x, stat, blk->gain[NORM_ATTN], R,
-                  s->D);
-    if (dev_ok(dx)) be->add(dx, dx, w->dmid, (size_t)R * (size_t)s->D);
+    back_attention(&b, B, T, pos0, n1, dproj, input);
+    if (!input) return;
+    if (s->parallel && !s->norm[NORM_MLP]) be->add(dn1, dn1, w->dmid, count);
+    if (s->residual_normed) be->add(dn1, dn1, da, count);
+    if (s->norm[NORM_ATTN])
+        norm_back(be, blk, NORM_ATTN, x, w->stat[NORM_ATTN], dn1, dx, b.R, g);
+    else if (dev_ok(dx))
+        be->copy(dx, dn1, count * sizeof(float));
+    if (dev_ok(dx) && !s->residual_normed) be->add(dx, dx, da, count);
+    if (dev_ok(dx) && s->parallel && s->norm[NORM_MLP]) be->add(dx, dx, w->dmid, count);
+}
+
+/* The slopes of Press, Smith, Lewis 2022 as their code has them: a power of two of heads has the powers of
+ * 2^(-8/n); other numbers fill up with every second of twice that power of two. */
+void block_alibi_slopes(int H, float *slope)
+{
+    int n = 1;
+    while (2 * n <= H) n *= 2;
+    for (int h = 0; h < H; h++)
+        slope[h] = (float)(h < n ? exp2(-8.0 * (h + 1) / n) : exp2(-4.0 * (2 * (h - n) + 1) / n));
 }

@@ -20,7 +20,6 @@ enum norm_id {
     NORM_K, /* of queries and keys before they are rotated */
     NORM_COUNT
 };
-enum act { ACT_SILU, ACT_GELU /* erf */, ACT_GELU_TANH, ACT_RELU, ACT_QUICK_GELU, ACT_RELU2, ACT_COUNT };
 /* Gains of the norms of q and k: none, one [E] for all heads, one for each head [heads, E] (mean and variance
  * are of one head), or of the whole row [heads * E]. */
 enum qk_norm { QK_NORM_NONE, QK_NORM_HEAD, QK_NORM_HEADS, QK_NORM_WHOLE };
@@ -67,6 +66,7 @@ struct block {
     dev w[ROLE_COUNT], b[ROLE_COUNT];
     dev gain[NORM_COUNT], bias[NORM_COUNT];
     dev cossin; /* rotary table [max_pos, rot] of this layer; none when rot is 0 */
+    dev slopes; /* [H] with alibi */
 };
 static inline dev block_norm_vector(const struct block *b, int i)
 {
@@ -121,6 +121,9 @@ typedef void block_grad_tap(void *ctx, enum role role, dev x, dev dy, int R);
 void block_backward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T,
                     int pos0, dev x, dev dy, dev dx, const struct block_grads *g, block_grad_tap *tap,
                     void *ctx);
+
+/* ALiBi's slopes of H heads, as transformers' BLOOM has them. */
+void block_alibi_slopes(int H, float *slope);
 
 /* One token for each of B sequences at position pos, with this block's cache kc, vc [B, cap, G*E]. */
 void block_step(const struct backend *be, const struct block *blk, struct block_work *w, int B, int pos,

@@ -123,7 +123,7 @@ uint64_t head_bytes(const struct model_config *c)
 
 static void norm_rows(struct head *h, dev x, int R)
 {
-    h->be->norm(h->s.rms, h->xn, h->stat, x, h->gain, h->bias, R, h->s.D, h->s.eps);
+    h->be->norm(h->s.rms, h->xn, h->stat, x, h->gain, h->bias, 1, R, h->s.D, h->s.eps);
 }
 
 /* z[R,n] = logits of words v0..v0+n-1 of the R normed rows. */
@@ -335,7 +335,7 @@ void head_kl_back(struct head *t, dev xt, struct head *s, dev xs, const int32_t 
         fold_rows(t, s, targets ? targets + r0 : NULL, n, kl ? kl + r0 : NULL, nll ? nll + r0 : NULL);
         back_rows(t, s, targets != NULL, n, kl_scale, ce_scale);
         s->be->norm_back(s->s.rms, dev_at(dx, (size_t)r0 * (size_t)D), dgain, DEV_NONE, s->dxn, x, s->stat,
-                         s->gain, n, D);
+                         s->gain, 1, n, D);
     }
 }
 

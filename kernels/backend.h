@@ -21,6 +21,14 @@ static inline dev dev_at(dev p, size_t elems) { dev q; q.at = p.at + elems * siz
 static inline bool dev_ok(dev p) { return p.at != 0; }
 #define DEV_NONE ((dev){0})
 
+/* Activations; GELU is the exact one (erf). */
+enum act { ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_QUICK_GELU, ACT_RELU2, ACT_COUNT };
+
+/* Causal attention of B sequences of T tokens: q[R,H*E], k,v[R,G*E]; query head h uses key head h / (H/G). A logit is
+ * z = scale q.k, with softcap > 0 softcap tanh(z / softcap), plus slopes[h] (key's position - query's) (ALiBi; DEV_NONE:
+ * nothing). window > 0: only the last `window` keys, itself included. */
+struct attention { int B, T, H, G, E; float scale, softcap; int window; dev slopes; /* f32[H] */ };
+
 struct backend {
     const char *name;       /* "cpu", "cuda" */
     const char *core;       /* BLAS core type or device name, for provenance */
@@ -53,28 +61,32 @@ struct backend {
     void (*axpy)(dev y, float s, dev x, size_t n);      /* y += s x */
     void (*add_bias)(dev y, dev bias, int R, int D);    /* y[r,:] += bias */
     void (*sum_rows)(dev dbias, dev dy, int R, int D);  /* dbias[c] += sum_r dy[r,c] */
-    void (*swiglu)(dev h, dev gate, dev up, size_t n);  /* h = silu(gate) * up */
-    void (*swiglu_back)(dev dgate, dev dup, dev dh, dev gate, dev up, size_t n); /* dgate, dup may alias gate, up */
+    /* h = act(gate) * up; up DEV_NONE: act(gate). h may be gate. */
+    void (*act)(enum act kind, dev h, dev gate, dev up, size_t n);
+    void (*act_back)(enum act kind, dev dgate, dev dup, dev dh, dev gate, dev up, size_t n); /* dgate, dup may be gate, up */
+    void (*softcap)(dev z, float cap, size_t n);               /* z = cap tanh(z / cap) */
+    void (*softcap_back)(dev dz, dev z, float cap, size_t n);  /* dz times the slope at what softcap gave, z */
 
     /* ---- norms: y = (x - mean) * rstd * gain + bias; RMS form when rms: mean = 0, rstd = 1/sqrt(mean(x^2) + eps) ----
-     * bias may be DEV_NONE. stat[R,2] receives mean, rstd for the backward. */
-    void (*norm)(bool rms, dev y, dev stat, dev x, dev gain, dev bias, int R, int D, float eps);
+     * Row r has row r % gains of gain[gains,D] and bias, which may be DEV_NONE. stat[R,2] receives mean, rstd for the
+     * backward. y may be x; dx may be dy. */
+    void (*norm)(bool rms, dev y, dev stat, dev x, dev gain, dev bias, int gains, int R, int D, float eps);
     void (*norm_back)(bool rms, dev dx /* overwritten; may be DEV_NONE */, dev dgain, dev dbias /* add; may be DEV_NONE */,
-                      dev dy, dev x, dev stat, dev gain, int R, int D);
+                      dev dy, dev x, dev stat, dev gain, int gains, int R, int D);
 
     /* ---- attention ---- */
-    /* Rotary embedding in place on x[R, heads*E], the first `rot` dims of each head, half-split pairs (i, i+rot/2).
+    /* Rotary embedding in place on x[R, heads*E], the first `rot` dims of each head, half-split pairs (i, i+rot/2), or with
+     * `pairs` neighbours (2i, 2i+1).
      * cossin[pos, rot] holds cos in the first rot/2 and sin in the rest; position of row r is pos0 + r % T.
      * sign +1 forward, -1 backward (the transpose). */
-    void (*rope)(dev x, int R, int T, int heads, int E, int rot, dev cossin, int pos0, float sign);
-    /* Causal attention of B sequences: out[R,H*E], lse[R,H] (natural log of the softmax denominator incl. max), tiled,
-     * no T x T matrix. q[R,H*E], k,v[R,G*E]; query head h uses key head h / (H/G). window > 0: only the last `window`
-     * keys, itself included. q row r of sequence b attends to rows 0..r of b. */
-    void (*attention)(dev out, dev lse, dev q, dev k, dev v, int B, int T, int H, int G, int E, float scale, int window);
-    void (*attention_back)(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev q, dev k, dev v, int B, int T, int H,
-                           int G, int E, float scale, int window);
-    /* One new token for each of B sequences: kc, vc[B, cap, G*E] already hold positions 0..n-1 (the new one included). */
-    void (*attention_step)(dev out, dev q, dev kc, dev vc, int B, int n, int cap, int H, int G, int E, float scale, int window);
+    void (*rope)(dev x, int R, int T, int heads, int E, int rot, bool pairs, dev cossin, int pos0, float sign);
+    /* out[R,H*E], lse[R,H] (natural log of the softmax denominator incl. max; may be DEV_NONE), tiled, no T x T matrix. */
+    void (*attention)(dev out, dev lse, dev q, dev k, dev v, const struct attention *a);
+    void (*attention_back)(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev q, dev k, dev v,
+                           const struct attention *a);
+    /* One new token for each of a->B sequences (a->T does not count): kc, vc[B, cap, G*E] already hold positions 0..n-1
+     * (the new one included). */
+    void (*attention_step)(dev out, dev q, dev kc, dev vc, int n, int cap, const struct attention *a);
 
     /* ---- embedding and head ---- */
     void (*embed)(dev x, dev table, dev ids /* i32[R] */, int R, int D);              /* x[r] = table[ids[r]] */

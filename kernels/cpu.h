@@ -49,15 +49,18 @@ struct vec_ops {
     float (*max)(const float *x, size_t n);
     float (*exp_sum)(float *y, const float *x, float scale, float sub,
                      size_t n); /* y = exp(scale x - sub), y may be x */
-    void (*swiglu)(float *h, const float *gate, const float *up, size_t n);
-    void (*swiglu_back)(float *dgate, float *dup, const float *dh, const float *gate, const float *up,
-                        size_t n);
+    void (*act)(enum act kind, float *h, const float *gate, const float *up, size_t n); /* up may be NULL */
+    void (*act_back)(enum act kind, float *dgate, float *dup, const float *dh, const float *gate,
+                     const float *up, size_t n);
+    void (*softcap)(float *z, float cap, size_t n);
+    void (*softcap_back)(float *dz, const float *z, float cap, size_t n);
+    void (*ramp)(float *s, float slope, float first, size_t n); /* s[i] += slope (first + i) */
     void (*norm_row)(bool rms, float *y, float *stat, const float *x, const float *gain, const float *bias,
                      int D, float eps);
     /* dgain, dbias: this chunk's sums, may be NULL; dx may be NULL */
     void (*norm_back_row)(bool rms, float *dx, float *dgain, float *dbias, const float *dy, const float *x,
                           const float *stat, const float *gain, int D);
-    void (*rope_row)(float *x, int heads, int E, int rot, const float *cossin, float sign);
+    void (*rope_row)(float *x, int heads, int E, int rot, bool pairs, const float *cossin, float sign);
     float (*sum_exp)(const float *z, float sub, size_t n); /* sum exp(z - sub) */
     float (*sum_exp_diff)(const float *p, const float *q, float sub, float *dot,
                           size_t n);                            /* dot = sum exp(p-sub)(p-q) */
@@ -65,8 +68,11 @@ struct vec_ops {
     void (*kl_row)(float *zq, const float *zp, float lse_q, float lse_p, float scale, size_t n);
     /* Attention on panels: s[n, panel], a query in every column. */
     void (*panel_mask)(float *s, int n, int key, const int32_t *first, const int32_t *last);
+    void (*panel_logits)(float *s, int n, int key, float scale, float cap, const float *slope,
+                         const int32_t *at);
     void (*panel_softmax)(float *s, int n, float scale, float *max, float *sum, float *factor);
     void (*panel_softmax_back)(float *s, float *ds, int n, float scale, const float *lse, const float *delta);
+    void (*panel_slopes)(float *d, const float *s, int n, float scale, float cap);
     void (*panel_scale)(float *s, int n, const float *factor);
     void (*stats_cols)(double *acc, size_t ld, const float *x, size_t ldx, int R, int n);
     void (*moments_cols)(double *mean, double *var, const float *x, size_t ldx, int R, int n);
@@ -92,17 +98,18 @@ void cpu_add(dev y, dev a, dev b, size_t n);
 void cpu_axpy(dev y, float s, dev x, size_t n);
 void cpu_add_bias(dev y, dev bias, int R, int D);
 void cpu_sum_rows(dev dbias, dev dy, int R, int D);
-void cpu_swiglu(dev h, dev gate, dev up, size_t n);
-void cpu_swiglu_back(dev dgate, dev dup, dev dh, dev gate, dev up, size_t n);
-void cpu_norm(bool rms, dev y, dev stat, dev x, dev gain, dev bias, int R, int D, float eps);
-void cpu_norm_back(bool rms, dev dx, dev dgain, dev dbias, dev dy, dev x, dev stat, dev gain, int R, int D);
-void cpu_rope(dev x, int R, int T, int heads, int E, int rot, dev cossin, int pos0, float sign);
-void cpu_attention(dev out, dev lse, dev q, dev k, dev v, int B, int T, int H, int G, int E, float scale,
-                   int window);
-void cpu_attention_back(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev q, dev k, dev v, int B, int T,
-                        int H, int G, int E, float scale, int window);
-void cpu_attention_step(dev out, dev q, dev kc, dev vc, int B, int n, int cap, int H, int G, int E,
-                        float scale, int window);
+void cpu_act(enum act kind, dev h, dev gate, dev up, size_t n);
+void cpu_act_back(enum act kind, dev dgate, dev dup, dev dh, dev gate, dev up, size_t n);
+void cpu_softcap(dev z, float cap, size_t n);
+void cpu_softcap_back(dev dz, dev z, float cap, size_t n);
+void cpu_norm(bool rms, dev y, dev stat, dev x, dev gain, dev bias, int gains, int R, int D, float eps);
+void cpu_norm_back(bool rms, dev dx, dev dgain, dev dbias, dev dy, dev x, dev stat, dev gain, int gains, int R,
+                   int D);
+void cpu_rope(dev x, int R, int T, int heads, int E, int rot, bool pairs, dev cossin, int pos0, float sign);
+void cpu_attention(dev out, dev lse, dev q, dev k, dev v, const struct attention *a);
+void cpu_attention_back(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev q, dev k, dev v,
+                        const struct attention *a);
+void cpu_attention_step(dev out, dev q, dev kc, dev vc, int n, int cap, const struct attention *a);
 void cpu_embed(dev x, dev table, dev ids, int R, int D);
 void cpu_embed_back(dev dtable, dev dx, dev ids, int R, int D);
 void cpu_head_init(dev st, dev best, int R);

@@ -13,10 +13,20 @@
 enum { TK = 192, BK = 96, TASKS = 16, TS = 16, MOST = 32 /* rows of a panel */ };
 
 struct shape {
-    int B, T, H, G, E, n;
-    float scale;
+    int B, T, H, G, E, n; /* n query heads per key head */
+    float scale, softcap;
     int window;
-}; /* n query heads per key head */
+    const float *slopes; /* or NULL */
+    bool plain;          /* logits are the scaled products */
+};
+
+static struct shape shape_of(const struct attention *a)
+{
+    struct shape s = {a->B, a->T, a->H, a->G, a->E, a->H / a->G, a->scale, a->softcap, a->window, NULL, false};
+    if (dev_ok(a->slopes)) s.slopes = cpu_f(a->slopes);
+    s.plain = !s.slopes && !(s.softcap > 0);
+    return s;
+}
 
 static int min_int(int a, int b)
 {
@@ -37,6 +47,7 @@ struct panel {
     int all_begin, all_end;          /* all_begin .. all_end - 1 by all */
     int32_t first[MOST], last[MOST]; /* keys that each sees */
     size_t token[MOST], at[MOST];    /* where it is: b * T + t; at its E numbers in [B * T, H * E] */
+    float slope[MOST];               /* of its head, where there are slopes */
 };
 
 static int count_panels(const struct shape *s)
@@ -54,6 +65,7 @@ static void find_panel(const struct shape *s, struct panel *p, int b, int g, int
         p->last[i] = t;
         p->token[i] = (size_t)b * s->T + t;
         p->at[i] = (p->token[i] * s->H + g * s->n + r % s->n) * s->E;
+        p->slope[i] = s->slopes ? s->slopes[g * s->n + r % s->n] : 0;
     }
     t1 = p->last[p->rows - 1];
     p->begin = p->first[0];
@@ -91,6 +103,16 @@ static void mask(const struct panel *p, float *score, int k0, int nk)
     if (after < nk) vec->panel_mask(score + (size_t)after * P, nk - after, k0 + after, p->first, p->last);
 }
 
+/* Products with keys k0 .. k0 + nk - 1 become what is to be multiplied with the returned number before the
+ * softmax; those that a query does not see -infinity. */
+static float logits(const struct shape *s, const struct panel *p, float *score, int k0, int nk)
+{
+    if (!s->plain)
+        vec->panel_logits(score, nk, k0, s->scale, s->softcap, s->slopes ? p->slope : NULL, p->last);
+    mask(p, score, k0, nk);
+    return s->plain ? s->scale : 1;
+}
+
 static size_t forward_floats(const struct shape *s)
 {
     return (size_t)vec->panel * (3 * s->E + TK + vec->panel);
@@ -115,8 +137,7 @@ static void forward_panel(const struct shape *s, float *out, float *lse, const f
         int nk = min_int(TK, p.end - k0);
         bool more = k0 > p.begin;
         vec->panel_rows(score, (size_t)P, 1, 0, P, qt, k + keys + k0 * ldk, ldk, 1, E, nk);
-        mask(&p, score, k0, nk);
-        vec->panel_softmax(score, nk, s->scale, max, sum, factor);
+        vec->panel_softmax(score, nk, logits(s, &p, score, k0, nk), max, sum, factor);
         if (more) vec->panel_scale(acc, E, factor);
         vec->panel_rows(acc, (size_t)P, 1, more, P, score, v + keys + k0 * ldk, 1, ldk, nk, E);
     }
@@ -126,11 +147,10 @@ static void forward_panel(const struct shape *s, float *out, float *lse, const f
     for (int i = 0; lse && i < p.rows; i++) lse[p.at[i] / E] = max[i] + logf(sum[i]);
 }
 
-void cpu_attention(dev out, dev lse, dev q, dev k, dev v, int B, int T, int H, int G, int E, float scale,
-                   int window)
+void cpu_attention(dev out, dev lse, dev q, dev k, dev v, const struct attention *a)
 {
-    struct shape s = {B, T, H, G, E, H / G, scale, window};
-    int panels = count_panels(&s);
+    struct shape s = shape_of(a);
+    int panels = count_panels(&s), B = s.B, G = s.G;
     size_t each = forward_floats(&s);
     float *work = cpu_scratch(each * omp_get_max_threads());
 #pragma omp parallel for schedule(dynamic)
@@ -155,7 +175,7 @@ static int e_panels(const struct shape *s)
 static size_t back_floats(const struct shape *s)
 {
     size_t P = (size_t)vec->panel;
-    return P * (5 * s->E + 2 * BK + P + 2 * P * e_panels(s));
+    return P * (5 * s->E + (s->plain ? 2 : 3) * BK + P + 2 * P * e_panels(s));
 }
 
 /* One panel's dq, and what it adds to dk and dv [T, E] of its key head (their rows ld apart). */
@@ -167,6 +187,7 @@ static void backward_panel(const struct shape *s, const struct back *a, int b, i
     float *rows = work, *drows = rows + size, *qt = drows + size, *dt = qt + size, *acc = dt + size;
     float *score = acc + size, *ds = score + BK * P, *tile = ds + BK * P, *qe = tile + P * P;
     float *de = qe + (size_t)blocks * P * P, lse[MOST] = {0}, delta[MOST] = {0};
+    float *product = de + (size_t)blocks * P * P; /* [BK, P] unless plain */
     struct panel p;
     find_panel(s, &p, b, g, number);
     get_rows(s, &p, rows, a->q);
@@ -187,8 +208,9 @@ static void backward_panel(const struct shape *s, const struct back *a, int b, i
         const float *kt = a->k + keys + k0 * ldk;
         vec->panel_rows(score, (size_t)P, 1, 0, P, qt, kt, ldk, 1, E, nk);
         vec->panel_rows(ds, (size_t)P, 1, 0, P, dt, a->v + keys + k0 * ldk, ldk, 1, E, nk);
-        mask(&p, score, k0, nk);
-        vec->panel_softmax_back(score, ds, nk, s->scale, lse, delta);
+        if (!s->plain) memcpy(product, score, (size_t)nk * P * sizeof *score);
+        vec->panel_softmax_back(score, ds, nk, logits(s, &p, score, k0, nk), lse, delta);
+        if (!s->plain) vec->panel_slopes(ds, product, nk, s->scale, s->softcap);
         vec->panel_rows(acc, (size_t)P, 1, k0 > p.begin, P, ds, kt, 1, ldk, nk, E);
         for (int e = 0; e < blocks; e++) {
             int n = min_int(P, E - e * P);
@@ -230,10 +252,11 @@ static void add_units(const struct shape *s, int units, float *dk, float *dv, co
         }
 }
 
-void cpu_attention_back(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev q, dev k, dev v, int B, int T,
-                        int H, int G, int E, float scale, int window)
+void cpu_attention_back(dev dq, dev dk, dev dv, dev dout, dev out, dev lse, dev q, dev k, dev v,
+                        const struct attention *attn)
 {
-    struct shape s = {B, T, H, G, E, H / G, scale, window};
+    struct shape s = shape_of(attn);
+    int B = s.B, T = s.T, G = s.G, E = s.E;
     int units = min_int((TASKS + B * G - 1) / (B * G), count_panels(&s));
     struct back a = {cpu_f(dq), cpu_f(dout), cpu_f(out), cpu_f(lse), cpu_f(q), cpu_f(k), cpu_f(v), units};
     size_t each = back_floats(&s), part = units > 1 ? 2 * (size_t)T * E : 0;
@@ -262,7 +285,7 @@ static void prefetch_part(const float *rows, size_t ld, int n, int width, int i,
 /* `groups` neighbouring key heads of one sequence with their query heads. Blocks of keys stay in the cache
  * for all of them: the cache [cap, G*E] is read once, in order. */
 static void step_groups(const struct shape *s, int groups, float *out, const float *q, const float *k,
-                        const float *v, float *score)
+                        const float *v, const float *slopes, float *score)
 {
     int first = first_key(s, s->T - 1), n = s->T, E = s->E, heads = groups * s->n;
     size_t ld = (size_t)s->G * E;
@@ -273,6 +296,11 @@ static void step_groups(const struct shape *s, int groups, float *out, const flo
             vec->scores(score + (size_t)h * n + t, q + (size_t)h * E, k + t * ld + (size_t)(h / s->n) * E, ld,
                         min_int(TS, n - t), E, s->scale);
         }
+    }
+    for (int h = 0; h < heads && !s->plain; h++) {
+        float *row = score + (size_t)h * n + first;
+        if (s->softcap > 0) vec->softcap(row, s->softcap, (size_t)(n - first));
+        if (slopes) vec->ramp(row, slopes[h], (float)(first - n + 1), (size_t)(n - first));
     }
     for (int h = 0; h < heads; h++) {
         float *row = score + (size_t)h * n + first, max = vec->max(row, (size_t)(n - first)), sum;
@@ -290,10 +318,11 @@ static void step_groups(const struct shape *s, int groups, float *out, const flo
     }
 }
 
-void cpu_attention_step(dev out, dev q, dev kc, dev vc, int B, int n, int cap, int H, int G, int E,
-                        float scale, int window)
+void cpu_attention_step(dev out, dev q, dev kc, dev vc, int n, int cap, const struct attention *a)
 {
-    struct shape s = {B, n, H, G, E, H / G, scale, window};
+    struct shape s = shape_of(a);
+    int B = s.B, H = s.H, G = s.G, E = s.E;
+    s.T = n;
     int groups = B >= 8 ? G : 1; /* of one task */
     size_t each = (size_t)n * s.n * groups;
     float *work = cpu_scratch(each * omp_get_max_threads());
@@ -302,6 +331,6 @@ void cpu_attention_step(dev out, dev q, dev kc, dev vc, int B, int n, int cap, i
         int b = i * groups / G, g = i * groups % G;
         size_t row = ((size_t)b * H + g * s.n) * E, cache = ((size_t)b * cap * G + g) * E;
         step_groups(&s, groups, cpu_f(out) + row, cpu_f(q) + row, cpu_f(kc) + cache, cpu_f(vc) + cache,
-                    work + each * omp_get_thread_num());
+                    s.slopes ? s.slopes + g * s.n : NULL, work + each * omp_get_thread_num());
     }
 }

@@ -266,11 +266,9 @@ static void gemm(bool ta, bool tb, int M, int N, int K, float alpha, dev A, int 
     if (temporary) bf16_matrix_free(b);
 }
 
-static void attention(dev out, dev lse, dev q, dev k, dev v, int B, int T, int H, int G, int E, float scale,
-                      int window)
+static void attention(dev out, dev lse, dev q, dev k, dev v, const struct attention *a)
 {
-    if (!bf16_attention(out, lse, q, k, v, B, T, H, G, E, scale, window))
-        cpu.attention(out, lse, q, k, v, B, T, H, G, E, scale, window);
+    if (!bf16_attention(out, lse, q, k, v, a)) cpu.attention(out, lse, q, k, v, a);
 }
 
 static void close_bf16(struct backend *be)

@@ -33,8 +33,7 @@ void bf16_start(int threads); /* dies with 71 where oneDNN has no bf16 products 
 void bf16_end(void);
 
 /* As backend.h's attention; false: not for this shape on this CPU, nothing was done. */
-bool bf16_attention(dev out, dev lse, dev q, dev k, dev v, int B, int T, int H, int G, int E, float scale,
-                    int window);
+bool bf16_attention(dev out, dev lse, dev q, dev k, dev v, const struct attention *a);
 
 /* Makes a backend of cpu_open one whose matrix products round their inputs to bf16. */
 void cpu_bf16_open(struct backend *be);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * --precision bf16: attention forward with q, k, v and the probabilities rounded to bf16 for their products;
  * scores, softmax and sums are f32. Keys and values are laid out once per call for all query tiles. Head
- * dimensions that oneDNN would pad, and the backward, stay with the f32 code. */
+ * dimensions that oneDNN would pad, soft caps, slopes, and the backward stay with the f32 code. */
 #include "kernels/cpu_bf16.h"
 #include <math.h>
 #include <omp.h>
@@ -191,13 +191,13 @@ static bool make_plans(const struct shape *s, struct plans *p)
     return true;
 }
 
-bool bf16_attention(dev out, dev lse, dev q, dev k, dev v, int B, int T, int H, int G, int E, float scale,
-                    int window)
+bool bf16_attention(dev out, dev lse, dev q, dev k, dev v, const struct attention *a)
 {
-    struct shape s = {B, T, H, G, E, H / G, tile_tokens(H / G), (T + TK - 1) / TK, scale, window, 0, 0};
+    int B = a->B, T = a->T, H = a->H, G = a->G, E = a->E;
+    struct shape s = {B, T, H, G, E, H / G, tile_tokens(H / G), (T + TK - 1) / TK, a->scale, a->window, 0, 0};
     struct plans plans;
     int width = value_columns(E), tiles = (T + s.tq - 1) / s.tq;
-    if (!width || !make_plans(&s, &plans)) return false;
+    if (dev_ok(a->slopes) || a->softcap > 0 || !width || !make_plans(&s, &plans)) return false;
     s.k_size = s.v_size = (size_t)TK * (size_t)E;
     size_t each = space_floats(&s), ld = (size_t)G * (size_t)E, units = (size_t)B * (size_t)G;
     float *work = cpu_scratch(each * (size_t)omp_get_max_threads() + units * (size_t)s.blocks * s.k_size);

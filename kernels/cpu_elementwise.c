@@ -42,27 +42,41 @@ void cpu_sum_rows(dev dbias, dev dy, int R, int D)
     }
 }
 
-void cpu_swiglu(dev h, dev gate, dev up, size_t n)
+void cpu_act(enum act kind, dev h, dev gate, dev up, size_t n)
 {
     float *ph = cpu_f(h);
-    const float *pg = cpu_f(gate), *pu = cpu_f(up);
-    FOR_CHUNKS(n) vec->swiglu(ph + i, pg + i, pu + i, LEN(n));
+    const float *pg = cpu_f(gate), *pu = dev_ok(up) ? cpu_f(up) : NULL;
+    FOR_CHUNKS(n) vec->act(kind, ph + i, pg + i, pu ? pu + i : NULL, LEN(n));
 }
 
-void cpu_swiglu_back(dev dgate, dev dup, dev dh, dev gate, dev up, size_t n)
+void cpu_act_back(enum act kind, dev dgate, dev dup, dev dh, dev gate, dev up, size_t n)
 {
-    float *dg = cpu_f(dgate), *du = cpu_f(dup);
-    const float *ph = cpu_f(dh), *pg = cpu_f(gate), *pu = cpu_f(up);
-    FOR_CHUNKS(n) vec->swiglu_back(dg + i, du + i, ph + i, pg + i, pu + i, LEN(n));
+    float *dg = cpu_f(dgate), *du = dev_ok(up) ? cpu_f(dup) : NULL;
+    const float *ph = cpu_f(dh), *pg = cpu_f(gate), *pu = dev_ok(up) ? cpu_f(up) : NULL;
+    FOR_CHUNKS(n) vec->act_back(kind, dg + i, du ? du + i : NULL, ph + i, pg + i, pu ? pu + i : NULL, LEN(n));
 }
 
-void cpu_rope(dev x, int R, int T, int heads, int E, int rot, dev cossin, int pos0, float sign)
+void cpu_softcap(dev z, float cap, size_t n)
+{
+    float *p = cpu_f(z);
+    FOR_CHUNKS(n) vec->softcap(p + i, cap, LEN(n));
+}
+
+void cpu_softcap_back(dev dz, dev z, float cap, size_t n)
+{
+    float *p = cpu_f(dz);
+    const float *from = cpu_f(z);
+    FOR_CHUNKS(n) vec->softcap_back(p + i, from + i, cap, LEN(n));
+}
+
+void cpu_rope(dev x, int R, int T, int heads, int E, int rot, bool pairs, dev cossin, int pos0, float sign)
 {
     float *px = cpu_f(x);
     const float *table = cpu_f(cossin);
 #pragma omp parallel for schedule(static)
     for (int r = 0; r < R; r++)
-        vec->rope_row(px + (size_t)r * heads * E, heads, E, rot, table + (size_t)(pos0 + r % T) * rot, sign);
+        vec->rope_row(px + (size_t)r * heads * E, heads, E, rot, pairs, table + (size_t)(pos0 + r % T) * rot,
+                      sign);
 }
 
 void cpu_embed(dev x, dev table, dev ids, int R, int D)

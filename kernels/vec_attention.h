@@ -13,6 +13,39 @@ static void vec_panel_mask(float *s, int n, int key, const int32_t *first, const
     }
 }
 
+/* Products become logits: cap tanh(scale s / cap) when there is a cap, else scale s, plus slope times the
+ * distance from the query, a number that is not positive for keys it sees. slope NULL: none. */
+static void vec_panel_logits(float *s, int n, int key, float scale, float cap, const float *slope,
+                             const int32_t *at)
+{
+    float inv = cap > 0 ? scale / cap : 0;
+    for (int j = key; j < key + n; j++, s += PANEL) {
+        if (cap > 0) {
+#pragma omp simd
+            for (int i = 0; i < PANEL; i++) s[i] = cap * vtanh(inv * s[i]);
+        } else {
+#pragma omp simd
+            for (int i = 0; i < PANEL; i++) s[i] *= scale;
+        }
+        if (!slope) continue;
+#pragma omp simd
+        for (int i = 0; i < PANEL; i++) s[i] = VEC_FMA(slope[i], (float)(j - at[i]), s[i]);
+    }
+}
+
+/* What the gradient of vec_panel_logits' output is to be multiplied with, from its products s. */
+static void vec_panel_slopes(float *d, const float *s, int n, float scale, float cap)
+{
+    float inv = cap > 0 ? scale / cap : 0;
+    for (int j = 0; j < n; j++, s += PANEL, d += PANEL) {
+#pragma omp simd
+        for (int i = 0; i < PANEL; i++) {
+            float t = vtanh(inv * s[i]);
+            d[i] *= scale * (1.0f - t * t);
+        }
+    }
+}
+
 /* s = exp(scale s - max), where max, the running maximum of scale s, is raised first, the running sum
  * follows, and factor is what earlier results are to be multiplied with. A query that saw no number yet has
  * the maximum -infinity, which must not be subtracted: then a NaN spreads, and nothing else does. */

@@ -85,23 +85,7 @@ static float vec_exp_sum(float *y, const float *x, float scale, float sub, size_
     return s;
 }
 
-static void vec_swiglu(float *h, const float *gate, const float *up, size_t n)
-{
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) h[i] = gate[i] / (1.0f + vexp(-gate[i])) * up[i];
-}
-
-static void vec_swiglu_back(float *dgate, float *dup, const float *dh, const float *gate, const float *up,
-                            size_t n)
-{
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) {
-        float g = gate[i], u = up[i], d = dh[i];
-        float sig = 1.0f / (1.0f + vexp(-g));
-        dgate[i] = d * u * sig * (1.0f + g * (1.0f - sig));
-        dup[i] = d * g * sig;
-    }
-}
+#include "kernels/vec_act.h"
 
 static void vec_norm_row(bool rms, float *y, float *stat, const float *x, const float *gain,
                          const float *bias, int D, float eps)
@@ -151,11 +135,20 @@ static void vec_norm_back_row(bool rms, float *dx, float *dgain, float *dbias, c
     for (int c = 0; c < D; c++) dx[c] = rstd * (dy[c] * gain[c] - sum_g - (x[c] - mean) * rstd * sum_gx);
 }
 
-static void vec_rope_row(float *x, int heads, int E, int rot, const float *cossin, float sign)
+static void vec_rope_row(float *x, int heads, int E, int rot, bool pairs, const float *cossin, float sign)
 {
     int half = rot / 2;
     const float *co = cossin, *si = cossin + half;
     for (int h = 0; h < heads; h++, x += E) {
+        if (pairs) {
+#pragma omp simd
+            for (int i = 0; i < half; i++) {
+                float p = x[2 * i], q = x[2 * i + 1], s = sign * si[i];
+                x[2 * i] = p * co[i] - q * s;
+                x[2 * i + 1] = q * co[i] + p * s;
+            }
+            continue;
+        }
         float *a = x, *b = x + half;
 #pragma omp simd
         for (int i = 0; i < half; i++) {
@@ -347,13 +340,14 @@ static void vec_mix(float *o, const float *p, const float *v, size_t ldv, int n,
 }
 
 const struct vec_ops VEC_TABLE = {
-    VEC_NAME,        PANEL,           VEC_COLS,          vec_panel_product,
-    vec_panel_rows,  vec_copy_strip,  vec_pack_panel,    vec_scores,
-    vec_mix,         vec_add,         vec_axpy,          vec_dot,
-    vec_scale,       vec_exp,         vec_max,           vec_exp_sum,
-    vec_swiglu,      vec_swiglu_back, vec_norm_row,      vec_norm_back_row,
-    vec_rope_row,    vec_sum_exp,     vec_sum_exp_diff,  vec_ce_row,
-    vec_kl_row,      vec_panel_mask,  vec_panel_softmax, vec_panel_softmax_back,
-    vec_panel_scale, vec_stats_cols,  vec_moments_cols,  vec_affine_row,
-    vec_diff_cols,   vec_adam,
+    VEC_NAME,          PANEL,           VEC_COLS,          vec_panel_product,
+    vec_panel_rows,    vec_copy_strip,  vec_pack_panel,    vec_scores,
+    vec_mix,           vec_add,         vec_axpy,          vec_dot,
+    vec_scale,         vec_exp,         vec_max,           vec_exp_sum,
+    vec_act,           vec_act_back,    vec_softcap,       vec_softcap_back,
+    vec_ramp,          vec_norm_row,    vec_norm_back_row, vec_rope_row,
+    vec_sum_exp,       vec_sum_exp_diff, vec_ce_row,       vec_kl_row,
+    vec_panel_mask,    vec_panel_logits, vec_panel_softmax, vec_panel_softmax_back,
+    vec_panel_slopes,  vec_panel_scale, vec_stats_cols,    vec_moments_cols,
+    vec_affine_row,    vec_diff_cols,   vec_adam,
 };

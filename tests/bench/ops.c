@@ -77,42 +77,44 @@ static double gram(const struct op *o)
 static double attention(const struct op *o)
 {
     int B = o->R / o->a, T = o->a;
-    be->attention(y, stat, x, big, dev_at(big, (size_t)o->R * KV), B, T, H, G, E, 0.125f, 0);
+    struct attention a = {.B = B, .T = T, .H = H, .G = G, .E = E, .scale = 0.125f};
+    be->attention(y, stat, x, big, dev_at(big, (size_t)o->R * KV), &a);
     return 2e-9 * B * H * E * T * (T + 1);
 }
 static double attention_back(const struct op *o)
 {
     int B = o->R / o->a, T = o->a;
     dev v = dev_at(big, (size_t)o->R * KV);
+    struct attention a = {.B = B, .T = T, .H = H, .G = G, .E = E, .scale = 0.125f};
     be->attention_back(wide, dev_at(v, (size_t)o->R * KV), dev_at(v, 2 * (size_t)o->R * KV), x, y, stat, x,
-                       big, v, B, T, H, G, E, 0.125f, 0);
+                       big, v, &a);
     return 4e-9 * B * H * E * T *
            (T + 1); /* twice the forward: what must be computed, without recomputation */
 }
 static double step(const struct op *o)
 {
-    be->attention_step(y, x, big, dev_at(big, (size_t)o->R * o->a * KV), o->R, o->a, o->a, H, G, E, 0.125f,
-                       0);
+    struct attention a = {.B = o->R, .H = H, .G = G, .E = E, .scale = 0.125f};
+    be->attention_step(y, x, big, dev_at(big, (size_t)o->R * o->a * KV), o->a, o->a, &a);
     return 4e-9 * o->R * H * E * o->a;
 }
 static double norm(const struct op *o)
 {
-    be->norm(true, y, stat, x, gain, DEV_NONE, o->R, D, 1e-5f);
+    be->norm(true, y, stat, x, gain, DEV_NONE, 1, o->R, D, 1e-5f);
     return 4e-9 * o->R * D;
 }
 static double norm_back(const struct op *o)
 {
-    be->norm_back(true, y, gain, DEV_NONE, big, x, stat, gain, o->R, D);
+    be->norm_back(true, y, gain, DEV_NONE, big, x, stat, gain, 1, o->R, D);
     return 10e-9 * o->R * D;
 }
 static double swiglu(const struct op *o)
 {
-    be->swiglu(wide, x, big, (size_t)o->R * F);
+    be->act(ACT_SILU, wide, x, big, (size_t)o->R * F);
     return 4e-9 * o->R * F;
 }
 static double swiglu_back(const struct op *o)
 {
-    be->swiglu_back(y, wide, big, x, big, (size_t)o->R * F);
+    be->act_back(ACT_SILU, y, wide, big, x, big, (size_t)o->R * F);
     return 10e-9 * o->R * F;
 }
 static double add(const struct op *o)
@@ -122,7 +124,7 @@ static double add(const struct op *o)
 }
 static double rope(const struct op *o)
 {
-    be->rope(x, o->R, MAX_T, H, E, E, cs, 0, 1);
+    be->rope(x, o->R, MAX_T, H, E, E, false, cs, 0, 1);
     return 3e-9 * o->R * D;
 }
 static double fold(const struct op *o)

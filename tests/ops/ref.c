@@ -61,22 +61,37 @@ void ref_norm_back(bool rms, double *dx, double *dgain, double *dbias, const dou
     }
 }
 
-double ref_silu(double x)
+double ref_act(enum act kind, double x)
 {
-    return x / (1 + exp(-x));
-}
-double ref_silu_slope(double x)
-{
-    double s = 1 / (1 + exp(-x));
-    return s * (1 + x * (1 - s));
+    switch (kind) {
+    case ACT_SILU: return x / (1 + exp(-x));
+    case ACT_GELU: return 0.5 * x * erfc(-x / sqrt(2));
+    case ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ACT_QUICK_GELU: return x / (1 + exp(-1.702 * x));
+    case ACT_RELU: return x > 0 ? x : 0;
+    default: return x > 0 ? x * x : 0;
+    }
 }
 
-void ref_rope(double *x, int R, int T, int heads, int E, int rot, const double *cossin, int pos0, double sign)
+/* By differences, but where the value is not smooth: nothing to derive wrongly. */
+double ref_act_slope(enum act kind, double x)
+{
+    double h = 1e-4 * (1 + fabs(x));
+    if (kind == ACT_RELU) return x > 0;
+    if (kind == ACT_RELU2) return x > 0 ? 2 * x : 0;
+    return (8 * (ref_act(kind, x + h) - ref_act(kind, x - h)) -
+            (ref_act(kind, x + 2 * h) - ref_act(kind, x - 2 * h))) /
+           (12 * h);
+}
+
+void ref_rope(double *x, int R, int T, int heads, int E, int rot, bool pairs, const double *cossin, int pos0,
+              double sign)
 {
     for (int r = 0; r < R; r++)
         for (int h = 0; h < heads; h++)
             for (int i = 0; i < rot / 2; i++) {
-                double *p = x + ((size_t)r * heads + h) * E + i, *q = p + rot / 2, a = *p, b = *q;
+                double *head = x + ((size_t)r * heads + h) * E, *p = head + (pairs ? 2 * i : i),
+                       *q = pairs ? p + 1 : p + rot / 2, a = *p, b = *q;
                 const double *t = cossin + (size_t)(pos0 + r % T) * rot;
                 *p = a * t[i] - sign * b * t[rot / 2 + i];
                 *q = b * t[i] + sign * a * t[rot / 2 + i];
@@ -94,7 +109,8 @@ static double score(const struct ref_attn *s, const double *q, const double *k, 
     const double *kr = k + (((size_t)b * s->T + u) * s->G + h / (s->H / s->G)) * s->E;
     double d = 0;
     for (int e = 0; e < s->E; e++) d += qr[e] * kr[e];
-    return d * s->scale;
+    d *= s->scale;
+    return s->softcap > 0 ? s->softcap * tanh(d / s->softcap) : d;
 }
 
 double ref_lse(const double *z, int n)
@@ -110,7 +126,10 @@ static double row_probs(const struct ref_attn *s, double *p, const double *q, co
                         int h)
 {
     double lse;
-    for (int u = 0; u <= t; u++) p[u] = sees(s, t, u) ? score(s, q, k, b, t, u, h) : -INFINITY;
+    for (int u = 0; u <= t; u++) {
+        double bias = s->slopes ? s->slopes[h] * (u - t) : 0;
+        p[u] = sees(s, t, u) ? score(s, q, k, b, t, u, h) + bias : -INFINITY;
+    }
     lse = ref_lse(p, t + 1);
     for (int u = 0; u <= t; u++) p[u] = exp(p[u] - lse);
     return lse;
@@ -158,7 +177,8 @@ void ref_attention_back(const struct ref_attn *s, double *dq, double *dk, double
                 }
                 for (int u = 0; u <= t; u++) {
                     size_t key = (((size_t)b * s->T + u) * s->G + h / (s->H / s->G)) * s->E;
-                    double ds = p[u] * (dp[u] - mean) * s->scale;
+                    double ds = p[u] * (dp[u] - mean) * s->scale, z = score(s, q, k, b, t, u, h);
+                    if (s->softcap > 0) ds *= 1 - z * z / (s->softcap * s->softcap);
                     for (int e = 0; e < s->E; e++) {
                         dq[row + e] += ds * k[key + e];
                         dk[key + e] += ds * q[row + e];

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stddef.h>
+#include "kernels/backend.h"
 
 void ref_gemm(bool ta, bool tb, int M, int N, int K, double alpha, const double *A, int lda, const double *B,
               int ldb, double beta, double *C, int ldc);
@@ -13,13 +14,14 @@ void ref_norm(bool rms, double *y, const double *x, const double *gain, const do
 /* dgain, dbias are added to */
 void ref_norm_back(bool rms, double *dx, double *dgain, double *dbias, const double *dy, const double *x,
                    const double *gain, int R, int D, double eps);
-double ref_silu(double x);
-double ref_silu_slope(double x);
 struct ref_attn {
     int B, T, H, G, E, window;
-    double scale;
+    double scale, softcap; /* 0: none */
+    const double *slopes;  /* [H], NULL: none */
 };
-void ref_rope(double *x, int R, int T, int heads, int E, int rot, const double *cossin, int pos0,
+double ref_act(enum act kind, double x);
+double ref_act_slope(enum act kind, double x);
+void ref_rope(double *x, int R, int T, int heads, int E, int rot, bool pairs, const double *cossin, int pos0,
               double sign);
 void ref_attention(const struct ref_attn *s, double *out, double *lse, const double *q, const double *k,
                    const double *v);

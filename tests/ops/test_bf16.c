@@ -148,11 +148,12 @@ static void test_exact(void)
 /* ---- attention ---- */
 
 /* Inputs are bf16 numbers; so scores, and with them lse, are f32's. Probabilities, each off by at most 2^-9
- * of itself, are the weights of a mean of values of at most 1. A head dimension that does not fit goes the
- * f32 way. */
-static void test_attention(int B, int T, int H, int G, int E, int window, bool fits)
+ * of itself, are the weights of a mean of values of at most 1. A head dimension that does not fit, or a soft
+ * cap, goes the f32 way. */
+static void test_attention(int B, int T, int H, int G, int E, int window, double cap, bool fits)
 {
-    struct ref_attn s = {B, T, H, G, E, window, 1 / sqrt(E)};
+    struct ref_attn s = {B, T, H, G, E, window, 1 / sqrt(E), cap, NULL};
+    struct attention a = {B, T, H, G, E, (float)s.scale, (float)cap, window, DEV_NONE};
     arr_use(be);
     struct arr q = arr_random((size_t)B * T * H * E, 2), k = arr_random((size_t)B * T * G * E, 2),
                v = arr_random(k.n, 1), out = arr_zero(q.n), lse = arr_zero((size_t)B * T * H);
@@ -163,7 +164,7 @@ static void test_attention(int B, int T, int H, int G, int E, int window, bool f
             be->gemm(false, false, 1, 1, 1, 1, q.p, 1, k.p, 1, 0, lse.p, 1); /* other products in between */
         }
     }
-    be->attention(out.p, lse.p, q.p, k.p, v.p, B, T, H, G, E, (float)s.scale, window);
+    be->attention(out.p, lse.p, q.p, k.p, v.p, &a);
     ref_attention(&s, out.d, lse.d, q.d, k.d, v.d);
     arr_fetch(&out), arr_fetch(&lse);
     double worst = 0, worst_lse = 0;
@@ -256,7 +257,8 @@ static void products(int n)
         be->gemm(false, true, 1, V, D, 1, a.p, D, b.p, D, 0, one.p, V);
         same(0, 3, "gemm, one row", &one, n);
         struct arr z = arr_zero((size_t)R * D), lse = arr_zero((size_t)R * 3);
-        be->attention(z.p, lse.p, a.p, a.p, b.p, 1, R, 3, 3, 64, 0.125f, 0);
+        struct attention attn = {1, R, 3, 3, 64, 0.125f, 0, 0, DEV_NONE};
+        be->attention(z.p, lse.p, a.p, a.p, b.p, &attn);
         same(0, 4, "attention", &z, n), same(0, 5, "attention, lse", &lse, n);
     }
     be->gemm_f32(false, true, R, V, D, 1, a.p, D, b.p, D, 0, f.p, V);
@@ -286,12 +288,13 @@ int main(int argc, char **argv)
             test_weights();
             for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
                 test_product(shapes[i][0], shapes[i][1], shapes[i][2]);
-            test_attention(1, 263, 9, 3, 64, 0, true);
-            test_attention(2, 70, 4, 4, 32, 0, false);
-            test_attention(1, 600, 6, 1, 64, 100, true);
-            test_attention(2, 333, 8, 1, 128, 0, true);
-            test_attention(3, 1, 2, 2, 64, 0, true);
-            test_attention(1, 80, 3, 1, 40, 0, false);
+            test_attention(1, 263, 9, 3, 64, 0, 0, true);
+            test_attention(2, 70, 4, 4, 32, 0, 0, false);
+            test_attention(1, 600, 6, 1, 64, 100, 0, true);
+            test_attention(1, 300, 6, 1, 64, 100, 5, false);
+            test_attention(2, 333, 8, 1, 128, 0, 0, true);
+            test_attention(3, 1, 2, 2, 64, 0, 0, true);
+            test_attention(1, 80, 3, 1, 40, 0, 0, false);
         }
         backend_close(be);
     }

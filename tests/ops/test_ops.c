@@ -87,16 +87,80 @@ static void test_gram(void)
     }
 }
 
+static void test_act(enum act kind, struct arr *g, struct arr *u, struct arr *b, size_t n)
+{
+    static const char *const name[] = {"silu", "gelu", "gelu_tanh", "relu", "quick_gelu", "relu2"};
+    struct arr h = arr_zero(n), dg = arr_zero(n), du = arr_zero(n), gate = arr_zero(n), up = arr_zero(n);
+    for (int gated = 0; gated < 2; gated++) {
+        be->act(kind, h.p, g->p, gated ? u->p : DEV_NONE, n);
+        for (size_t j = 0; j < n; j++) h.d[j] = ref_act(kind, g->d[j]) * (gated ? u->d[j] : 1);
+        double fwd = arr_err(&h);
+        be->act_back(kind, dg.p, du.p, b->p, g->p, gated ? u->p : DEV_NONE, n);
+        for (size_t j = 0; j < n; j++) {
+            dg.d[j] = b->d[j] * (gated ? u->d[j] : 1) * ref_act_slope(kind, g->d[j]);
+            du.d[j] = gated ? b->d[j] * ref_act(kind, g->d[j]) : 0;
+        }
+        CHECK(fwd < 1e-6 && arr_err(&dg) < 2e-6 && arr_err(&du) < 2e-6, "%s n=%zu %s: %.0e, back %.0e %.0e",
+              name[kind], n, gated ? "gated" : "plain", fwd, arr_err(&dg), arr_err(&du));
+        be->copy(gate.p, g->p, n * 4), be->copy(up.p, u->p, n * 4);
+        be->act_back(kind, gate.p, up.p, b->p, gate.p, gated ? up.p : DEV_NONE, n);
+        arr_fetch(&dg), arr_fetch(&du), arr_fetch(&gate), arr_fetch(&up);
+        CHECK(!memcmp(gate.f, dg.f, n * 4) && (!gated || !memcmp(up.f, du.f, n * 4)),
+              "%s back in place: same bytes", name[kind]);
+        be->fill(du.p, 0, n);
+    }
+}
+
+/* GELU far out: either tail is right to the last digits but few, not only beside the largest value. */
+static void test_gelu_tails(void)
+{
+    enum { N = 4000 };
+    struct arr x, y;
+    double worst = 0;
+    arr_use(be);
+    x = arr_zero(N), y = arr_zero(N);
+    for (int i = 0; i < N; i++) x.d[i] = x.f[i] = -10 + 0.005f * (float)i;
+    be->put(x.p, x.f, N * sizeof(float));
+    be->act(ACT_GELU, y.p, x.p, DEV_NONE, N);
+    arr_fetch(&y);
+    for (int i = 0; i < N; i++) {
+        double want = ref_act(ACT_GELU, x.d[i]);
+        if (want != 0) worst = fmax(worst, fabs(y.f[i] / want - 1));
+    }
+    CHECK(worst < 8e-6, "gelu between -10 and 10: relative error %.1e", worst);
+    arr_free_all();
+}
+
+static void test_softcap(void)
+{
+    struct arr z, d;
+    double small = 0;
+    arr_use(be);
+    z = arr_random(16384 + 5, 90), d = arr_random(z.n, 1);
+    for (size_t i = 0; i < 100; i++) z.f[i] = (float)(z.d[i] = 1e-4 * (double)i);
+    be->put(z.p, z.f, z.n * sizeof(float));
+    be->softcap(z.p, 30, z.n);
+    for (size_t i = 0; i < z.n; i++) {
+        double t = tanh(z.f[i] / 30.0);
+        z.d[i] = 30 * t, d.d[i] *= 1 - t * t;
+    }
+    double fwd = arr_err(&z);
+    for (size_t i = 1; i < 100; i++) small = fmax(small, fabs(z.f[i] / z.d[i] - 1));
+    be->softcap_back(d.p, z.p, 30, z.n);
+    CHECK(fwd < 3e-7 && small < 3e-7 && arr_err(&d) < 1e-6, "softcap %.0e, near zero %.0e, back %.0e", fwd,
+          small, arr_err(&d));
+    arr_free_all();
+}
+
 static void test_elementwise(void)
 {
     static const size_t sizes[] = {1, 7, 130, 16384 + 3, 100003};
     for (int i = 0; i < 5; i++) {
         size_t n = sizes[i];
-        struct arr a, b, c, g, u, h, dg, du;
+        struct arr a, b, c, g, u;
         arr_use(be);
         a = arr_random(n, 2), b = arr_random(n, 2), c = arr_zero(n), g = arr_random(n, 30),
         u = arr_random(n, 2);
-        h = arr_zero(n), dg = arr_zero(n), du = arr_zero(n);
         be->add(c.p, a.p, b.p, n);
         for (size_t j = 0; j < n; j++) c.d[j] = a.d[j] + b.d[j];
         CHECK(arr_err(&c) < 1e-7, "add n=%zu", n);
@@ -107,18 +171,7 @@ static void test_elementwise(void)
         be->axpy(a.p, -0.25f, u.p, n);
         for (size_t j = 0; j < n; j++) a.d[j] -= 0.25 * u.d[j];
         CHECK(arr_err(&a) < 2e-7, "axpy");
-        be->swiglu(h.p, g.p, u.p, n);
-        for (size_t j = 0; j < n; j++) h.d[j] = ref_silu(g.d[j]) * u.d[j];
-        CHECK(arr_err(&h) < 1e-6, "swiglu");
-        be->swiglu_back(dg.p, du.p, b.p, g.p, u.p, n);
-        for (size_t j = 0; j < n; j++) {
-            dg.d[j] = b.d[j] * u.d[j] * ref_silu_slope(g.d[j]);
-            du.d[j] = b.d[j] * ref_silu(g.d[j]);
-        }
-        CHECK(arr_err(&dg) < 2e-6 && arr_err(&du) < 2e-6, "swiglu_back");
-        be->swiglu_back(g.p, u.p, b.p, g.p, u.p, n);
-        arr_fetch(&dg), arr_fetch(&du), arr_fetch(&g), arr_fetch(&u);
-        CHECK(!memcmp(g.f, dg.f, n * 4) && !memcmp(u.f, du.f, n * 4), "swiglu_back in place: same bytes");
+        for (int kind = 0; kind < ACT_COUNT; kind++) test_act(kind, &g, &u, &b, n);
         arr_free_all();
     }
 }
@@ -128,7 +181,7 @@ static void test_swiglu_extremes(void)
     float in[6] = {-INFINITY, -200, -88, 88, 200, 0}, one[6] = {1, 1, 1, 1, 1, 1}, out[6];
     dev g = be->alloc(24), u = be->alloc(24), h = be->alloc(24);
     be->put(g, in, 24), be->put(u, one, 24);
-    be->swiglu(h, g, u, 6);
+    be->act(ACT_SILU, h, g, u, 6);
     be->get(out, h, 24);
     CHECK(fabsf(out[1]) < 1e-30 && fabsf(out[2]) < 1e-30 && out[3] == 88 && out[4] == 200 && out[5] == 0,
           "swiglu at large magnitudes");
@@ -168,21 +221,47 @@ static void test_norm(void)
         y = arr_zero((size_t)R * D);
         st = arr_zero(2 * (size_t)R), dy = arr_random((size_t)R * D, 1), dx = arr_zero((size_t)R * D);
         dg = arr_random(D, 1), db = arr_random(D, 1);
-        be->norm(rms, y.p, st.p, x.p, g.p, bias ? b.p : DEV_NONE, R, D, 1e-5f);
+        be->norm(rms, y.p, st.p, x.p, g.p, bias ? b.p : DEV_NONE, 1, R, D, 1e-5f);
         ref_norm(rms, y.d, x.d, g.d, bias ? b.d : NULL, R, D, 1e-5);
         err[0] = arr_err(&y);
-        be->norm_back(rms, dx.p, dg.p, bias ? db.p : DEV_NONE, dy.p, x.p, st.p, g.p, R, D);
+        be->norm_back(rms, dx.p, dg.p, bias ? db.p : DEV_NONE, dy.p, x.p, st.p, g.p, 1, R, D);
         dgain2 = bias ? db.d : calloc(D, sizeof(double));
         ref_norm_back(rms, dx.d, dg.d, dgain2, dy.d, x.d, g.d, R, D, 1e-5);
         if (!bias) free(dgain2);
         err[1] = arr_err(&dx), err[2] = arr_err(&dg), err[3] = arr_err(&db);
-        be->norm_back(rms, DEV_NONE, dg.p, DEV_NONE, dy.p, x.p, st.p, g.p, R, D);
-        be->norm_back(rms, dy.p, DEV_NONE, DEV_NONE, dy.p, x.p, st.p, g.p, R, D);
+        be->norm_back(rms, DEV_NONE, dg.p, DEV_NONE, dy.p, x.p, st.p, g.p, 1, R, D);
+        be->norm_back(rms, dy.p, DEV_NONE, DEV_NONE, dy.p, x.p, st.p, g.p, 1, R, D);
         arr_fetch(&dy);
         err[4] = check_rel(dy.f, dx.d, dx.n);
         CHECK(err[0] < 1e-6 && err[1] < 3e-6 && err[2] < 3e-6 && err[3] < 3e-6 && err[4] < 3e-6,
               "norm and back %dx%d %s%s: %.0e %.0e %.0e %.0e", R, D, rms ? "rms" : "layer",
               bias ? " bias" : "", err[0], err[1], err[2], err[3]);
+        arr_free_all();
+    }
+}
+
+/* Rows with gains of their own, r % 3: as three norms of every third row. */
+static void test_norm_gains(void)
+{
+    enum { G = 3, R = 64 * G * 2 + G, D = 24 };
+    for (int rms = 0; rms < 2; rms++) {
+        struct arr x, g, b, y, st, dy, dx, dg, db;
+        arr_use(be);
+        x = arr_random(R * D, 3), g = arr_random(G * D, 1), b = arr_random(G * D, 1), y = arr_zero(R * D);
+        st = arr_zero(2 * R), dy = arr_random(R * D, 1), dx = arr_zero(R * D), dg = arr_random(G * D, 1);
+        db = arr_random(G * D, 1);
+        be->norm(rms, y.p, st.p, x.p, g.p, b.p, G, R, D, 1e-5f);
+        be->norm_back(rms, dx.p, dg.p, db.p, dy.p, x.p, st.p, g.p, G, R, D);
+        for (int r = 0; r < R; r++) {
+            size_t at = (size_t)r * D, own = (size_t)(r % G) * D;
+            ref_norm(rms, y.d + at, x.d + at, g.d + own, b.d + own, 1, D, 1e-5);
+            ref_norm_back(rms, dx.d + at, dg.d + own, db.d + own, dy.d + at, x.d + at, g.d + own, 1, D, 1e-5);
+        }
+        CHECK(arr_err(&y) < 1e-6 && arr_err(&dx) < 3e-6 && arr_err(&dg) < 3e-6 && arr_err(&db) < 3e-6,
+              "norm of heads, each with its gain, %s", rms ? "rms" : "layer");
+        be->norm(rms, x.p, st.p, x.p, g.p, b.p, G, R, D, 1e-5f);
+        arr_fetch(&x);
+        CHECK(!memcmp(x.f, y.f, R * D * sizeof(float)), "norm in place: same bytes");
         arr_free_all();
     }
 }
@@ -403,7 +482,7 @@ static void test_nan(void)
     best = arr_zero(2 * R);
     id = arr_ids(R, D), hst = arr_zero(4 * R);
     be->fill(x.p, NAN, x.n);
-    be->norm(true, y.p, st.p, x.p, g.p, DEV_NONE, R, D, 1e-5f);
+    be->norm(true, y.p, st.p, x.p, g.p, DEV_NONE, 1, R, D, 1e-5f);
     arr_fetch(&y);
     CHECK(isnan(y.f[0]) && isnan(y.f[R * D - 1]), "norm passes NaN on");
     be->head_init(hst.p, best.p, R);
@@ -431,8 +510,11 @@ int main(int argc, char **argv)
     test_gram();
     test_elementwise();
     test_swiglu_extremes();
+    test_gelu_tails();
+    test_softcap();
     test_bias();
     test_norm();
+    test_norm_gains();
     test_norm_differences();
     test_embed();
     head_case(1, 8, 8);

@@ -27,14 +27,15 @@ static void attention_ops(int n)
     struct arr o = arr_zero(q.n), l = arr_zero(R * H), d = arr_random(q.n, 1), dq = arr_zero(q.n);
     struct arr dk = arr_zero(k.n), dv = arr_zero(k.n), o1 = arr_zero(H * E),
                cs = arr_random((size_t)R * E, 1);
-    be->attention(o.p, l.p, q.p, k.p, v.p, 1, T, H, G, E, 0.125f, 0);
+    struct attention a = {1, T, H, G, E, 0.125f, 0, 0, DEV_NONE};
+    be->attention(o.p, l.p, q.p, k.p, v.p, &a);
     same(0, "attention", &o, n), same(1, "attention lse", &l, n);
-    be->attention_back(dq.p, dk.p, dv.p, d.p, o.p, l.p, q.p, k.p, v.p, 1, T, H, G, E, 0.125f, 0);
+    be->attention_back(dq.p, dk.p, dv.p, d.p, o.p, l.p, q.p, k.p, v.p, &a);
     same(2, "attention_back dq", &dq, n), same(3, "attention_back dk", &dk, n),
         same(4, "attention_back dv", &dv, n);
-    be->attention_step(o1.p, q.p, k.p, v.p, 1, T, T, H, G, E, 0.125f, 0);
+    be->attention_step(o1.p, q.p, k.p, v.p, T, T, &a);
     same(5, "attention_step", &o1, n);
-    be->rope(q.p, R, T, H, E, E, cs.p, 0, 1);
+    be->rope(q.p, R, T, H, E, E, false, cs.p, 0, 1);
     same(6, "rope", &q, n);
 }
 
@@ -61,16 +62,16 @@ static void row_ops(int n)
                g = arr_random(D, 1);
     struct arr dx = arr_zero(x.n), dg = arr_zero(D), db = arr_zero(D), dy = arr_random(x.n, 1),
                u = arr_random(x.n, 1);
-    be->norm(false, y.p, st.p, x.p, g.p, g.p, R, D, 1e-5f);
+    be->norm(false, y.p, st.p, x.p, g.p, g.p, 1, R, D, 1e-5f);
     same(11, "norm", &y, n);
-    be->norm_back(false, dx.p, dg.p, db.p, dy.p, x.p, st.p, g.p, R, D);
+    be->norm_back(false, dx.p, dg.p, db.p, dy.p, x.p, st.p, g.p, 1, R, D);
     same(12, "norm_back dx", &dx, n), same(13, "norm_back dgain", &dg, n),
         same(14, "norm_back dbias", &db, n);
     be->sum_rows(db.p, dy.p, R, D);
     same(15, "sum_rows", &db, n);
-    be->swiglu(y.p, x.p, u.p, x.n);
+    be->act(ACT_SILU, y.p, x.p, u.p, x.n);
     same(16, "swiglu", &y, n);
-    be->swiglu_back(dx.p, y.p, dy.p, x.p, u.p, x.n);
+    be->act_back(ACT_SILU, dx.p, y.p, dy.p, x.p, u.p, x.n);
     same(17, "swiglu_back", &dx, n);
     be->axpy(y.p, 0.3f, dx.p, x.n);
     be->add(y.p, y.p, u.p, x.n);
