@@ -48,6 +48,7 @@ struct block_shape {
     float softcap;    /* of attention logits: c tanh(z/c); 0: none */
     int window;       /* the last so many keys; 0: all */
     bool alibi;       /* slope[h] * (key's position - query's) is added to logits */
+    float alibi_scale; /* of the slopes (Falcon scales them with the logits); 0: 1 */
     bool gated;       /* act(gate) * up, else act(up): then there is no ROLE_GATE */
     enum act act;
     bool parallel;        /* y = x + attention(n1 x) + mlp(n2 x) */

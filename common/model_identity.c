@@ -42,6 +42,7 @@ static void add_flags(char **text, const struct model_config *c)
                 {"rot_pairs", s->rot_pairs, 0},
                 {"softcap", (double)s->softcap, 0},
                 {"alibi", s->alibi, 0},
+                {"alibi_scale", (double)s->alibi_scale, 0},
                 {"gated", s->gated, 1},
                 {"act", s->act, ACT_SILU},
                 {"parallel", s->parallel, 0},

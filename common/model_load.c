@@ -56,6 +56,14 @@ struct block *block_alloc(struct model *m, int max_pos)
         if (l->norm_bias[n].t) b->bias[n] = m->be->alloc((size_t)norm_dim(&b->s, n) * sizeof(float));
     }
     for (int i = 0; i < rope_tables(&m->c); i++) all->rope[i] = rope_table(m, i, max_pos);
+    if (b->s.alibi) {
+        float *slope = MEM_NEW(float, b->s.H);
+        block_alibi_slopes(b->s.H, slope);
+        for (int h = 0; h < b->s.H && b->s.alibi_scale > 0; h++) slope[h] *= b->s.alibi_scale;
+        b->slopes = m->be->alloc((size_t)b->s.H * sizeof(float));
+        m->be->put(b->slopes, slope, (size_t)b->s.H * sizeof(float));
+        mem_free(slope);
+    }
     block_set_layer(m, b, 0);
     return b;
 }
@@ -66,7 +74,7 @@ void block_free(struct model *m, struct block *b)
     if (!b) return;
     for (int r = 0; r < ROLE_COUNT; r++) m->be->release(b->w[r]), m->be->release(b->b[r]);
     for (int n = 0; n < NORM_COUNT; n++) m->be->release(b->gain[n]), m->be->release(b->bias[n]);
-    m->be->release(all->rope[0]), m->be->release(all->rope[1]);
+    m->be->release(all->rope[0]), m->be->release(all->rope[1]), m->be->release(b->slopes);
     mem_free(all);
 }
 
@@ -229,7 +237,7 @@ static int embed_rows(struct model *m, struct embedder *w, const int32_t *ids, i
     if (m->project_in.t) be->gemm(false, true, n, D, W, 1, first, W, w->in, W, 0, x, D);
     if (m->pos_embed.t && add_positions(m, buf, r0, n, T, pos0, w->tmp, x, e)) return -1;
     if (!m->embed_gain.t) return 0;
-    be->norm(false, w->tmp, w->stat, x, w->gain, w->bias, n, D, m->c.block.eps);
+    be->norm(false, w->tmp, w->stat, x, w->gain, w->bias, 1, n, D, m->c.block.eps);
     be->copy(x, w->tmp, (size_t)n * (size_t)D * sizeof(float));
     return 0;
 }
