@@ -185,6 +185,8 @@ static int add_measured(struct tokenizer *t, const json_t *j, const char *type, 
     return 0;
 }
 
+/* Rust's \w, which has the joiners too. */
+#define WORD_OR_NOT "[\\w\\x{200C}\\x{200D}]+|[^\\w\\x{200C}\\x{200D}\\s]+"
 #define PUNCTUATION "[\\p{P}!-/:-@\\[-`{-~]"
 
 static int add_pre_tokenizer(struct tokenizer *t, const json_t *j, int depth, struct err *e)
@@ -213,7 +215,7 @@ static int add_pre_tokenizer(struct tokenizer *t, const json_t *j, int depth, st
     if (!strcmp(type, "BertPreTokenizer"))
         return add_fixed(t, "\\s", "Removed", e) || add_fixed(t, PUNCTUATION, "Isolated", e);
     if (!strcmp(type, "Whitespace"))
-        return add_split(t, regex_compile("\\w+|[^\\w\\s]+", 12, false, e), "Removed", true, e);
+        return add_split(t, regex_compile(WORD_OR_NOT, strlen(WORD_OR_NOT), false, e), "Removed", true, e);
     if (!strcmp(type, "CharDelimiterSplit") || !strcmp(type, "FixedLength"))
         return add_measured(t, j, type, e);
     if (!strcmp(type, "Metaspace")) return set_metaspace(t, steps_add(&t->pre, STEP_METASPACE), j, e);

@@ -10,6 +10,8 @@
 /* \s is White_Space; PCRE2's own also holds U+180E. */
 #define SPACES                                                                                               \
     "\\t-\\r\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+/* \w likewise: Oniguruma goes by Alphabetic, PCRE2 by letters. */
+#define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 #define PUT(b, lit) buf_put(b, lit, sizeof(lit) - 1)
 
 struct translation {
@@ -38,6 +40,12 @@ static int translate_escape(struct translation *t, struct err *e)
         PUT(&t->out, "[" SPACES "]");
     else if (c == 'S' && !t->in_class)
         PUT(&t->out, "[^" SPACES "]");
+    else if (c == 'w' && t->in_class)
+        PUT(&t->out, WORDS);
+    else if (c == 'w')
+        PUT(&t->out, "[" WORDS "]");
+    else if (c == 'W' && !t->in_class)
+        PUT(&t->out, "[^" WORDS "]");
     else if ((c == 'p' || c == 'P') && i + 2 < n && p[i + 2] == '{') {
         const char *close = memchr(p + i, '}', n - i);
         if (!close) return refuse(t, i, "an open \\p{", e);

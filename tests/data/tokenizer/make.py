@@ -195,4 +195,5 @@ def main():
         dump("smollm2.json", {"ids": ids, "special": special})
 
 
-main()
+if __name__ == "__main__":
+    main()
