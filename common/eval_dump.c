@@ -209,7 +209,7 @@ static int backward(struct dump *d, struct err *e)
 
 enum { ITEM_NLL, ITEM_LOGITS, ITEM_HIDDEN, ITEM_GRAD };
 struct item {
-    int what, index;
+    int what, index, at; /* at: of a gradient, where in its vector */
     char name[300];
 };
 
@@ -233,6 +233,19 @@ static void list_item(struct safetensors_entry *list, struct item *items, size_t
     (*n)++;
 }
 
+/* A norm that the file has by heads. */
+static void list_heads(const struct dump *d, struct safetensors_entry *list, struct item *items, size_t *n, int i,
+                       const struct checkpoint_tensor *t)
+{
+    uint64_t E = (uint64_t)d->s->m->c.block.E;
+    char name[300];
+    for (int h = 0; h < (int)(t->t.shape[0] / E); h++) {
+        snprintf(name, sizeof name, "grad.%s.%d.weight", t->name, h);
+        list_item(list, items, n, ITEM_GRAD, i, name, 1, &E);
+        items[*n - 1].at = h * (int)E;
+    }
+}
+
 static size_t list_items(const struct dump *d, struct safetensors_entry *list, struct item *items)
 {
     uint64_t seqs = 0, T = (uint64_t)d->set.batch[0].T, D = (uint64_t)d->D;
@@ -250,7 +263,10 @@ static size_t list_items(const struct dump *d, struct safetensors_entry *list, s
         const struct checkpoint_tensor *t = norm_in_file(d, i);
         if (!t) continue;
         snprintf(name, sizeof name, "grad.%s", t->name);
-        list_item(list, items, &n, ITEM_GRAD, i, name, 1, t->t.shape);
+        if (model_is_joined(d->s->m, t))
+            list_heads(d, list, items, &n, i, t);
+        else
+            list_item(list, items, &n, ITEM_GRAD, i, name, t->t.rank, t->t.shape);
     }
     return n;
 }
@@ -280,6 +296,13 @@ static int put_rows(struct dump *d, struct safetensors_writer *w, const struct i
     return 0;
 }
 
+static size_t entry_count(const struct safetensors_entry *entry)
+{
+    size_t n = 1;
+    for (int i = 0; i < entry->rank; i++) n *= (size_t)entry->shape[i];
+    return n;
+}
+
 static int write_items(struct dump *d, struct safetensors_writer *w, float *buf, struct err *e)
 {
     const struct safetensors_entry *entry;
@@ -287,7 +310,7 @@ static int write_items(struct dump *d, struct safetensors_writer *w, float *buf,
         const struct item *it = entry->user;
         int rc = 0;
         if (it->what == ITEM_GRAD)
-            rc = safetensors_put_f32(w, d->grad + (size_t)it->index * d->stride, entry->shape[0], e);
+            rc = safetensors_put_f32(w, d->grad + (size_t)it->index * d->stride + it->at, entry_count(entry), e);
         for (int i = 0; i < d->set.n && it->what != ITEM_GRAD && !rc; i++) rc = put_rows(d, w, it, i, buf, e);
         if (rc) return -1;
     }
@@ -296,7 +319,7 @@ static int write_items(struct dump *d, struct safetensors_writer *w, float *buf,
 
 static int write_file(struct dump *d, const char *path, struct err *e)
 {
-    size_t most = (size_t)(d->L * (NORM_VECTORS + 1) + 5), by_row = (size_t)d->rows * (size_t)d->D,
+    size_t most = (size_t)(d->L * (NORM_VECTORS + 1 + 2 * d->s->m->c.block.H) + 5), by_row = (size_t)d->rows * (size_t)d->D,
            by_logit = 64 * (size_t)d->V;
     struct safetensors_entry *list = MEM_NEW(struct safetensors_entry, most);
     struct item *items = MEM_NEW(struct item, most);

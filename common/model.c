@@ -85,7 +85,7 @@ struct model *model_open(const char *path, const struct backend *be, struct err 
     if (m->gguf)
         m->hf_config = model_config_from_gguf(m->ck, e);
     else if (m->ck->config)
-        m->hf_config = json_incref(m->ck->config);
+        m->hf_config = model_config_text(m->ck->config), m->nested = m->hf_config != m->ck->config;
     else
         err_set(e, NT_EXIT_DATA, "no config.json beside it");
     if (!m->hf_config || model_config_read(&m->c, m->hf_config, e)) {
@@ -106,8 +106,16 @@ void model_close(struct model *m)
     if (m->ck) checkpoint_close(m->ck);
     json_decref(m->hf_config);
     model_config_clear(&m->c);
+    for (int i = 0; m->joined && i < 2 * m->c.n_layers; i++)
+        mem_free((void *)(uintptr_t)m->joined[i].name), mem_free((void *)(uintptr_t)m->joined[i].t.data);
+    mem_free(m->joined);
     mem_free(m->layers);
     mem_free(m);
+}
+
+bool model_is_joined(const struct model *m, const struct checkpoint_tensor *t)
+{
+    return t >= m->joined && t < m->joined + 2 * m->c.n_layers;
 }
 
 /* ---- weights on the host ---- */

@@ -27,6 +27,9 @@ struct layer_attrs {
 struct model_config;
 int model_config_read(struct model_config *c, const json_t *hf_config, struct err *e) NT_MUST_CHECK;
 void model_config_clear(struct model_config *c);
+/* The text model's part of a multimodal configuration (text_config), completed; others as they are. New
+ * reference. */
+json_t *model_config_text(json_t *hf_config);
 /* New reference or NULL. */
 json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e) NT_MUST_CHECK;
 /* Gives every role of a bit mask a bias: for configure. */
@@ -41,7 +44,7 @@ struct model_config {
     struct family_names hf, gguf; /* the family's, as its configure left them */
     bool tied; /* head = embedding */
     bool bf16; /* the backend also keeps bf16 forms of weights; counted in block_bytes and head_bytes */
-    bool bias[ROLE_COUNT], norm_bias, head_bias;
+    bool bias[ROLE_COUNT], norm_bias, qk_norm_bias, head_bias;
     bool norm_constant; /* norms have neither gain nor bias in the file: 1 and 0 */
     bool qkv_groups;    /* fused q k v: the rows of a k/v group together, else all of q, then k, then v */
     bool transposed;    /* the blocks' linears lie as [in, out] */
@@ -67,10 +70,14 @@ struct family {
     struct block_shape block; /* flags; sizes, rot, eps and scale come from the configuration */
     unsigned bias;            /* bit r: role r always has one */
     bool no_norm_bias;        /* LayerNorm without bias */
+    bool no_qk_norm_bias;     /* the norms of q and k, at least */
     bool transposed, qkv_groups;
-    float norm_offset; /* HF files hold gain - norm_offset */
+    float norm_offset;           /* HF files hold gain - norm_offset */
+    const char *rope_layer_type; /* rope_parameters is kept by layer type; this entry is table 0 */
+    bool yarn_is_longrope;       /* as in struct rope_defaults */
     struct {
         int vocab, hidden, ff /* 0: 4 hidden */, layers, heads, groups /* 0: heads */, head_dim, max_pos;
+        int orig_pos; /* original_max_position_embeddings, where the class has one */
         double eps, rope_theta, partial_rotary /* 0: no such key */;
         bool tied;
     } defaults;              /* what keys that config.json lacks mean */
@@ -78,8 +85,14 @@ struct family {
     const char *const *keys; /* otherwise refused config keys that configure (or the common code) honours */
     /* After the common keys; may be NULL. */
     int (*configure)(struct model_config *c, const json_t *hf_config, struct err *e);
+    /* GGUF keys and tensors that say what only this family knows, into a config.json; may be NULL. */
+    void (*from_gguf)(const struct checkpoint *ck, json_t *hf_config);
 };
 const struct family *family_by_gguf_arch(const char *arch);
+const struct family *family_by_model_type(const char *model_type);
+bool family_honours(const struct family *f, const char *key);
+/* Whether a GGUF file has this tensor (of layer 0). */
+bool model_gguf_has(const struct checkpoint *ck, const char *pattern, const char *suffix);
 
 /* The rows of one linear (or bias, norm) in a tensor of the file: row i is row  row0 + i / run * stride + i %
  * run  of the tensor, or of its transposed. A whole tensor: row0 0, run = stride = rows. Vectors: cols 1. */
@@ -102,7 +115,9 @@ struct model {
     json_t *hf_config; /* config.json, or one made from GGUF keys: written into qweights and by nt-pack */
     const struct backend *be;   /* may be NULL for tools that only read weights */
     bool gguf;                  /* names and q/k row order are GGUF's */
+    bool nested;                /* a multimodal checkpoint, of which this is the text model */
     struct model_layer *layers; /* [n_layers] */
+    struct checkpoint_tensor *joined; /* [2 n_layers] of own memory: norms of q and k that a file has by heads */
     struct weight_part embed, pos_embed, embed_gain, embed_bias, project_in, project_out;
     struct weight_part final_gain, final_bias, head, head_bias; /* head = embed when tied */
 };
@@ -129,6 +144,7 @@ void model_final_norm_name(const struct model *m, char out[256]); /* "" = the mo
  * none. */
 int model_find_role(const struct model *m, int64_t layer, const char *name);
 int model_find_norm(const struct model *m, int64_t layer, const char *name);
+bool model_is_joined(const struct model *m, const struct checkpoint_tensor *t); /* of m->joined */
 bool model_is_final_norm(const struct model *m, const char *name);
 /* A family's pattern with its %d filled in, and a suffix before its "#q" if it has one. */
 void family_tensor_name(char out[256], const char *pattern, int layer, const char *suffix);

@@ -17,7 +17,7 @@ static const struct family *const families[] = {
     NULL};
 #undef X
 
-static const struct family *family_by_model_type(const char *model_type)
+const struct family *family_by_model_type(const char *model_type)
 {
     for (int i = 0; families[i]; i++)
         if (!strcmp(families[i]->model_type, model_type)) return families[i];
@@ -75,13 +75,14 @@ static const struct {
     {"scale_emb", "1"},
     {"dim_model_base", "null"},
     {"alibi", "false"},
+    {"use_bidirectional_attention", "false"},
     {"attention_chunk_size", "null"},
     {"position_embedding_type", "null"},
     {"kv_lora_rank", "null"},
     {"add_cross_attention", "false"},
 };
 
-static bool honours(const struct family *f, const char *key)
+bool family_honours(const struct family *f, const char *key)
 {
     for (const char *const *k = f->keys; k && *k; k++)
         if (!strcmp(*k, key)) return true;
@@ -94,11 +95,11 @@ static int check_refused(const struct family *f, const json_t *c, struct err *e)
         return err_set(e, NT_EXIT_DATA,
                        "config key quantization_config: a quantized checkpoint, which is not a float model");
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        if (!honours(f, refused[i].key) && !key_is_neutral(json_object_get(c, refused[i].key), refused[i].neutral))
+        if (!family_honours(f, refused[i].key) && !key_is_neutral(json_object_get(c, refused[i].key), refused[i].neutral))
             return err_set(e, NT_EXIT_DATA,
                            "config key %s changes what the model computes and is not supported",
                            refused[i].key);
-    const json_t *types = honours(f, "layer_types") ? NULL : json_object_get(c, "layer_types"), *t;
+    const json_t *types = family_honours(f, "layer_types") ? NULL : json_object_get(c, "layer_types"), *t;
     size_t i;
     json_array_foreach(types, i, t) {
         if (!json_is_string(t) || strcmp(json_string_value(t), "full_attention"))
@@ -114,11 +115,13 @@ static int read_ropes(struct model_config *c, const json_t *j, struct err *e)
     const struct family *f = c->family;
     const struct rope_defaults d = {.theta = f->defaults.rope_theta,
                                     .partial = f->defaults.partial_rotary,
-                                    .max_pos = c->max_pos};
+                                    .max_pos = c->max_pos,
+                                    .orig = f->defaults.orig_pos,
+                                    .yarn_is_longrope = f->yarn_is_longrope};
     bool none = c->block.rot < 0;
     c->block.rot = 0;
     if (none) return 0;
-    if (rope_read(&c->rope[0], j, NULL, &d, c->block.E, e)) return -1;
+    if (rope_read(&c->rope[0], j, f->rope_layer_type, &d, c->block.E, e)) return -1;
     c->rope[1] = c->rope[0];
     c->block.rot = c->rope[0].dim;
     return 0;
@@ -199,16 +202,42 @@ static void fill_layers(struct model_config *c)
     }
 }
 
+static int unknown_type(const char *type, struct err *e)
+{
+    char known[320] = "";
+    for (size_t i = 0, n = 0; families[i] && n < sizeof known; i++)
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", families[i]->model_type);
+    return err_set(e, NT_EXIT_DATA, "model_type %.64s is not supported; known are %s", type, known);
+}
+
+json_t *model_config_text(json_t *j)
+{
+    static const char *const outer[] = {"tie_word_embeddings", "bos_token_id", "eos_token_id", "torch_dtype",
+                                        "dtype", "quantization_config", "_name_or_path"};
+    json_t *text = json_object_get(j, "text_config");
+    const char *type = json_string_value(json_object_get(text, "model_type"));
+    if (!json_is_object(text)) return json_incref(j);
+    json_t *c = json_copy(text);
+    for (size_t i = 0; i < sizeof outer / sizeof *outer; i++) {
+        json_t *v = json_object_get(j, outer[i]);
+        if (v && !json_object_get(c, outer[i])) json_object_set(c, outer[i], v);
+    }
+    const struct family *f = type ? family_by_model_type(type) : NULL;
+    if (f) json_object_set_new(c, "architectures", json_pack("[s]", f->hf_class));
+    return c;
+}
+
 int model_config_read(struct model_config *c, const json_t *j, struct err *e)
 {
     const char *type = json_string_value(json_object_get(j, "model_type"));
     memset(c, 0, sizeof *c);
     if (!type) return err_set(e, NT_EXIT_DATA, "config has no model_type");
     const struct family *f = c->family = family_by_model_type(type);
-    if (!f) return err_set(e, NT_EXIT_DATA, "model_type %.64s is not supported", type);
+    if (!f) return unknown_type(type, e);
     snprintf(c->arch, sizeof c->arch, "%s", type);
     c->hf = f->hf, c->gguf = f->gguf, c->tied = f->defaults.tied;
     c->norm_bias = !f->block.rms && !f->no_norm_bias;
+    c->qk_norm_bias = !f->block.qk_rms && !f->no_norm_bias && !f->no_qk_norm_bias;
     c->transposed = f->transposed, c->qkv_groups = f->qkv_groups;
     c->embed_scale = 1, c->logit_scale = 1;
     if (check_refused(f, j, e) || read_shape(c, j, e) || read_ropes(c, j, e) || read_flags(c, j, e) ||

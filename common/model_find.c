@@ -17,7 +17,15 @@ static const struct checkpoint_tensor *by_name(const struct model *m, const char
 {
     const struct checkpoint_tensor *t = checkpoint_find(m->ck, name);
     const char *rest = strchr(name, '.');
-    if (t || m->gguf || !rest || !strchr(rest + 1, '.')) return t;
+    char nested[280];
+    if (t || m->gguf || !rest) return t;
+    if (m->nested) { /* the text model of a multimodal one; transformers 5 has model. first */
+        snprintf(nested, sizeof nested, "language_model.%s", name);
+        t = checkpoint_find(m->ck, nested);
+        snprintf(nested, sizeof nested, "model.language_model%s", rest);
+        return t ? t : checkpoint_find(m->ck, nested);
+    }
+    if (!strchr(rest + 1, '.')) return NULL;
     return checkpoint_find(m->ck, rest + 1); /* saved without the head: model.x, transformer.x ... are x */
 }
 
@@ -113,28 +121,59 @@ static int find_role(struct finder *f, int layer, enum role r)
 }
 
 /* A norm's gain and bias. */
-static int find_norm(struct finder *f, const char *pattern, int layer, int dim, struct weight_part *gain,
-                     struct weight_part *bias)
+static int find_norm(struct finder *f, const char *pattern, int layer, int dim, bool has_bias,
+                     struct weight_part *gain, struct weight_part *bias)
 {
     const struct model_config *c = &f->m->c;
     uint64_t d = (uint64_t)dim;
     if (c->norm_constant) return 0;
     if (find(f, pattern, layer, ".weight", false, d, 1, gain)) return -1;
     if (!f->m->gguf) gain->offset = c->family->norm_offset;
-    return c->norm_bias && find(f, pattern, layer, ".bias", false, d, 1, bias) ? -1 : 0;
+    return has_bias && find(f, pattern, layer, ".bias", false, d, 1, bias) ? -1 : 0;
+}
+
+/* A norm of each head that has a tensor for each head, ".*" in the pattern: read and joined to one [dim]. */
+static int join_heads(struct finder *f, const char *pattern, int layer, enum norm_id n, struct weight_part *gain)
+{
+    struct model *m = f->m;
+    int E = m->c.block.E, dim = norm_dim(&m->c.block, n);
+    char one[128], name[256];
+    float *values = MEM_NEW(float, dim);
+    struct checkpoint_tensor *t = &m->joined[2 * layer + (n == NORM_K)];
+    family_tensor_name(name, pattern, layer, "");
+    name[strcspn(name, "*") - 1] = 0;
+    t->name = mem_strdup(name);
+    t->t = (struct tensor){.dtype = DT_F32, .rank = 1, .shape = {(uint64_t)dim}, .data = values,
+                           .nbytes = (uint64_t)dim * sizeof(float)};
+    for (int h = 0; h < dim / E; h++) {
+        struct weight_part p;
+        snprintf(one, sizeof one, "%.*s%d", (int)strcspn(pattern, "*"), pattern, h);
+        if (find(f, one, layer, ".weight", false, (uint64_t)E, 1, &p) ||
+            model_read_part(m, &p, values + h * E, f->e))
+            return -1;
+    }
+    *gain = (struct weight_part){.t = t, .rows = (uint64_t)dim, .cols = 1, .run = (uint64_t)dim,
+                                 .stride = (uint64_t)dim};
+    return 0;
+}
+
+static int find_block_norm(struct finder *f, int layer, enum norm_id n)
+{
+    const struct model_config *c = &f->m->c;
+    struct model_layer *l = &f->m->layers[layer];
+    const char *pattern = (f->m->gguf ? &c->gguf : &c->hf)->norm[n];
+    if (!c->block.norm[n]) return 0;
+    if (strchr(pattern, '*')) return join_heads(f, pattern, layer, n, &l->gain[n]);
+    bool has_bias = n == NORM_Q || n == NORM_K ? c->qk_norm_bias : c->norm_bias;
+    return find_norm(f, pattern, layer, norm_dim(&c->block, n), has_bias, &l->gain[n], &l->norm_bias[n]);
 }
 
 static int find_layer(struct finder *f, int layer)
 {
-    const struct model_config *c = &f->m->c;
-    const struct family_names *names = f->m->gguf ? &c->gguf : &c->hf;
-    struct model_layer *l = &f->m->layers[layer];
     for (int r = 0; r < ROLE_COUNT; r++)
-        if (block_has_role(&c->block, r) && find_role(f, layer, r)) return -1;
+        if (block_has_role(&f->m->c.block, r) && find_role(f, layer, r)) return -1;
     for (int n = 0; n < NORM_COUNT; n++)
-        if (c->block.norm[n] && find_norm(f, names->norm[n], layer, norm_dim(&c->block, n), &l->gain[n],
-                                          &l->norm_bias[n]))
-            return -1;
+        if (find_block_norm(f, layer, n)) return -1;
     return 0;
 }
 
@@ -154,7 +193,7 @@ static int find_outer(struct finder *f)
     if (W != D && (find(f, names->project_in, 0, ".weight", false, D, W, &m->project_in) ||
                    find(f, names->project_out, 0, ".weight", false, W, D, &m->project_out)))
         return -1;
-    if (names->final_norm && find_norm(f, names->final_norm, 0, c->block.D, &m->final_gain, &m->final_bias))
+    if (names->final_norm && find_norm(f, names->final_norm, 0, c->block.D, c->norm_bias, &m->final_gain, &m->final_bias))
         return -1;
     int rc = find(f, names->head, 0, ".weight", true, V, W, &m->head);
     if (rc < 0) return -1;
@@ -174,15 +213,29 @@ static bool is_harmless(const char *name)
     return strstr(name, "rotary_emb.inv_freq") || !strcmp(name, "rope_freqs.weight");
 }
 
+/* Of a multimodal checkpoint: what sees and hears. */
+static bool is_other_modality(const struct model *m, const char *name)
+{
+    static const char *const starts[] = {"vision_", "multi_modal_projector.", "mm_projector.", "visual.",
+                                         "audio_"};
+    if (!m->nested) return false;
+    if (!strncmp(name, "model.", 6)) name += 6;
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++)
+        if (!strncmp(name, starts[i], strlen(starts[i]))) return true;
+    return false;
+}
+
 int model_find_tensors(struct model *m, struct err *e)
 {
     struct finder f = {.m = m, .used = MEM_NEW(bool, m->ck->n_tensors), .e = e};
     int rc = 0;
     m->layers = MEM_NEW(struct model_layer, m->c.n_layers);
+    m->joined = MEM_NEW(struct checkpoint_tensor, 2 * m->c.n_layers);
     for (int l = 0; l < m->c.n_layers && !rc; l++) rc = find_layer(&f, l);
     if (!rc) rc = find_outer(&f);
     for (int i = 0; i < m->ck->n_tensors && !rc; i++)
-        if (!f.used[i] && !is_harmless(m->ck->tensors[i].name))
+        if (!f.used[i] && !is_harmless(m->ck->tensors[i].name) &&
+            !is_other_modality(m, m->ck->tensors[i].name))
             rc = err_set(e, NT_EXIT_DATA, "%s: tensor %.200s is no part of a %s model", m->ck->path,
                          m->ck->tensors[i].name, m->c.arch);
     mem_free(f.used);

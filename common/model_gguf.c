@@ -58,6 +58,24 @@ static double number(const json_t *j, double otherwise)
     return json_is_number(j) ? json_number_value(j) : otherwise;
 }
 
+/* What config.json calls a key, where a family honours it (family.keys). */
+static const struct {
+    const char *suffix, *key;
+} same[] = {
+    {"attention.sliding_window", "sliding_window"},
+    {"attn_logit_softcapping", "attn_logit_softcapping"},
+    {"final_logit_softcapping", "final_logit_softcapping"},
+    {"logit_scale", "logit_scale"},
+    {"logit_scale", "logits_scaling"},
+    {"embedding_scale", "embedding_multiplier"},
+    {"residual_scale", "residual_multiplier"},
+    {"attention.scale", "attention_multiplier"},
+    {"rope.freq_base_swa", "rope_local_base_freq"},
+    {"use_parallel_residual", "use_parallel_residual"},
+    {"attention.clamp_kqv", "clip_qkv"},
+};
+
+/* Otherwise these must say nothing. */
 static const struct {
     const char *suffix;
     double neutral;
@@ -77,16 +95,65 @@ static const struct {
     {"interleave_moe_layer_step", 0},
 };
 
-static int check_refused(const struct keys *k, struct err *e)
+static double flag_or_number(const json_t *j, double otherwise)
+{
+    return json_is_boolean(j) ? json_is_true(j) : number(single(j), otherwise);
+}
+
+static const char *same_key(const struct family *f, const char *suffix)
+{
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        if (!strcmp(same[i].suffix, suffix) && family_honours(f, same[i].key)) return same[i].key;
+    return NULL;
+}
+
+static int check_refused(const struct keys *k, const struct family *f, struct err *e)
 {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-        const json_t *j = get(k, refused[i].suffix);
-        double v = json_is_boolean(j) ? json_is_true(j) : number(single(j), refused[i].neutral);
-        if (v != refused[i].neutral && v != 0)
+        double v = flag_or_number(get(k, refused[i].suffix), refused[i].neutral);
+        bool alibi = f->block.alibi && !strcmp(refused[i].suffix, "attention.max_alibi_bias") && v == 8;
+        if (v != refused[i].neutral && v != 0 && !alibi && !same_key(f, refused[i].suffix))
             return err_set(e, NT_EXIT_DATA,
                            "GGUF key %s.%s changes what the model computes and is not supported", k->arch,
                            refused[i].suffix);
     }
+    return 0;
+}
+
+/* Keys of the same meaning; a number of 0 turns off what null does in config.json. */
+static void add_same(const struct keys *k, json_t *cfg, const struct family *f)
+{
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        const json_t *j = get(k, same[i].suffix);
+        const char *key = same_key(f, same[i].suffix);
+        if (!j || !key) continue;
+        double v = flag_or_number(j, 0);
+        json_object_set_new(cfg, key,
+                            json_is_boolean(j)        ? json_boolean(v != 0)
+                            : v == 0                  ? json_null()
+                            : json_is_integer(single(j)) ? json_integer((json_int_t)v)
+                                                         : shortest(v));
+    }
+}
+
+/* Which layers have the window: one flag per layer, or a period. Missing: as the class does. */
+static int add_layer_types(const struct keys *k, json_t *cfg, const struct family *f, struct err *e)
+{
+    const json_t *p = get(k, "attention.sliding_window_pattern");
+    json_int_t layers = json_integer_value(json_object_get(cfg, "num_hidden_layers"));
+    bool window = json_is_integer(json_object_get(cfg, "sliding_window"));
+    bool said = json_object_get(cfg, "sliding_window") || !strcmp(k->arch, "gemma3"); /* there: missing is none */
+    if (!family_honours(f, "layer_types") || !said || (window && !p)) return 0;
+    if (window && (json_is_array(p) ? (json_int_t)json_array_size(p) != layers : json_integer_value(p) < 1))
+        return err_set(e, NT_EXIT_DATA, "GGUF key %s.attention.sliding_window_pattern is out of range", k->arch);
+    if (layers < 1 || layers > 10000) return 0; /* refused later */
+    json_t *types = json_array();
+    for (json_int_t l = 0; l < layers; l++) {
+        bool sliding = json_is_array(p) ? flag_or_number(json_array_get(p, (size_t)l), 0) != 0
+                                        : (l + 1) % (window ? json_integer_value(p) : 1) != 0;
+        json_array_append_new(types, json_string(window && sliding ? "sliding_attention" : "full_attention"));
+    }
+    json_object_set_new(cfg, "layer_types", types);
     return 0;
 }
 
@@ -128,12 +195,64 @@ done:
     return found ? 0 : -1;
 }
 
-static int add_rope(const struct keys *k, json_t *cfg, int head, struct err *e)
+static json_t *divisors(const struct checkpoint_tensor *t, int n, struct err *e)
+{
+    if (!t || t->t.dtype != DT_F32 || t->t.rank != 1 || t->t.shape[0] != (uint64_t)n) {
+        err_set(e, NT_EXIT_DATA, "tensors rope_factors_long and _short: missing or not F32 [%d]", n);
+        return NULL;
+    }
+    json_t *a = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(a, shortest(((const float *)t->t.data)[i]));
+    return a;
+}
+
+/* Phi-3: two tables of divisors, and what cosine and sine are multiplied by. */
+static int add_longrope(const struct keys *k, json_t *cfg, int rot, struct err *e)
+{
+    json_int_t orig = json_integer_value(json_object_get(cfg, "max_position_embeddings"));
+    json_t *s = json_pack("{s:s,s:o?,s:o?}", "rope_type", "longrope", "long_factor",
+                          divisors(checkpoint_find(k->ck, "rope_factors_long.weight"), rot / 2, e), "short_factor",
+                          divisors(checkpoint_find(k->ck, "rope_factors_short.weight"), rot / 2, e));
+    int rc = e->code ? -1 : get_int(k, "rope.scaling.original_context_length", false, &orig, e);
+    double factor = number(get(k, "rope.scaling.attn_factor"), 0);
+    json_object_set_new(cfg, "original_max_position_embeddings", json_integer(orig));
+    if (factor > 0) json_object_set_new(s, "attention_factor", shortest(factor));
+    json_object_set_new(cfg, "rope_scaling", s);
+    return rc;
+}
+
+static int add_yarn(const struct keys *k, json_t *cfg, struct err *e)
+{
+    static const char *const more[][2] = {{"rope.scaling.yarn_beta_fast", "beta_fast"},
+                                          {"rope.scaling.yarn_beta_slow", "beta_slow"}};
+    json_int_t orig = json_integer_value(json_object_get(cfg, "max_position_embeddings"));
+    json_t *s = json_pack("{s:s,s:o}", "rope_type", "yarn", "factor",
+                          shortest(number(get(k, "rope.scaling.factor"), 1)));
+    json_object_set_new(cfg, "rope_scaling", s);
+    if (get_int(k, "rope.scaling.original_context_length", false, &orig, e)) return -1;
+    json_object_set_new(s, "original_max_position_embeddings", json_integer(orig));
+    for (int i = 0; i < 2; i++) {
+        double v = number(get(k, more[i][0]), 0);
+        if (v > 0) json_object_set_new(s, more[i][1], shortest(v));
+    }
+    if (number(get(k, "rope.scaling.yarn_ext_factor"), 1) != 1 ||
+        number(get(k, "rope.scaling.yarn_attn_factor"), 1) != 1 ||
+        number(get(k, "rope.scaling.attn_factor"), 1) != 1 ||
+        number(get(k, "rope.scaling.yarn_log_multiplier"), 0) != 0)
+        return err_set(e, NT_EXIT_DATA, "GGUF keys %s.rope.scaling: yarn with factors of its own is not supported",
+                       k->arch);
+    return 0;
+}
+
+static int add_rope(const struct keys *k, json_t *cfg, const struct family *f, int rot, struct err *e)
 {
     const char *type = json_string_value(get(k, "rope.scaling.type"));
     double theta = number(get(k, "rope.freq_base"), 10000);
     json_object_set_new(cfg, "rope_theta", shortest(theta));
     const struct checkpoint_tensor *t = checkpoint_find(k->ck, "rope_freqs.weight");
+    if (f->defaults.orig_pos && checkpoint_find(k->ck, "rope_factors_long.weight"))
+        return add_longrope(k, cfg, rot, e);
+    if (type && !strcmp(type, "yarn") && !t) return add_yarn(k, cfg, e);
     if (type && !strcmp(type, "linear")) {
         json_object_set_new(cfg, "rope_scaling",
                             json_pack("{s:s,s:o}", "rope_type", "linear", "factor",
@@ -147,15 +266,15 @@ static int add_rope(const struct keys *k, json_t *cfg, int head, struct err *e)
     } else if (number(get(k, "rope.scale_linear"), 1) != 1) {
         return err_set(e, NT_EXIT_DATA, "GGUF key %s.rope.scale_linear is not supported", k->arch);
     }
-    return t ? rope_from_divisors(k, t, cfg, head, theta, e) : 0;
+    return t ? rope_from_divisors(k, t, cfg, rot, theta, e) : 0;
 }
 
-static bool has(const struct checkpoint *ck, const char *base, const char *suffix)
+bool model_gguf_has(const struct checkpoint *ck, const char *pattern, const char *suffix)
 {
-    char pattern[256], name[256];
-    snprintf(pattern, sizeof pattern, "%s%s", base, suffix);
-    snprintf(name, sizeof name, strstr(base, "%d") ? "blk.0%s" : "%s",
-             strstr(base, "%d") ? strstr(pattern, "%d") + 2 : pattern);
+    char name[256];
+    if (!pattern) return false;
+    family_tensor_name(name, pattern, 0, suffix);
+    name[strcspn(name, "#")] = 0;
     return checkpoint_find(ck, name) != NULL;
 }
 
@@ -188,9 +307,11 @@ static int add_shape(const struct keys *k, json_t *cfg, const struct family *f, 
     if (value != head)
         return err_set(e, NT_EXIT_DATA, "GGUF key %s.attention.value_length differs from the key length",
                        k->arch);
-    if (rot != head)
+    if (rot != head && (!(f->defaults.partial_rotary > 0) || rot < 1 || rot > head))
         return err_set(e, NT_EXIT_DATA, "GGUF key %s.rope.dimension_count differs from the head length",
                        k->arch);
+    if (f->defaults.partial_rotary > 0)
+        json_object_set_new(cfg, "partial_rotary_factor", json_real((double)rot / (double)head));
     snprintf(embed, sizeof embed, "%s.weight", f->gguf.embed);
     const struct checkpoint_tensor *t = checkpoint_find(ck, embed);
     if (!t || t->t.rank != 2) return err_set(e, NT_EXIT_DATA, "tensor %s is missing or no matrix", embed);
@@ -200,7 +321,14 @@ static int add_shape(const struct keys *k, json_t *cfg, const struct family *f, 
                   "head_dim", head, "max_position_embeddings", ctx, "vocab_size", (json_int_t)t->t.shape[0]);
     json_object_update(cfg, shape);
     json_decref(shape);
-    return add_rope(k, cfg, (int)(head > 1 << 20 ? 0 : head), e);
+    return add_rope(k, cfg, f, (int)(rot > 1 << 20 ? 0 : rot), e);
+}
+
+static void add_eps(const struct keys *k, json_t *cfg, const struct family *f)
+{
+    const char *key = f->eps_key ? f->eps_key : f->block.rms ? "rms_norm_eps" : "layer_norm_eps";
+    const char *suffix = f->block.rms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
+    json_object_set_new(cfg, key, shortest(number(get(k, suffix), f->defaults.eps)));
 }
 
 json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e)
@@ -216,23 +344,30 @@ json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e)
         return NULL;
     }
     struct keys k = {ck, arch};
+    if (!strcmp(arch, "llama") && flag_or_number(get(&k, "attention.sliding_window"), 0) > 0)
+        f = family_by_model_type("mistral");
     json_t *cfg = json_object();
     json_object_set_new(cfg, "architectures", json_pack("[s]", f->hf_class));
     json_object_set_new(cfg, "model_type", json_string(f->model_type));
-    json_object_set_new(cfg, "hidden_act", json_string("silu"));
-    json_object_set_new(cfg, "rms_norm_eps",
-                        shortest(number(get(&k, "attention.layer_norm_rms_epsilon"), f->defaults.eps)));
-    if (check_refused(&k, e) || add_shape(&k, cfg, f, e)) {
+    add_eps(&k, cfg, f);
+    if (check_refused(&k, f, e) || add_shape(&k, cfg, f, e)) {
         json_decref(cfg);
         return NULL;
     }
+    add_same(&k, cfg, f);
     if (!(f->bias & ROLE_BITS_QKV))
-        json_object_set_new(cfg, "attention_bias", json_boolean(has(ck, f->gguf.role[ROLE_Q], ".bias")));
-    if (!(f->bias & ROLE_BITS_QKV))
-        json_object_set_new(cfg, "mlp_bias", json_boolean(has(ck, f->gguf.role[ROLE_GATE], ".bias")));
-    json_object_set_new(cfg, "tie_word_embeddings", json_boolean(!has(ck, f->gguf.head, ".weight")));
+        json_object_set_new(cfg, "attention_bias",
+                            json_boolean(model_gguf_has(ck, f->gguf.role[ROLE_Q], ".bias")));
+    if (!(f->bias & 1u << ROLE_UP))
+        json_object_set_new(cfg, "mlp_bias", json_boolean(model_gguf_has(ck, f->gguf.role[ROLE_UP], ".bias")));
+    json_object_set_new(cfg, "tie_word_embeddings", json_boolean(!model_gguf_has(ck, f->gguf.head, ".weight")));
     add_token(cfg, ck, "bos_token_id", "tokenizer.ggml.bos_token_id");
     add_token(cfg, ck, "eos_token_id", "tokenizer.ggml.eos_token_id");
     json_object_set_new(cfg, "torch_dtype", json_string("float32"));
+    if (add_layer_types(&k, cfg, f, e)) {
+        json_decref(cfg);
+        return NULL;
+    }
+    if (f->from_gguf) f->from_gguf(ck, cfg);
     return cfg;
 }

@@ -17,4 +17,21 @@ int key_act(const json_t *c, const char *key, enum act *v, struct err *e) NT_MUS
 int key_token(const json_t *c, const char *key);
 /* Nothing is computed with it: missing, null, false, an empty list, or the number that neutral spells. */
 bool key_is_neutral(const json_t *j, const char *neutral);
+
+struct model_config;
+/* ---- model_layers.c: what several families have alike ---- */
+
+/* sliding_window: missing means `otherwise`, null and 0 no window. */
+int config_window(const json_t *j, int otherwise, int *window, struct err *e) NT_MUST_CHECK;
+/* A number that null turns off. */
+int config_softcap(const json_t *j, const char *key, double *cap, struct err *e) NT_MUST_CHECK;
+/* Windows of layers by layer_types, if it is there: full_attention or sliding_attention. */
+int config_layer_types(struct model_config *c, const json_t *j, int window, struct err *e) NT_MUST_CHECK;
+/* The same; otherwise all layers but every period-th have the window. */
+int config_sliding(struct model_config *c, const json_t *j, int window, int period,
+                   struct err *e) NT_MUST_CHECK;
+/* use_sliding_window, max_window_layers, layer_types. */
+int config_qwen_windows(struct model_config *c, const json_t *j, struct err *e) NT_MUST_CHECK;
+/* Layers with a window have rotary table 1: sliding_attention of rope_parameters, or plain with this theta. */
+int config_local_rope(struct model_config *c, const json_t *j, double theta, struct err *e) NT_MUST_CHECK;
 #endif
