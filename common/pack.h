@@ -108,14 +108,22 @@ int pack_weights_sha256(struct pack *p, char hex[65], struct err *e) NT_MUST_CHE
 
 /* ---- norms into a finished checkpoint (pack_norms.c) ---- */
 
-struct norms_result { uint64_t tensors, elements, changed; };
+/* changed: elements of the copy, as read again, that differ from the original's; moved: those that the tweak moved;
+ * kept: how much of the tweak rounding has left, 1 = all (see pack_norms.c); dtype: what was rounded to. */
+struct norms_result {
+    uint64_t tensors, elements, moved, changed;
+    double kept;
+    enum dtype dtype;
+};
+#define NORMS_KEPT_LEAST 0.1 /* less of a tweak than this is refused */
 /* A byte-identical copy of checkpoint `from` at `to` but for its norms, in their own element types; refused
- * when the checkpoint's dequantized weights are not the stream's. */
+ * when the checkpoint's dequantized weights are not the stream's, or when rounding would erase the tweak.
+ * p->norm_dtype: values are rounded to that type first. */
 int pack_norms_into(struct pack *p, const char *from, const char *to, struct norms_result *r,
                     struct err *e) NT_MUST_CHECK;
 /* The same with the norms of an overlay file. unchecked: apply even where the weights cannot be compared. */
-int pack_apply(const char *overlay, const char *from, const char *to, bool unchecked, struct norms_result *r,
-               struct err *e) NT_MUST_CHECK;
+int pack_apply(const char *overlay, const char *from, const char *to, bool unchecked, enum dtype norm_dtype,
+               struct norms_result *r, struct err *e) NT_MUST_CHECK;
 
 /* ---- any stream as text (pack_text.c) ---- */
 int pack_text(const char *path, FILE *f, struct err *e) NT_MUST_CHECK;

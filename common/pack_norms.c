@@ -6,24 +6,20 @@
 #include "common/gptq_file.h"
 #include "common/mem.h"
 #include "common/pack.h"
+#include "common/pack_patch.h"
 #include "common/sha256.h"
 #include "common/tool.h"
-#include <dirent.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* New bytes for one tensor of the checkpoint. */
-struct patch {
-    const struct checkpoint_tensor *t;
-    uint8_t *bytes;              /* owned */
-};
-
 struct job {
-    struct checkpoint *ck;
-    struct patch *list;
-    size_t n, cap;
+    struct pack theirs;          /* the checkpoint as a model, where it can be one: theirs.m, else NULL */
+    struct checkpoint *ck;       /* theirs.m's, or opened alone */
+    struct patches patches;
     struct norms_result *r;
+    enum dtype round;            /* to what values are rounded before they get their own type; DT_NONE */
+    double moved, left;          /* |d|^2 of the tweak d; <d, r> with what rounding has left of it */
+    json_t *origin;              /* for the sidecar: where the norms come from */
 };
 
 /* ---- finding the norm of an HF name in a checkpoint of any format ---- */
@@ -79,133 +75,132 @@ static const struct checkpoint_tensor *find_norm(const struct checkpoint *c, con
     return t;
 }
 
+/* By the model's own table where there is one: it knows every family, and norms stored as 1 + w. */
+static const struct checkpoint_tensor *place_of(const struct job *j, const char *name, float *offset,
+                                                struct err *e)
+{
+    *offset = 0;
+    for (size_t i = 0; i < j->theirs.n_items; i++) {
+        const struct pack_item *it = &j->theirs.items[i];
+        if (!it->norm || strcmp(it->name, name) != 0) continue;
+        *offset = it->part.offset;
+        if (it->part.row0 == 0 && !it->part.head_dim && tensor_count(&it->part.t->t) == it->part.rows)
+            return it->part.t;
+        err_set(e, NT_EXIT_DATA, "%s: norm %s is not stored as it is: it cannot be patched", j->ck->path, name);
+        return NULL;
+    }
+    return find_norm(j->ck, name, e);
+}
+
 /* ---- patches ---- */
 
-static int add_patch(struct job *j, const char *name, const float *v, uint64_t dim, struct err *e)
+/* The type of a norm in the file, and whether what was asked for goes with it. */
+static int check_type(const struct job *j, const struct checkpoint_tensor *t, uint64_t dim, struct err *e)
 {
-    const struct checkpoint_tensor *t = find_norm(j->ck, name, e);
-    if (!t) return -1;
     enum dtype d = t->t.dtype;
     if (d != DT_F32 && d != DT_F16 && d != DT_BF16)
         return err_set(e, NT_EXIT_DATA,
                        "%s: norm %s is stored as %s: only F32, F16 and BF16 can take new values", j->ck->path,
                        t->name, dtype_name(d));
-    if (t->t.rank != 1 || t->t.shape[0] != dim)
+    if (tensor_count(&t->t) != dim)
         return err_set(e, NT_EXIT_DATA, "%s: norm %s has %llu values, the new one %llu", j->ck->path, t->name,
-                       (unsigned long long)(t->t.rank ? t->t.shape[0] : 1), (unsigned long long)dim);
-    struct patch x = {t, mem_array(t->t.nbytes, 1)};
-    j->list = mem_grow(j->list, &j->cap, j->n + 1, sizeof *j->list);
-    j->list[j->n++] = x;
-    if (pack_round(x.bytes, d, v, (size_t)dim, name, e) < 0) return -1;
-    size_t size = (size_t)dtype_block_bytes(d);
-    for (uint64_t i = 0; i < dim; i++)
-        j->r->changed += memcmp(x.bytes + i * size, (const uint8_t *)t->t.data + i * size, size) != 0;
+                       (unsigned long long)tensor_count(&t->t), (unsigned long long)dim);
+    if (j->round == DT_NONE || j->round == d || d == DT_F32) return 0;
+    return err_set(e, NT_EXIT_DATA,
+                   "%s: norm %s is stored as %s, and a copy that differs in nothing but norms keeps it so: "
+                   "--norm-dtype can be %s only (--format hf writes other types)",
+                   j->ck->path, t->name, dtype_name(d), dtype_name(d));
+}
+
+static int add_patch(struct job *j, const char *name, const float *v, uint64_t dim, struct err *e)
+{
+    float offset;
+    const struct checkpoint_tensor *t = place_of(j, name, &offset, e);
+    if (!t || check_type(j, t, dim, e) < 0) return -1;
+    enum dtype d = t->t.dtype;
+    size_t n = (size_t)dim;
+    float *x = mem_array(n, sizeof *x), *old = mem_array(n, sizeof *old), *now = mem_array(n, sizeof *now);
+    uint8_t *bytes = mem_array(t->t.nbytes, 1);
+    for (size_t i = 0; i < n; i++) x[i] = v[i] - offset;
+    int rc = j->round == DT_NONE ? 0 : pack_round(bytes, j->round, x, n, name, e);
+    if (rc == 0 && j->round != DT_NONE) dtype_to_f32(x, j->round, bytes, n);
+    if (rc == 0) rc = pack_round(bytes, d, x, n, name, e);
+    dtype_to_f32(old, d, t->t.data, n);
+    dtype_to_f32(now, d, bytes, n);
+    for (size_t i = 0; i < n; i++) {
+        double wish = (double)v[i] - offset - old[i];
+        j->moved += wish * wish;
+        j->left += wish * ((double)now[i] - old[i]);
+        j->r->moved += wish != 0;
+    }
     j->r->tensors++;
     j->r->elements += dim;
-    return 0;
+    j->r->dtype = j->round == DT_NONE ? d : j->round;
+    patch_add(&j->patches, t, bytes);
+    mem_free(x);
+    mem_free(old);
+    mem_free(now);
+    return rc;
 }
 
-static int by_place(const void *a, const void *b)
+/* A tweak d that is stored as r: <d, r> / <d, d> is 1 where nothing was lost, about 1 where rounding went up
+ * and down evenly, and 0 where every element fell back to what it was. Below a tenth, what is written would not
+ * be the tweak whose effect was measured. */
+static int check_erased(struct job *j, struct err *e)
 {
-    const struct checkpoint_tensor *x = ((const struct patch *)a)->t, *y = ((const struct patch *)b)->t;
-    if (x->file != y->file) return x->file - y->file;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
+    j->r->kept = j->moved > 0 ? j->left / j->moved : 1;
+    if (j->r->kept >= NORMS_KEPT_LEAST) return 0;
+    return err_set(e, NT_EXIT_DATA,
+                   "%s: rounding to %s erases the tweak: %.1f %% of it are left (at least %.0f %% must be): "
+                   "nt-tweak --norm-dtype %s fits norms of that type, a larger --lr moves them further, and F32 "
+                   "norms (GGUF, --format hf --norm-dtype f32) keep everything",
+                   j->ck->path, dtype_name(j->r->dtype), 100 * j->r->kept, 100 * NORMS_KEPT_LEAST,
+                   j->r->dtype == DT_F16 ? "f16" : "bf16");
 }
 
-/* Writes file `k` of the checkpoint with its patches. */
-static int write_patched(const struct job *j, int k, struct outfile *f, struct err *e)
+/* What lies beside the copy. */
+static json_t *sidecar(const struct patches *p, void *ctx)
 {
-    struct mapping m = checkpoint_mapping(j->ck, k);
-    uint64_t at = 0;
-    for (size_t i = 0; i < j->n; i++) {
-        const struct checkpoint_tensor *t = j->list[i].t;
-        if (t->file != k) continue;
-        if (outfile_write(f, m.at + at, t->offset - at, e) < 0 ||
-            outfile_write(f, j->list[i].bytes, t->t.nbytes, e) < 0)
-            return -1;
-        at = t->offset + t->t.nbytes;
-    }
-    return outfile_write(f, m.at + at, m.size - at, e);
+    const struct job *j = ctx;
+    const struct norms_result *r = j->r;
+    const char *name = strrchr(j->ck->path, '/');
+    json_t *source = json_pack("{s:s, s:s, s:O}", "name", name && name[1] ? name + 1 : j->ck->path, "sha256",
+                               checkpoint_sha256(j->ck), "files", p->files);
+    return json_pack("{s:s, s:s, s:o, s:O, s:{s:I, s:I, s:I, s:f, s:f, s:s}}", "tool", "nt-pack", "version",
+                     NT_VERSION, "source", source, "from", j->origin, "norms", "tensors",
+                     (json_int_t)r->tensors, "elements", (json_int_t)r->elements, "changed",
+                     (json_int_t)p->changed, "fraction", (double)p->changed / (double)r->elements, "kept",
+                     r->kept, "dtype", dtype_name(r->dtype));
 }
 
-/* Reads the copy again: the patches where they belong, everything else as it was. */
-static int check_patched(const struct job *j, int k, const char *path, struct err *e)
+static int write_copy(struct job *j, bool tweaked, const char *from, const char *to, struct err *e)
 {
-    FILE *f = fopen(path, "rb");
-    if (!f) return err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
-    struct mapping m = checkpoint_mapping(j->ck, k);
-    uint8_t buf[65536];
-    uint64_t at = 0;
-    size_t i = 0, n;
-    int same = 1;
-    while (i < j->n && j->list[i].t->file < k) i++;
-    while (same && (n = fread(buf, 1, sizeof buf, f)) > 0) {
-        for (size_t b = 0; b < n && same; b++, at++) {
-            while (i < j->n && j->list[i].t->file == k && at >= j->list[i].t->offset + j->list[i].t->t.nbytes)
-                i++;
-            bool in = i < j->n && j->list[i].t->file == k && at >= j->list[i].t->offset;
-            same = at < m.size && buf[b] == (in ? j->list[i].bytes[at - j->list[i].t->offset] : m.at[at]);
-        }
-    }
-    if (ferror(f)) same = 0;
-    fclose(f);
-    return same && at == m.size
-               ? 0
-               : err_set(e, NT_EXIT_DATA, "verification failed: %s: byte %llu is not as it should be", path,
-                         (unsigned long long)at);
+    if (tweaked && check_erased(j, e) < 0) return -1;
+    if (!tweaked) j->r->kept = 1;
+    j->patches.ck = j->ck;
+    int rc = patch_write(&j->patches, from, to, sidecar, j, e);
+    j->r->changed = j->patches.changed;
+    return rc;
 }
 
-static int copy_one(const struct job *j, int k, const char *to, struct err *e)
+/* As a model where it is one of a known kind: its file is then read by the model's rules. */
+static int open_job(struct job *j, const char *from, struct err *e)
 {
-    struct outfile *f = outfile_open(to, e);
-    int rc = f ? write_patched(j, k, f, e) : -1;
-    if (rc == 0) rc = outfile_flush(f, e);
-    if (rc == 0 && outfile_tmp(f)) rc = check_patched(j, k, outfile_tmp(f), e);
-    if (rc == 0) return outfile_commit(f, e);
-    outfile_discard(f);
-    return -1;
+    struct err why = {0};
+    j->theirs.m = model_open(from, NULL, &why);
+    if (j->theirs.m && pack_bind(&j->theirs, &why) < 0) j->theirs.n_items = 0;
+    j->ck = j->theirs.m ? j->theirs.m->ck : checkpoint_open(from, e);
+    return j->ck ? 0 : -1;
 }
 
-static int copy_directory(const struct job *j, const char *from, const char *to, struct err *e)
+static void close_job(struct job *j)
 {
-    struct outdir *d = outdir_open(to, e);
-    DIR *dir = d ? opendir(from) : NULL;
-    int rc = dir ? 0 : err_set(e, NT_EXIT_IO, "%s: %s", from, strerror(errno));
-    struct dirent *x;
-    while (rc == 0 && (x = readdir(dir)) != NULL) {
-        char *a = path_join(from, x->d_name), *b = path_join(outdir_tmp(d), x->d_name);
-        int k = 0;
-        while (k < j->ck->n_files && strcmp(strrchr(j->ck->files[k], '/') + 1, x->d_name) != 0) k++;
-        if (strcmp(x->d_name, ".") == 0 || strcmp(x->d_name, "..") == 0) rc = 0;
-        else if (path_is_dir(a)) note("%s: a directory, not copied", a);
-        else rc = k < j->ck->n_files ? copy_one(j, k, b, e) : pack_copy_file(a, b, e);
-        mem_free(a);
-        mem_free(b);
-    }
-    if (dir) closedir(dir);
-    if (rc == 0) return outdir_commit(d, e);
-    if (d) outdir_discard(d);
-    return -1;
-}
-
-static int write_copy(struct job *j, const char *from, const char *to, struct err *e)
-{
-    qsort(j->list, j->n, sizeof *j->list, by_place);
-    for (size_t i = 1; i < j->n; i++)
-        if (j->list[i].t == j->list[i - 1].t)
-            return err_set(e, NT_EXIT_DATA, "%s: norm %s is given twice", from, j->list[i].t->name);
-    if (path_is_dir(from)) return copy_directory(j, from, to, e);
-    if (j->ck->n_files != 1)
-        return err_set(e, NT_EXIT_DATA, "%s: a split file: give its directory, or merge the parts first",
-                       from);
-    return copy_one(j, 0, to, e);
-}
-
-static void clear_job(struct job *j)
-{
-    for (size_t i = 0; i < j->n; i++) mem_free(j->list[i].bytes);
-    mem_free(j->list);
-    checkpoint_close(j->ck);
+    struct model *m = j->theirs.m;
+    patch_clear(&j->patches);
+    json_decref(j->origin);
+    if (!m) checkpoint_close(j->ck);
+    pack_clear(&j->theirs);
+    model_close(m);
 }
 
 /* ---- is it the same model? ---- */
@@ -248,53 +243,67 @@ static int check_gptq(struct pack *p, struct checkpoint *c, int bits, struct err
     return rc;
 }
 
-static int check_plain(struct pack *p, const char *path, struct err *e)
+static int check_plain(struct pack *p, struct job *j, const char *path, struct err *e)
 {
-    struct pack theirs = {.m = model_open(path, NULL, e)};
-    int rc = theirs.m ? pack_bind(&theirs, e) : -1;
+    int rc = 0;
     for (size_t i = 0; i < p->n_q && rc == 0; i++) {
         struct pack_item it = {.q = (int)i};
+        const struct pack *t = &j->theirs;
         size_t k = 0;
-        while (k < theirs.n_items && strcmp(theirs.items[k].name, p->q[i].head.name) != 0) k++;
-        bool fits = k < theirs.n_items && theirs.items[k].rank == 2 &&
-                    theirs.items[k].shape[0] == (uint64_t)p->q[i].head.out &&
-                    theirs.items[k].shape[1] == (uint64_t)p->q[i].head.in;
-        if (!fits || pack_same_values(p, &it, theirs.m, &theirs.items[k], e) < 0) {
+        while (k < t->n_items && strcmp(t->items[k].name, p->q[i].head.name) != 0) k++;
+        bool fits = k < t->n_items && t->items[k].rank == 2 &&
+                    t->items[k].shape[0] == (uint64_t)p->q[i].head.out &&
+                    t->items[k].shape[1] == (uint64_t)p->q[i].head.in;
+        if (!fits || pack_same_values(p, &it, t->m, &t->items[k], e) < 0) {
             struct err why = *e;
             e->code = 0;
             rc = not_the_streams(path, p->stream, p->q[i].head.name, e);
             if (why.code) note("%s", why.text);
         }
     }
-    model_close(theirs.m);
-    pack_clear(&theirs);
     return rc;
 }
 
-static int check_weights(struct pack *p, struct checkpoint *c, struct err *e)
+static int check_weights(struct pack *p, struct job *j, const char *path, struct err *e)
 {
-    const json_t *q = json_object_get(c->config, "quantization_config");
+    const json_t *q = json_object_get(j->ck->config, "quantization_config");
     const char *method = json_string_value(json_object_get(q, "quant_method"));
-    int bits = gptq_checkpoint_bits(c, e);
+    if (j->theirs.n_items) return check_plain(p, j, path, e);
+    int bits = gptq_checkpoint_bits(j->ck, e);
     if (bits < 0) return -1;
-    if (bits) return check_gptq(p, c, bits, e);
+    if (bits) return check_gptq(p, j->ck, bits, e);
     if (method)
         return err_set(e, NT_EXIT_DATA,
-                       "%s: weights of quant_method %.40s cannot be compared with those of %s", c->path,
-                       method, p->stream);
-    return check_plain(p, c->path, e);
+                       "%s: weights of quant_method %.40s cannot be compared with those of %s", path, method,
+                       p->stream);
+    struct model *m = model_open(path, NULL, e); /* once more, for the reason */
+    model_close(m);
+    return m ? err_set(e, NT_EXIT_DATA, "%s: its tensors cannot be compared", path) : -1;
+}
+
+/* The trailer's own keys say nothing that the sidecar's reader wants. */
+static json_t *origin_of(const struct pack *p)
+{
+    static const char *const drop[] = {"records", "bytes", "xxh3", "inputs", "history", "status", "index"};
+    json_t *t = json_copy(p->trailer);
+    for (size_t i = 0; i < sizeof drop / sizeof *drop; i++) json_object_del(t, drop[i]);
+    return json_pack("{s:s, s:s, s:o}", "qweights_xxh3", p->hash, "norms", p->tuned ? "new" : "old", "trailer", t);
 }
 
 int pack_norms_into(struct pack *p, const char *from, const char *to, struct norms_result *r, struct err *e)
 {
-    struct job j = {.ck = checkpoint_open(from, e), .r = r};
-    int rc = j.ck ? check_weights(p, j.ck, e) : -1;
+    struct job j = {.r = r, .round = p->norm_dtype};
     *r = (struct norms_result){0};
+    int rc = open_job(&j, from, e);
+    if (rc == 0) rc = check_weights(p, &j, from, e);
     if (rc == 0 && !p->n_norms) rc = err_set(e, NT_EXIT_DATA, "%s: holds no norms", p->stream);
     for (size_t i = 0; i < p->n_norms && rc == 0; i++)
         rc = add_patch(&j, p->norms[i].name, pack_norm_values(p, &p->norms[i]), (uint64_t)p->norms[i].dim, e);
-    if (rc == 0) rc = write_copy(&j, from, to, e);
-    clear_job(&j);
+    if (rc == 0) {
+        j.origin = origin_of(p);
+        rc = write_copy(&j, p->tuned, from, to, e);
+    }
+    close_job(&j);
     return rc;
 }
 
@@ -342,21 +351,19 @@ static int gptq_sha256(const struct checkpoint *c, int bits, char hex[65], struc
     return rc;
 }
 
-static int weights_of(const struct checkpoint *c, const char *path, char hex[65], struct err *e)
+static int weights_of(struct job *j, const char *path, char hex[65], struct err *e)
 {
-    int bits = gptq_checkpoint_bits(c, e);
+    if (j->theirs.n_items) return pack_weights_sha256(&j->theirs, hex, e);
+    int bits = gptq_checkpoint_bits(j->ck, e);
     if (bits < 0) return -1;
-    if (bits) return gptq_sha256(c, bits, hex, e);
-    struct pack p = {.m = model_open(path, NULL, e)};
-    int rc = p.m ? pack_bind(&p, e) : -1;
-    if (rc == 0) rc = pack_weights_sha256(&p, hex, e);
-    model_close(p.m);
-    pack_clear(&p);
-    return rc;
+    if (bits) return gptq_sha256(j->ck, bits, hex, e);
+    struct model *m = model_open(path, NULL, e); /* for the reason */
+    model_close(m);
+    return m ? err_set(e, NT_EXIT_DATA, "%s: its tensors are not those of a model", path) : -1;
 }
 
-static int check_overlay(const struct checkpoint *o, const struct checkpoint *c, const char *from,
-                         bool unchecked, struct err *e)
+static int check_overlay(const struct checkpoint *o, struct job *j, const char *from, bool unchecked,
+                         struct err *e)
 {
     const char *version = json_string_value(json_object_get(o->meta, "nt_overlay"));
     const char *want = json_string_value(json_object_get(o->meta, "weights_sha256"));
@@ -364,19 +371,26 @@ static int check_overlay(const struct checkpoint *o, const struct checkpoint *c,
     if (!version || strcmp(version, "1") != 0 || !want)
         return err_set(e, NT_EXIT_DATA, "%s: no overlay of norms made by nt-pack", o->path);
     if (unchecked) return 0;
-    if (weights_of(c, from, have, e) < 0)
+    if (weights_of(j, from, have, e) < 0)
         return err_prefix(e, "its weights cannot be compared (--unchecked applies all the same)");
     return strcmp(want, have) == 0 ? 0
          : err_set(e, NT_EXIT_DATA, "%s: its weights are not those that %s was made for", from, o->path);
 }
 
-int pack_apply(const char *overlay, const char *from, const char *to, bool unchecked, struct norms_result *r,
-               struct err *e)
+static json_t *overlay_origin(const struct checkpoint *o)
 {
+    return json_pack("{s:s, s:O}", "overlay_sha256", checkpoint_sha256((struct checkpoint *)(uintptr_t)o), "overlay",
+                     o->meta);
+}
+
+int pack_apply(const char *overlay, const char *from, const char *to, bool unchecked, enum dtype norm_dtype,
+               struct norms_result *r, struct err *e)
+{
+    struct job j = {.r = r, .round = norm_dtype};
     struct checkpoint *o = checkpoint_open(overlay, e);
-    struct job j = {.ck = o ? checkpoint_open(from, e) : NULL, .r = r};
-    int rc = j.ck ? check_overlay(o, j.ck, from, unchecked, e) : -1;
     *r = (struct norms_result){0};
+    int rc = o ? open_job(&j, from, e) : -1;
+    if (rc == 0) rc = check_overlay(o, &j, from, unchecked, e);
     for (int i = 0; rc == 0 && i < o->n_tensors; i++) {
         const struct checkpoint_tensor *t = &o->tensors[i];
         if (t->t.dtype != DT_F32 || t->t.rank != 1)
@@ -385,8 +399,12 @@ int pack_apply(const char *overlay, const char *from, const char *to, bool unche
             rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s: a value is not finite", overlay, t->name);
         else rc = add_patch(&j, t->name, t->t.data, t->t.shape[0], e);
     }
-    if (rc == 0) rc = write_copy(&j, from, to, e);
-    clear_job(&j);
+    if (rc == 0) {
+        const char *which = json_string_value(json_object_get(o->meta, "norms"));
+        j.origin = overlay_origin(o);
+        rc = write_copy(&j, which && strcmp(which, "new") == 0, from, to, e);
+    }
+    close_job(&j);
     checkpoint_close(o);
     return rc;
 }

@@ -18,11 +18,11 @@ static const struct opt options[] = {
     {0, "like", OPT_STR, &arg.like, "FILE",
      "gguf: template whose keys and tensor order are kept (default: MODEL)"},
     {0, "dtype", OPT_CHOICE, &arg.dtype, "f32|f16|bf16",
-     "hf, gptq: type of float tensors (default f32, gptq f16)"},
+     "directories: type of float tensors (default hf f32, others f16)"},
     {0, "norm-dtype", OPT_CHOICE, &arg.norm_dtype, "f32|f16|bf16",
-     "hf, gptq: type of norms (default --dtype, gptq f32)"},
+     "directories: type of norms (default f32, hf and mlx --dtype); what --norms-into rounds to"},
     {0, "max-shard-size", OPT_SIZE, &arg.max_shard, "SIZE",
-     "hf, gptq: split the tensors into files of at most this; 0: one file"},
+     "directories: split the tensors into files of at most this; 0: one file"},
     {0, "norms", OPT_CHOICE, &arg.norms, "verdict|new|old",
      "which norms; verdict: those that the stream's trailer names"},
     {0, "norms-into", OPT_STR, &arg.norms_into, "CKPT", "copy CKPT byte by byte but for its norms"},
@@ -65,8 +65,10 @@ static void say_norms(const struct pack *p, enum dtype dtype)
 
 static void say_result(const struct norms_result *r)
 {
-    printf("norms\t%llu\nelements\t%llu\nchanged\t%llu\n", (unsigned long long)r->tensors,
-           (unsigned long long)r->elements, (unsigned long long)r->changed);
+    printf("norms\t%llu\nelements\t%llu\nmoved\t%llu\nchanged\t%llu\nfraction\t%.6f\nkept\t%.6f\ntype\t%s\n",
+           (unsigned long long)r->tensors, (unsigned long long)r->elements, (unsigned long long)r->moved,
+           (unsigned long long)r->changed,
+           r->elements ? (double)r->changed / (double)r->elements : 0, r->kept, dtype_name(r->dtype));
     if (!r->changed) warn("no element of any norm changed");
 }
 
@@ -78,8 +80,9 @@ static void into_checkpoint(const struct tool *t, struct pack *p, const char *st
     need_file(t);
     if (arg.apply) {
         if (!t->model) die_usage("no checkpoint: -m MODEL");
-        if (pack_apply(arg.apply, t->model, t->out, arg.unchecked, &r, &e)) die(&e);
+        if (pack_apply(arg.apply, t->model, t->out, arg.unchecked, parse_dtype(arg.norm_dtype), &r, &e)) die(&e);
     } else {
+        p->norm_dtype = parse_dtype(arg.norm_dtype);
         if (pack_read(p, stream, which, t->layers[0], t->layers[1], &e)) die(&e);
         if (pack_norms_into(p, arg.norms_into, t->out, &r, &e)) die(&e);
         pack_clear(p);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks what nt-pack wrote against the stream and the model, with readers of its own: python3 with numpy and msgpack.
-  oracle.py retune IN OUT VERDICT NORMS      a stream with tweaked norms added, as nt-tweak would write it
+  oracle.py retune IN OUT VERDICT NORMS [STEP]    a stream with tweaked norms added, as nt-tweak would write it
+  oracle.py rounded STREAM FROM TO DTYPE          as norms, values rounded to DTYPE first; prints changed and kept
+  oracle.py sidecar JSON FROM TO                  the sidecar's hashes and numbers
   oracle.py hf STREAM MODEL DIR DTYPE [WHICH]     oracle.py gguf STREAM MODEL FILE HEAD_DIM [WHICH]
   oracle.py gptq|awq|ct|mlx STREAM MODEL DIR [WHICH]     oracle.py overlay STREAM FILE [WHICH]
   oracle.py norms STREAM FROM TO [WHICH]          FROM and TO are files; prints the number of changed elements
@@ -12,6 +14,7 @@ MODEL is the directory of the float model (BF16 safetensors). WHICH: old (defaul
 import collections
 import ctypes
 import functools
+import hashlib
 import json
 import os
 import re
@@ -76,7 +79,7 @@ def norms_of(records, which):
     return found
 
 
-def retune(source, target, verdict, norms):
+def retune(source, target, verdict, norms, step=None):
     header, records, _ = read_nts(source)
     out = []
     for kind, meta, payload in records:
@@ -84,6 +87,8 @@ def retune(source, target, verdict, norms):
         if kind == "Norm":
             x = np.frombuffer(payload, "<f4")
             new = (x * np.float32(1.01) + np.float32(0.002) * np.arange(len(x), dtype="<f4")).astype("<f4")
+            if step:  # every element by as much, up and down
+                new = x + np.float32(step) * np.where(np.arange(len(x)) % 2, 1, -1).astype("<f4")
             out.append((kind, dict(meta, which="new"), new.tobytes()))
     write_nts(target, header, out, {"verdict": verdict, "norms": norms})
 
@@ -449,6 +454,25 @@ def check_norms(stream, source, target, which="new"):
     print(changed)
 
 
+def check_rounded(stream, source, target, dtype):
+    """The norms are the stream's, rounded to dtype; how much of the tweak is left, as nt-pack(1) defines it."""
+    want, gguf = norms_of(read_nts(stream)[1], "new"), open(source, "rb").read(4) == b"GGUF"
+    old, new = (read_gguf(source)[0], read_gguf(target)[0]) if gguf else (read_safetensors(source)[0], read_safetensors(target)[0])
+    changed = moved = left = 0
+    for name, x in want.items():
+        a, b = (t[gguf_name(name) if gguf else name][1].astype("f8") for t in (old, new))
+        same(name, b, ROUND[dtype](x).astype("f8"))
+        changed, moved, left = changed + int((a != b).sum()), moved + ((x - a) ** 2).sum(), left + ((x - a) * (b - a)).sum()
+    print("changed\t%d\nkept\t%.6f" % (changed, left / moved))
+
+
+def check_sidecar(path, source, target):
+    j, sha = json.load(open(path)), lambda f: hashlib.sha256(open(f, "rb").read()).hexdigest()
+    assert j["tool"] == "nt-pack" and len(j["source"]["sha256"]) == 64 and j["from"]["trailer"]["verdict"] == "positive"
+    assert [(f["source_sha256"], f["sha256"]) for f in j["source"]["files"]] == [(sha(source), sha(target))]
+    assert 0 < j["norms"]["changed"] <= j["norms"]["elements"] and abs(j["norms"]["fraction"] - j["norms"]["changed"] / j["norms"]["elements"]) < 1e-12
+
+
 def count_types(path):
     print(" ".join(f"{k}:{v}" for k, v in sorted(collections.Counter(t for t, _ in read_gguf(path)[0].values()).items())))
 
@@ -456,4 +480,4 @@ def count_types(path):
 if __name__ == "__main__":
     {"retune": retune, "hf": check_hf, "gguf": check_gguf, **{k: functools.partial(check_codes, k) for k in LAYOUTS},
      "overlay": check_overlay, "norms": check_norms,
-     "mix": mix, "order": order, "kinds": check_kinds, "types": count_types, "shards": check_shards}[sys.argv[1]](*sys.argv[2:])
+     "rounded": check_rounded, "sidecar": check_sidecar, "mix": mix, "order": order, "kinds": check_kinds, "types": count_types, "shards": check_shards}[sys.argv[1]](*sys.argv[2:])
