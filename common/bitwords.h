@@ -7,7 +7,10 @@
 #include <stdint.h>
 
 /* Words that n values need; the last one may end in unused bits. */
-static inline uint64_t bits_words(uint64_t n, int bits) { return (n * (uint64_t)bits + 31) / 32; }
+static inline uint64_t bits_words(uint64_t n, int bits)
+{
+    return (n * (uint64_t)bits + 31) / 32;
+}
 
 /* Value i. The words start as zeros and each value is put once. */
 static inline void bits_put(uint32_t *words, size_t stride, uint64_t i, int bits, uint32_t v)

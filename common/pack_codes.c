@@ -9,13 +9,16 @@
 struct codes_entry {
     const struct pack_item *it;
     size_t setting;
-    int part;                /* -1: the item's values as floats */
+    int part; /* -1: the item's values as floats */
     char name[272];
 };
 
 /* ---- helpers of formats ---- */
 
-int codes_groups(int in, int group) { return group ? (in + group - 1) / group : 1; }
+int codes_groups(int in, int group)
+{
+    return group ? (in + group - 1) / group : 1;
+}
 
 size_t codes_param(const struct qtensor *q, int group, int o, int k)
 {
@@ -23,7 +26,10 @@ size_t codes_param(const struct qtensor *q, int group, int o, int k)
     return (size_t)o * (size_t)q->n_groups + (size_t)(q->gidx ? k : first / width);
 }
 
-int codes_zero(const struct qtensor *q, size_t param) { return q->zero ? q->zero[param] : 1 << (q->bits - 1); }
+int codes_zero(const struct qtensor *q, size_t param)
+{
+    return q->zero ? q->zero[param] : 1 << (q->bits - 1);
+}
 
 int codes_group(const struct qtensor *q, int most, bool rows)
 {
@@ -73,8 +79,10 @@ static void add(struct codes_job *j, const struct pack_item *it, size_t setting,
 {
     struct codes_entry *s = &j->entries[j->n_list];
     *s = (struct codes_entry){.it = it, .setting = setting, .part = part};
-    if (part >= 0) codes_module(it, s->name), strcat(s->name, x->suffix);
-    else strcpy(s->name, it->name);
+    if (part >= 0)
+        codes_module(it, s->name), strcat(s->name, x->suffix);
+    else
+        strcpy(s->name, it->name);
     j->list[j->n_list++] = (struct safetensors_entry){
         .name = s->name, .dtype = x->dtype, .rank = x->rank, .shape = {x->shape[0], x->shape[1]}, .user = s};
 }
@@ -129,15 +137,17 @@ static int plan(struct codes_job *j, struct err *e)
         char module[256];
         if (it->q >= 0 && p->q[it->q].head.form != QF_PLAIN) {
             if (!it->linear && !j->f->embeddings)
-                return err_set(e, NT_EXIT_DATA,
-                               "%s: tensor %s is quantized: --format %s stores embeddings and heads as floats",
-                               p->stream, it->name, j->f->name);
+                return err_set(
+                    e, NT_EXIT_DATA,
+                    "%s: tensor %s is quantized: --format %s stores embeddings and heads as floats",
+                    p->stream, it->name, j->f->name);
             if (plan_linear(j, it, e) < 0) return -1;
             continue;
         }
         codes_module(it, module);
         if (it->linear) json_array_append_new(j->floats, json_string(module));
-        struct codes_part x = {.dtype = it->norm ? p->norm_dtype : p->dtype, .rank = it->rank,
+        struct codes_part x = {.dtype = it->norm ? p->norm_dtype : p->dtype,
+                               .rank = it->rank,
                                .shape = {it->shape[0], it->shape[1]}};
         add(j, it, 0, -1, &x);
     }
@@ -244,8 +254,10 @@ static int verify_linear(struct codes_job *j, const struct checkpoint *c, const 
     for (int i = 0; i < n && rc == 0; i++) {
         char *name = mem_printf("%s%s", module, part[i].suffix);
         const struct checkpoint_tensor *t = find(c, name, part[i].dtype, part[i].rank, part[i].shape, e);
-        if (t) data[i] = t->t.data;
-        else rc = -1;
+        if (t)
+            data[i] = t->t.data;
+        else
+            rc = -1;
         mem_free(name);
     }
     float *w = mem_array((size_t)q.out * (size_t)q.in, sizeof *w);
@@ -294,8 +306,10 @@ int codes_write(struct pack *p, const struct codes_format *f, struct err *e)
     j.linears = MEM_NEW(struct codes_linear, p->n_items);
     int rc = plan(&j, e);
     if (rc == 0) rc = (d = outdir_open(p->out, e)) ? write_all(&j, outdir_tmp(d), e) : -1;
-    if (rc == 0) rc = outdir_commit(d, e);
-    else if (d) outdir_discard(d);
+    if (rc == 0)
+        rc = outdir_commit(d, e);
+    else if (d)
+        outdir_discard(d);
     json_decref(j.floats);
     mem_free(j.settings);
     mem_free(j.linears);

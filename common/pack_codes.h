@@ -9,7 +9,7 @@
 enum { CODES_PARTS = 5 };
 
 struct codes_part {
-    const char *suffix;      /* ".qweight" */
+    const char *suffix; /* ".qweight" */
     enum dtype dtype;
     int rank;
     uint64_t shape[2];
@@ -18,11 +18,14 @@ struct codes_part {
 /* How linears are quantized in the file; group: columns that share a scale there, 0 = the whole row. */
 struct codes_setting {
     int bits, group;
-    bool sym, order;         /* zeros all 2^(bits-1); columns have their groups by gidx */
+    bool sym, order; /* zeros all 2^(bits-1); columns have their groups by gidx */
     size_t uses;
 };
 
-struct codes_linear { const struct pack_item *it; size_t setting; };
+struct codes_linear {
+    const struct pack_item *it;
+    size_t setting;
+};
 
 struct codes_format;
 struct codes_entry;
@@ -35,21 +38,22 @@ struct codes_job {
     size_t n_settings, settings_cap, n_linears, n_list;
     struct safetensors_entry *list;
     struct codes_entry *entries;
-    json_t *floats;          /* names of linears that stay float, without .weight */
-    uint64_t wrapped;        /* the format's */
+    json_t *floats;   /* names of linears that stay float, without .weight */
+    uint64_t wrapped; /* the format's */
 };
 
 struct codes_format {
-    const char *name;        /* of --format */
+    const char *name;             /* of --format */
     enum dtype dtype, norm_dtype; /* default of --dtype and --norm-dtype; norm_dtype DT_NONE: as --dtype */
-    bool embeddings;         /* tables and heads may be quantized, too */
-    bool mixed;              /* settings may differ between linears */
+    bool embeddings;              /* tables and heads may be quantized, too */
+    bool mixed;                   /* settings may differ between linears */
     /* Why q cannot be stored so ("has ..."), or NULL; *group: of the file's setting. */
     const char *(*refusal)(const struct pack *p, const struct qtensor *q, int *group);
-    int (*list)(const struct pack *p, const struct qtensor *q, int group, struct codes_part part[CODES_PARTS]);
+    int (*list)(const struct pack *p, const struct qtensor *q, int group,
+                struct codes_part part[CODES_PARTS]);
     /* Part i, its data all zeros. */
-    void (*fill)(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part, int i,
-                 void *data);
+    void (*fill)(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part,
+                 int i, void *data);
     /* The values again from data[i] of part[i], written apart from fill. */
     void (*decode)(const struct codes_setting *s, const struct codes_part *part, const void *const *data,
                    int out, int in, float *w);

@@ -13,13 +13,13 @@
 #include <string.h>
 
 struct job {
-    struct pack theirs;          /* the checkpoint as a model, where it can be one: theirs.m, else NULL */
-    struct checkpoint *ck;       /* theirs.m's, or opened alone */
+    struct pack theirs;    /* the checkpoint as a model, where it can be one: theirs.m, else NULL */
+    struct checkpoint *ck; /* theirs.m's, or opened alone */
     struct patches patches;
     struct norms_result *r;
-    enum dtype round;            /* to what values are rounded before they get their own type; DT_NONE */
-    double moved, left;          /* |d|^2 of the tweak d; <d, r> with what rounding has left of it */
-    json_t *origin;              /* for the sidecar: where the norms come from */
+    enum dtype round;   /* to what values are rounded before they get their own type; DT_NONE */
+    double moved, left; /* |d|^2 of the tweak d; <d, r> with what rounding has left of it */
+    json_t *origin;     /* for the sidecar: where the norms come from */
 };
 
 /* ---- finding the norm of an HF name in a checkpoint of any format ---- */
@@ -67,8 +67,10 @@ static const struct checkpoint_tensor *find_norm(const struct checkpoint *c, con
                        "%s: PyTorch files are not patched: convert them to safetensors (nt-pack --format hf)",
                        c->path),
                NULL;
-    if (strcmp(c->format, "gguf") == 0) t = f ? find_gguf(c, f, name) : NULL;
-    else t = checkpoint_find(c, name);
+    if (strcmp(c->format, "gguf") == 0)
+        t = f ? find_gguf(c, f, name) : NULL;
+    else
+        t = checkpoint_find(c, name);
     if (!t && strcmp(c->format, "gguf") != 0 && strncmp(name, "model.", 6) == 0)
         t = checkpoint_find(c, name + 6);
     if (!t) err_set(e, NT_EXIT_DATA, "%s: norm %s is not in it", c->path, name);
@@ -86,7 +88,8 @@ static const struct checkpoint_tensor *place_of(const struct job *j, const char 
         *offset = it->part.offset;
         if (it->part.row0 == 0 && !it->part.head_dim && tensor_count(&it->part.t->t) == it->part.rows)
             return it->part.t;
-        err_set(e, NT_EXIT_DATA, "%s: norm %s is not stored as it is: it cannot be patched", j->ck->path, name);
+        err_set(e, NT_EXIT_DATA, "%s: norm %s is not stored as it is: it cannot be patched", j->ck->path,
+                name);
         return NULL;
     }
     return find_norm(j->ck, name, e);
@@ -144,18 +147,19 @@ static int add_patch(struct job *j, const char *name, const float *v, uint64_t d
 }
 
 /* A tweak d that is stored as r: <d, r> / <d, d> is 1 where nothing was lost, about 1 where rounding went up
- * and down evenly, and 0 where every element fell back to what it was. Below a tenth, what is written would not
- * be the tweak whose effect was measured. */
+ * and down evenly, and 0 where every element fell back to what it was. Below a tenth, what is written would
+ * not be the tweak whose effect was measured. */
 static int check_erased(struct job *j, struct err *e)
 {
     j->r->kept = j->moved > 0 ? j->left / j->moved : 1;
     if (j->r->kept >= NORMS_KEPT_LEAST) return 0;
-    return err_set(e, NT_EXIT_DATA,
-                   "%s: rounding to %s erases the tweak: %.1f %% of it are left (at least %.0f %% must be): "
-                   "nt-tweak --norm-dtype %s fits norms of that type, a larger --lr moves them further, and F32 "
-                   "norms (GGUF, --format hf --norm-dtype f32) keep everything",
-                   j->ck->path, dtype_name(j->r->dtype), 100 * j->r->kept, 100 * NORMS_KEPT_LEAST,
-                   j->r->dtype == DT_F16 ? "f16" : "bf16");
+    return err_set(
+        e, NT_EXIT_DATA,
+        "%s: rounding to %s erases the tweak: %.1f %% of it are left (at least %.0f %% must be): "
+        "nt-tweak --norm-dtype %s fits norms of that type, a larger --lr moves them further, and F32 "
+        "norms (GGUF, --format hf --norm-dtype f32) keep everything",
+        j->ck->path, dtype_name(j->r->dtype), 100 * j->r->kept, 100 * NORMS_KEPT_LEAST,
+        j->r->dtype == DT_F16 ? "f16" : "bf16");
 }
 
 /* What lies beside the copy. */
@@ -287,7 +291,8 @@ static json_t *origin_of(const struct pack *p)
     static const char *const drop[] = {"records", "bytes", "xxh3", "inputs", "history", "status", "index"};
     json_t *t = json_copy(p->trailer);
     for (size_t i = 0; i < sizeof drop / sizeof *drop; i++) json_object_del(t, drop[i]);
-    return json_pack("{s:s, s:s, s:o}", "qweights_xxh3", p->hash, "norms", p->tuned ? "new" : "old", "trailer", t);
+    return json_pack("{s:s, s:s, s:o}", "qweights_xxh3", p->hash, "norms", p->tuned ? "new" : "old",
+                     "trailer", t);
 }
 
 int pack_norms_into(struct pack *p, const char *from, const char *to, struct norms_result *r, struct err *e)
@@ -336,11 +341,13 @@ static int gptq_sha256(const struct checkpoint *c, int bits, char hex[65], struc
         role_dims(&cfg.block, (enum role)(k % ROLE_COUNT), &out, &in);
         size_t count = (size_t)out * (size_t)in;
         float *w = mem_array(count, sizeof *w);
-        if (!t) rc = gptq_read_linear(c, base, bits, out, in, w, e);
+        if (!t)
+            rc = gptq_read_linear(c, base, bits, out, in, w, e);
         else if (!dtype_is_float(t->t.dtype) || tensor_count(&t->t) != count)
             rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s has another shape than config.json says", c->path,
                          name);
-        else dtype_to_f32(w, t->t.dtype, t->t.data, count);
+        else
+            dtype_to_f32(w, t->t.dtype, t->t.data, count);
         if (rc == 0) hash_floats(h, w, count);
         mem_free(w);
         mem_free(base);
@@ -373,14 +380,16 @@ static int check_overlay(const struct checkpoint *o, struct job *j, const char *
     if (unchecked) return 0;
     if (weights_of(j, from, have, e) < 0)
         return err_prefix(e, "its weights cannot be compared (--unchecked applies all the same)");
-    return strcmp(want, have) == 0 ? 0
-         : err_set(e, NT_EXIT_DATA, "%s: its weights are not those that %s was made for", from, o->path);
+    return strcmp(want, have) == 0
+               ? 0
+               : err_set(e, NT_EXIT_DATA, "%s: its weights are not those that %s was made for", from,
+                         o->path);
 }
 
 static json_t *overlay_origin(const struct checkpoint *o)
 {
-    return json_pack("{s:s, s:O}", "overlay_sha256", checkpoint_sha256((struct checkpoint *)(uintptr_t)o), "overlay",
-                     o->meta);
+    return json_pack("{s:s, s:O}", "overlay_sha256", checkpoint_sha256((struct checkpoint *)(uintptr_t)o),
+                     "overlay", o->meta);
 }
 
 int pack_apply(const char *overlay, const char *from, const char *to, bool unchecked, enum dtype norm_dtype,
@@ -397,7 +406,8 @@ int pack_apply(const char *overlay, const char *from, const char *to, bool unche
             rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s is not F32 [D]", overlay, t->name);
         else if (f32_first_nonfinite(t->t.data, (size_t)t->t.shape[0]) < t->t.shape[0])
             rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s: a value is not finite", overlay, t->name);
-        else rc = add_patch(&j, t->name, t->t.data, t->t.shape[0], e);
+        else
+            rc = add_patch(&j, t->name, t->t.data, t->t.shape[0], e);
     }
     if (rc == 0) {
         const char *which = json_string_value(json_object_get(o->meta, "norms"));

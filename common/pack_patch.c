@@ -47,7 +47,8 @@ static bool has_patches(const struct patches *p, int k)
 
 /* ---- one file ---- */
 
-/* Calls piece with file k's bytes in order: those of the original between the patches (x NULL), and patches. */
+/* Calls piece with file k's bytes in order: those of the original between the patches (x NULL), and patches.
+ */
 typedef int piece_fn(void *ctx, const uint8_t *p, uint64_t n, const struct patch *x, struct err *e);
 static int walk(const struct patches *p, int k, piece_fn *piece, void *ctx, struct err *e)
 {
@@ -77,7 +78,8 @@ struct check {
     uint64_t at, changed;
 };
 
-/* The copy's next n bytes are these; where they are a patch, elements that differ from the original's count. */
+/* The copy's next n bytes are these; where they are a patch, elements that differ from the original's count.
+ */
 static int check_piece(void *ctx, const uint8_t *p, uint64_t n, const struct patch *x, struct err *e)
 {
     struct check *c = ctx;
@@ -86,8 +88,9 @@ static int check_piece(void *ctx, const uint8_t *p, uint64_t n, const struct pat
     for (uint64_t i = 0, k; i < n; i += k, c->at += k) {
         k = n - i < sizeof buf ? n - i : sizeof buf;
         if (fread(buf, 1, (size_t)k, c->f) != k || memcmp(buf, p + i, (size_t)k) != 0)
-            return err_set(e, NT_EXIT_DATA, "verification failed: %s: bytes from %llu on are not as they should be",
-                           c->path, (unsigned long long)c->at);
+            return err_set(e, NT_EXIT_DATA,
+                           "verification failed: %s: bytes from %llu on are not as they should be", c->path,
+                           (unsigned long long)c->at);
         sha256_add(c->sha, buf, (size_t)k);
         const uint8_t *old = x ? (const uint8_t *)x->t->t.data + i : NULL;
         for (size_t b = 0; x && b < k; b += size) c->changed += memcmp(buf + b, old + b, size) != 0;
@@ -109,7 +112,8 @@ static int check_copy(struct patches *p, int k, const char *path, const char *na
     if (rc < 0) return -1;
     sha256_of(m.at, m.size, old);
     p->changed += c.changed;
-    json_array_append_new(p->files, json_pack("{s:s, s:s, s:s}", "name", name, "source_sha256", old, "sha256", new));
+    json_array_append_new(p->files,
+                          json_pack("{s:s, s:s, s:s}", "name", name, "source_sha256", old, "sha256", new));
     return 0;
 }
 
@@ -161,7 +165,10 @@ static int place(struct patches *p, const char *from, const char *dir, const cha
     return rc;
 }
 
-static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 /* Names of the plain files of a directory, sorted; a sidecar of an earlier copy is not taken over. */
 static char **list_files(const char *from, size_t *n, struct err *e)
@@ -174,8 +181,10 @@ static char **list_files(const char *from, size_t *n, struct err *e)
     if (!dir) err_set(e, NT_EXIT_IO, "%s: %s", from, strerror(errno));
     while (dir && (x = readdir(dir)) != NULL) {
         char *a = path_join(from, x->d_name);
-        bool self = strcmp(x->d_name, ".") == 0 || strcmp(x->d_name, "..") == 0 || strcmp(x->d_name, SIDECAR) == 0;
-        if (!self && path_is_dir(a)) note("%s: a directory, not copied", a);
+        bool self =
+            strcmp(x->d_name, ".") == 0 || strcmp(x->d_name, "..") == 0 || strcmp(x->d_name, SIDECAR) == 0;
+        if (!self && path_is_dir(a))
+            note("%s: a directory, not copied", a);
         else if (!self) {
             list = mem_grow(list, &cap, *n + 1, sizeof *list);
             list[(*n)++] = mem_strdup(x->d_name);
@@ -258,7 +267,8 @@ int patch_write(struct patches *p, const char *from, const char *to,
     p->changed = 0;
     p->files = json_array();
     if (path_is_dir(from)) return copy_directory(p, from, to, sidecar, ctx, e);
-    if (path_ends(from, "config.json") && p->ck->dir) return copy_directory(p, p->ck->dir, to, sidecar, ctx, e);
+    if (path_ends(from, "config.json") && p->ck->dir)
+        return copy_directory(p, p->ck->dir, to, sidecar, ctx, e);
     if (p->ck->n_files != 1) return copy_directory(p, NULL, to, sidecar, ctx, e);
     return copy_single(p, from, to, sidecar, ctx, e);
 }

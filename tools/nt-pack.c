@@ -67,8 +67,8 @@ static void say_result(const struct norms_result *r)
 {
     printf("norms\t%llu\nelements\t%llu\nmoved\t%llu\nchanged\t%llu\nfraction\t%.6f\nkept\t%.6f\ntype\t%s\n",
            (unsigned long long)r->tensors, (unsigned long long)r->elements, (unsigned long long)r->moved,
-           (unsigned long long)r->changed,
-           r->elements ? (double)r->changed / (double)r->elements : 0, r->kept, dtype_name(r->dtype));
+           (unsigned long long)r->changed, r->elements ? (double)r->changed / (double)r->elements : 0,
+           r->kept, dtype_name(r->dtype));
     if (!r->changed) warn("no element of any norm changed");
 }
 
@@ -80,7 +80,8 @@ static void into_checkpoint(const struct tool *t, struct pack *p, const char *st
     need_file(t);
     if (arg.apply) {
         if (!t->model) die_usage("no checkpoint: -m MODEL");
-        if (pack_apply(arg.apply, t->model, t->out, arg.unchecked, parse_dtype(arg.norm_dtype), &r, &e)) die(&e);
+        if (pack_apply(arg.apply, t->model, t->out, arg.unchecked, parse_dtype(arg.norm_dtype), &r, &e))
+            die(&e);
     } else {
         p->norm_dtype = parse_dtype(arg.norm_dtype);
         if (pack_read(p, stream, which, t->layers[0], t->layers[1], &e)) die(&e);

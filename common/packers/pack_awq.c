@@ -7,7 +7,8 @@
 
 enum { WEIGHTS, ZEROS, SCALES };
 
-static const int column_of_nibble[8] = {0, 2, 4, 6, 1, 3, 5, 7}, shift_of_column[8] = {0, 16, 4, 20, 8, 24, 12, 28};
+static const int column_of_nibble[8] = {0, 2, 4, 6, 1, 3, 5, 7},
+                 shift_of_column[8] = {0, 16, 4, 20, 8, 24, 12, 28};
 
 /* The format has one group for all linears: the largest that suits every one of them. */
 static int common_group(const struct pack *p)
@@ -44,8 +45,8 @@ static int list(const struct pack *p, const struct qtensor *q, int group, struct
     return 3;
 }
 
-static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part, int i,
-                 void *data)
+static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part,
+                 int i, void *data)
 {
     size_t out = (size_t)q->out, in = (size_t)q->in, n = i == WEIGHTS ? in : (size_t)part->shape[0];
     uint32_t *words = data;
@@ -55,8 +56,10 @@ static void fill(struct codes_job *j, const struct qtensor *q, int group, const 
         for (size_t o = 0; o < out; o++) {
             size_t at = i == WEIGHTS ? o * in + k : codes_param(q, group, (int)o, (int)k);
             uint32_t v = i == WEIGHTS ? q->codes[at] : i == ZEROS ? (uint32_t)codes_zero(q, at) : 0;
-            if (i == SCALES) scale[k * out + o] = f32_to_f16(q->scale[at]);
-            else words[k * (out / 8) + o / 8] |= v << shift_of_column[o % 8];
+            if (i == SCALES)
+                scale[k * out + o] = f32_to_f16(q->scale[at]);
+            else
+                words[k * (out / 8) + o / 8] |= v << shift_of_column[o % 8];
         }
 }
 
@@ -72,7 +75,8 @@ static void decode(const struct codes_setting *s, const struct codes_part *part,
         for (size_t b = 0; b < row; b++)
             for (int n = 0; n < 8; n++) {
                 size_t o = 8 * b + (size_t)column_of_nibble[n];
-                int c = (int)(words[(size_t)i * row + b] >> 4 * n & 15), z = (int)(zeros[g * row + b] >> 4 * n & 15);
+                int c = (int)(words[(size_t)i * row + b] >> 4 * n & 15),
+                    z = (int)(zeros[g * row + b] >> 4 * n & 15);
                 w[o * (size_t)in + (size_t)i] = f16_to_f32(scale[g * (size_t)out + o]) * (float)(c - z);
             }
     }
@@ -81,18 +85,26 @@ static void decode(const struct codes_setting *s, const struct codes_part *part,
 static json_t *configure(const struct codes_job *j)
 {
     const struct codes_setting *s = &j->settings[0];
-    json_t *c = json_pack("{s:s, s:i, s:i, s:b, s:s, s:O}", "quant_method", "awq", "bits", s->bits, "group_size",
-                          s->group > 0 ? s->group : -1, "zero_point", 1, "version", "gemm",
+    json_t *c = json_pack("{s:s, s:i, s:i, s:b, s:s, s:O}", "quant_method", "awq", "bits", s->bits,
+                          "group_size", s->group > 0 ? s->group : -1, "zero_point", 1, "version", "gemm",
                           "modules_to_not_convert", j->floats);
     if (!json_array_size(j->floats)) json_object_set_new(c, "modules_to_not_convert", json_null());
     return json_pack("{s:o}", "quantization_config", c);
 }
 
-static const struct codes_format format = {.name = "awq", .dtype = DT_F16, .norm_dtype = DT_F32,
-                                           .refusal = refusal, .list = list, .fill = fill, .decode = decode,
+static const struct codes_format format = {.name = "awq",
+                                           .dtype = DT_F16,
+                                           .norm_dtype = DT_F32,
+                                           .refusal = refusal,
+                                           .list = list,
+                                           .fill = fill,
+                                           .decode = decode,
                                            .configure = configure};
 
-static int write_awq(struct pack *p, struct err *e) { return codes_write(p, &format, e); }
+static int write_awq(struct pack *p, struct err *e)
+{
+    return codes_write(p, &format, e);
+}
 
 const struct packer pack_awq = {
     .name = "awq",

@@ -47,17 +47,20 @@ static void fill_scales(const struct qtensor *q, int group, const struct codes_p
                        &q->scale[codes_param(q, group, (int)(n / groups), (int)(n % groups))], 1);
 }
 
-static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part, int i,
-                 void *data)
+static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part,
+                 int i, void *data)
 {
     size_t out = (size_t)q->out, in = (size_t)q->in, cols = (size_t)part->shape[1];
     (void)j;
     if (i == WEIGHTS)
         for (size_t n = 0; n < out * in; n++)
             bits_put((uint32_t *)data + n / in * cols, 1, n % in, q->bits, q->codes[n]);
-    else if (i == SCALES) fill_scales(q, group, part, data);
-    else if (i == SHAPE) memcpy(data, (int64_t[]){q->out, q->in}, 16);
-    else if (strcmp(part->suffix, ".weight_g_idx") == 0) memcpy(data, q->gidx, in * 4);
+    else if (i == SCALES)
+        fill_scales(q, group, part, data);
+    else if (i == SHAPE)
+        memcpy(data, (int64_t[]){q->out, q->in}, 16);
+    else if (strcmp(part->suffix, ".weight_g_idx") == 0)
+        memcpy(data, q->gidx, in * 4);
     else
         for (size_t n = 0; n < out * cols; n++)
             bits_put((uint32_t *)data + n % cols, cols, n / cols, q->bits,
@@ -87,8 +90,8 @@ static json_t *setting(const struct codes_job *j, size_t i)
 {
     const struct codes_setting *s = &j->settings[i];
     json_t *targets = json_array(),
-           *w = json_pack("{s:i, s:s, s:b, s:s, s:b}", "num_bits", s->bits, "type", "int", "symmetric", s->sym,
-                          "strategy", s->group ? "group" : "channel", "dynamic", 0);
+           *w = json_pack("{s:i, s:s, s:b, s:s, s:b}", "num_bits", s->bits, "type", "int", "symmetric",
+                          s->sym, "strategy", s->group ? "group" : "channel", "dynamic", 0);
     if (s->group) json_object_set_new(w, "group_size", json_integer(s->group));
     if (s->order) json_object_set_new(w, "actorder", json_string("group"));
     if (j->n_settings == 1) json_array_append_new(targets, json_string("Linear"));
@@ -119,12 +122,20 @@ static json_t *configure(const struct codes_job *j)
                      "config_groups", groups, "ignore", ignore);
 }
 
-static const struct codes_format format = {.name = "compressed-tensors", .dtype = DT_F16,
-                                           .norm_dtype = DT_F32, .mixed = true, .refusal = refusal,
-                                           .list = list, .fill = fill, .decode = decode,
+static const struct codes_format format = {.name = "compressed-tensors",
+                                           .dtype = DT_F16,
+                                           .norm_dtype = DT_F32,
+                                           .mixed = true,
+                                           .refusal = refusal,
+                                           .list = list,
+                                           .fill = fill,
+                                           .decode = decode,
                                            .configure = configure};
 
-static int write_ct(struct pack *p, struct err *e) { return codes_write(p, &format, e); }
+static int write_ct(struct pack *p, struct err *e)
+{
+    return codes_write(p, &format, e);
+}
 
 const struct packer pack_compressed_tensors = {
     .name = "compressed-tensors",

@@ -47,8 +47,8 @@ static void fill_zeros(struct codes_job *j, const struct qtensor *q, uint32_t *d
         }
 }
 
-static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part, int i,
-                 void *data)
+static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part,
+                 int i, void *data)
 {
     size_t out = (size_t)q->out, in = (size_t)q->in, groups = (size_t)q->n_groups;
     int width = q->n_groups == 1 ? q->in : q->group;
@@ -120,8 +120,8 @@ static json_t *configure(const struct codes_job *j)
     json_t *c = setting(most), *r = rules(j, most);
     bool order = false;
     for (size_t i = 0; i < j->n_settings; i++) order |= j->settings[i].order;
-    json_object_update_new(c, json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:[s]}}", "desc_act", order, "lm_head", 0,
-                                        "quant_method", "gptq", "checkpoint_format", "gptq", "pack_dtype",
+    json_object_update_new(c, json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:[s]}}", "desc_act", order, "lm_head",
+                                        0, "quant_method", "gptq", "checkpoint_format", "gptq", "pack_dtype",
                                         "int32", "meta", "quantizer", "nt-pack:" NT_VERSION));
     if (json_object_size(r)) json_object_set(c, "dynamic", r);
     json_decref(r);
@@ -140,11 +140,21 @@ static int files(struct codes_job *j, const char *dir, struct err *e)
     return rc;
 }
 
-static const struct codes_format format = {.name = "gptq", .dtype = DT_F16, .norm_dtype = DT_F32,
-                                           .mixed = true, .refusal = refusal, .list = list, .fill = fill,
-                                           .decode = decode, .configure = configure, .files = files};
+static const struct codes_format format = {.name = "gptq",
+                                           .dtype = DT_F16,
+                                           .norm_dtype = DT_F32,
+                                           .mixed = true,
+                                           .refusal = refusal,
+                                           .list = list,
+                                           .fill = fill,
+                                           .decode = decode,
+                                           .configure = configure,
+                                           .files = files};
 
-static int write_gptq(struct pack *p, struct err *e) { return codes_write(p, &format, e); }
+static int write_gptq(struct pack *p, struct err *e)
+{
+    return codes_write(p, &format, e);
+}
 
 const struct packer pack_gptq = {
     .name = "gptq",

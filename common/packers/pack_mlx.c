@@ -51,8 +51,8 @@ static int list(const struct pack *p, const struct qtensor *q, int group, struct
     return 3;
 }
 
-static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part, int i,
-                 void *data)
+static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part,
+                 int i, void *data)
 {
     size_t out = (size_t)q->out, in = (size_t)q->in, cols = (size_t)part->shape[1];
     (void)j;
@@ -122,11 +122,21 @@ static int files(struct codes_job *j, const char *dir, struct err *e)
     return 0;
 }
 
-static const struct codes_format format = {.name = "mlx", .dtype = DT_F16, .embeddings = true, .mixed = true,
-                                           .refusal = refusal, .list = list, .fill = fill, .decode = decode,
-                                           .configure = configure, .files = files};
+static const struct codes_format format = {.name = "mlx",
+                                           .dtype = DT_F16,
+                                           .embeddings = true,
+                                           .mixed = true,
+                                           .refusal = refusal,
+                                           .list = list,
+                                           .fill = fill,
+                                           .decode = decode,
+                                           .configure = configure,
+                                           .files = files};
 
-static int write_mlx(struct pack *p, struct err *e) { return codes_write(p, &format, e); }
+static int write_mlx(struct pack *p, struct err *e)
+{
+    return codes_write(p, &format, e);
+}
 
 const struct packer pack_mlx = {
     .name = "mlx",
