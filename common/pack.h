@@ -109,7 +109,8 @@ int pack_weights_sha256(struct pack *p, char hex[65], struct err *e) NT_MUST_CHE
 /* ---- norms into a finished checkpoint (pack_norms.c) ---- */
 
 /* moved: elements that the tweak moved; changed: those of the copy, as read again, that differ from the
- * original's; kept: how much of the tweak rounding has left, 1 = all (see pack_norms.c); dtype: what was rounded to. */
+ * original's; kept: how much of the tweak rounding has left, 1 = all (see pack_norms.c); dtype: what was
+ * rounded to. */
 struct norms_result {
     uint64_t tensors, elements, moved, changed;
     double kept;
