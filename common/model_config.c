@@ -31,22 +31,34 @@ const struct family *family_by_gguf_arch(const char *arch)
     return NULL;
 }
 
+/* What is known, or why it never will be. */
+static int unknown_type(const char *type, struct err *e)
+{
+    static const char *const encoders[] = {"bert",    "roberta", "xlm-roberta", "distilbert", "albert", "electra",
+                                           "deberta", "deberta-v2", "modernbert", "mpnet", "esm"};
+    static const char *const pairs[] = {"t5", "mt5", "umt5", "longt5", "bart", "mbart", "pegasus", "marian",
+                                        "m2m_100", "whisper", "led", "fsmt", "blenderbot"};
+    char list[1024] = "";
+    for (size_t i = 0; i < sizeof encoders / sizeof *encoders; i++)
+        if (!strcmp(encoders[i], type))
+            return err_set(e, NT_EXIT_DATA, "model_type %s is an encoder: only decoder models are supported", type);
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if (!strcmp(pairs[i], type))
+            return err_set(e, NT_EXIT_DATA,
+                           "model_type %s is an encoder with a decoder: only decoder models are supported", type);
+    for (int i = 0; families[i]; i++) {
+        size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", families[i]->model_type);
+    }
+    return err_set(e, NT_EXIT_DATA, "model_type %.64s is not known; known are %s", type, list);
+}
+
 /* ---- keys ---- */
 
 void config_bias(struct model_config *c, unsigned roles)
 {
     for (int r = 0; r < ROLE_COUNT; r++)
         if (roles >> r & 1) c->bias[r] = true;
-}
-
-/* The first of several spellings that is there. */
-static int any_int(const json_t *c, const char *const *keys, int *v, struct err *e)
-{
-    for (; *keys; keys++) {
-        const json_t *j = json_object_get(c, *keys);
-        if (j && !json_is_null(j)) return key_int(c, *keys, 1, v, e);
-    }
-    return 0;
 }
 
 /* Keys of other architectures that change the numbers, with the value at which they change nothing. */
@@ -80,6 +92,9 @@ static const struct {
     {"position_embedding_type", "null"},
     {"kv_lora_rank", "null"},
     {"add_cross_attention", "false"},
+    {"is_encoder_decoder", "false"},
+    {"apply_residual_connection_post_layernorm", "false"},
+    {"scale_attn_by_inverse_layer_idx", "false"},
 };
 
 bool family_honours(const struct family *f, const char *key)
@@ -127,21 +142,15 @@ static int read_ropes(struct model_config *c, const json_t *j, struct err *e)
     return 0;
 }
 
-/* The names of one size in the configurations of different families. */
-#define SPELLINGS(...) ((const char *const[]){__VA_ARGS__, NULL})
-
 static int read_sizes(struct model_config *c, const json_t *j, struct err *e)
 {
     const struct family *f = c->family;
     struct block_shape *s = &c->block;
     c->n_layers = f->defaults.layers, c->vocab = f->defaults.vocab, c->max_pos = f->defaults.max_pos;
     s->D = f->defaults.hidden, s->H = f->defaults.heads, s->F = f->defaults.ff;
-    if (any_int(j, SPELLINGS("num_hidden_layers", "n_layer", "n_layers", "num_layers"), &c->n_layers, e) ||
-        any_int(j, SPELLINGS("vocab_size", "padded_vocab_size"), &c->vocab, e) ||
-        any_int(j, SPELLINGS("max_position_embeddings", "n_positions", "seq_length"), &c->max_pos, e) ||
-        any_int(j, SPELLINGS("hidden_size", "n_embd", "n_embed"), &s->D, e) ||
-        any_int(j, SPELLINGS("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"), &s->F, e) ||
-        any_int(j, SPELLINGS("num_attention_heads", "n_head"), &s->H, e))
+    if (key_int(j, "num_hidden_layers", 1, &c->n_layers, e) || key_int(j, "vocab_size", 1, &c->vocab, e) ||
+        key_int(j, "max_position_embeddings", 1, &c->max_pos, e) || key_int(j, "hidden_size", 1, &s->D, e) ||
+        key_int(j, "intermediate_size", 1, &s->F, e) || key_int(j, "num_attention_heads", 1, &s->H, e))
         return -1;
     s->G = f->defaults.groups ? f->defaults.groups : s->H;
     s->E = f->defaults.head_dim ? f->defaults.head_dim : s->D / s->H;
@@ -202,14 +211,6 @@ static void fill_layers(struct model_config *c)
     }
 }
 
-static int unknown_type(const char *type, struct err *e)
-{
-    char known[320] = "";
-    for (size_t i = 0, n = 0; families[i] && n < sizeof known; i++)
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", families[i]->model_type);
-    return err_set(e, NT_EXIT_DATA, "model_type %.64s is not supported; known are %s", type, known);
-}
-
 json_t *model_config_text(json_t *j)
 {
     static const char *const outer[] = {"tie_word_embeddings", "bos_token_id", "eos_token_id", "torch_dtype",
@@ -227,9 +228,31 @@ json_t *model_config_text(json_t *j)
     return c;
 }
 
-int model_config_read(struct model_config *c, const json_t *j, struct err *e)
+/* The config with the usual names of what the family spells in its own way; new reference. */
+static json_t *usual_names(const struct family *f, const json_t *j)
 {
-    const char *type = json_string_value(json_object_get(j, "model_type"));
+    json_t *usual = json_copy((json_t *)(uintptr_t)j);
+    for (const char *const *k = f->spellings; k && *k; k += 2) {
+        const json_t *v = json_object_get(j, k[0]);
+        if (v && !json_is_null(v)) json_object_set(usual, k[1], (json_t *)(uintptr_t)v);
+    }
+    return usual;
+}
+
+static int read_keys(struct model_config *c, const json_t *j, struct err *e)
+{
+    const struct family *f = c->family;
+    if (check_refused(f, j, e) || read_shape(c, j, e) || read_ropes(c, j, e) || read_flags(c, j, e) ||
+        (f->configure && f->configure(c, j, e)))
+        return -1;
+    c->bos = key_token(j, "bos_token_id"), c->eos = key_token(j, "eos_token_id");
+    fill_layers(c);
+    return 0;
+}
+
+int model_config_read(struct model_config *c, const json_t *hf_config, struct err *e)
+{
+    const char *type = json_string_value(json_object_get(hf_config, "model_type"));
     memset(c, 0, sizeof *c);
     if (!type) return err_set(e, NT_EXIT_DATA, "config has no model_type");
     const struct family *f = c->family = family_by_model_type(type);
@@ -240,14 +263,11 @@ int model_config_read(struct model_config *c, const json_t *j, struct err *e)
     c->qk_norm_bias = !f->block.qk_rms && !f->no_norm_bias && !f->no_qk_norm_bias;
     c->transposed = f->transposed, c->qkv_groups = f->qkv_groups;
     c->embed_scale = 1, c->logit_scale = 1;
-    if (check_refused(f, j, e) || read_shape(c, j, e) || read_ropes(c, j, e) || read_flags(c, j, e) ||
-        (f->configure && f->configure(c, j, e))) {
-        model_config_clear(c);
-        return -1;
-    }
-    c->bos = key_token(j, "bos_token_id"), c->eos = key_token(j, "eos_token_id");
-    fill_layers(c);
-    return 0;
+    json_t *j = usual_names(f, hf_config);
+    int rc = read_keys(c, j, e);
+    json_decref(j);
+    if (rc) model_config_clear(c);
+    return rc;
 }
 
 void model_config_clear(struct model_config *c)
