@@ -128,11 +128,10 @@ static uint64_t permuted_row(uint64_t row, int E)
     return head * (uint64_t)E + (at < half ? 2 * at : 2 * (at - half) + 1);
 }
 
-/* The row (transposed: column) of the tensor where row r of a part lies. */
-static uint64_t row_in_file(const struct weight_part *p, uint64_t r)
+uint64_t model_part_row(const struct weight_part *p, uint64_t i)
 {
-    if (p->head_dim) r = permuted_row(r, p->head_dim);
-    return p->row0 + r / p->run * p->stride + r % p->run;
+    if (p->head_dim) i = permuted_row(i, p->head_dim);
+    return p->row0 + i / p->run * p->stride + i % p->run;
 }
 
 /* How many rows from r on lie one after the other in the file: at most n. */
@@ -154,13 +153,13 @@ static void read_plain(const struct weight_part *p, uint64_t r0, uint64_t n, flo
     if (p->cols == 1) { /* parts of vectors: few and short */
         for (uint64_t r = 0, k; r < n; r += k) {
             k = rows_together(p, r0 + r, n - r);
-            dtype_to_f32(dst + r, t->dtype, (const char *)t->data + row_in_file(p, r0 + r) * bytes, k);
+            dtype_to_f32(dst + r, t->dtype, (const char *)t->data + model_part_row(p, r0 + r) * bytes, k);
         }
         return;
     }
 #pragma omp parallel for schedule(static) if (n * p->cols > 1u << 16)
     for (uint64_t r = 0; r < n; r++)
-        dtype_to_f32(dst + r * p->cols, t->dtype, (const char *)t->data + row_in_file(p, r0 + r) * bytes,
+        dtype_to_f32(dst + r * p->cols, t->dtype, (const char *)t->data + model_part_row(p, r0 + r) * bytes,
                      p->cols);
 }
 
@@ -176,7 +175,7 @@ static void read_transposed(const struct weight_part *p, uint64_t r0, uint64_t n
         float some[CHUNK];
         for (uint64_t r = 0, k; r < n; r += k) {
             k = rows_together(p, r0 + r, n - r < CHUNK ? n - r : CHUNK);
-            dtype_to_f32(some, t->dtype, line + row_in_file(p, r0 + r) * size, k);
+            dtype_to_f32(some, t->dtype, line + model_part_row(p, r0 + r) * size, k);
             for (uint64_t i = 0; i < k; i++) dst[(r + i) * p->cols + c] = some[i];
         }
     }

@@ -167,6 +167,12 @@ int model_read_rows(struct model *m, const struct weight_part *p, uint64_t r0, u
 /* All of it; lets go of the mapped pages. */
 int model_read_part(struct model *m, const struct weight_part *p, float *dst, struct err *e) NT_MUST_CHECK;
 
+/* Where a role's weight lies in its tensor, in a Hugging Face or GGUF file: fills all of *p but t and offset; returns
+ * the rows of the whole tensor (of its transposed). A bias lies alike, with cols 1 and never transposed. */
+uint64_t model_part_layout(const struct model_config *c, enum role r, bool gguf, struct weight_part *p);
+/* The row of that tensor (transposed: column) where row i of a part lies. */
+uint64_t model_part_row(const struct weight_part *p, uint64_t i);
+
 /* ---- weights on the device ---- */
 #define MODEL_STAGE_FLOATS (1 << 20) /* of a linear that are on the host on their way to the device */
 /* A block's memory, filled layer by layer. Replacement of single tensors: be->put into blk.w[role],

@@ -84,34 +84,38 @@ static int find(struct finder *f, const char *pattern, int layer, const char *su
     return find_rows(f, pattern, layer, suffix, optional, p, rows);
 }
 
-/* Where the rows of q, k or v lie in a tensor of all three; returns the tensor's rows. */
-static uint64_t lay_qkv(const struct model *m, enum role r, struct weight_part *p)
+uint64_t model_part_layout(const struct model_config *c, enum role r, bool gguf, struct weight_part *p)
 {
-    const struct block_shape *s = &m->c.block;
-    uint64_t E = (uint64_t)s->E, G = (uint64_t)s->G, per = (uint64_t)(s->H / s->G), all = (per + 2) * G * E;
-    if (m->c.qkv_groups && !m->gguf) { /* a group: its heads' q, its k, its v (llama.cpp puts them in order) */
+    const struct block_shape *s = &c->block;
+    uint64_t E = (uint64_t)s->E, G = (uint64_t)s->G, per = (uint64_t)(s->H / s->G), rows;
+    const char *pattern = (gguf ? &c->gguf : &c->hf)->role[r];
+    int out, in;
+    role_dims(s, r, &out, &in);
+    *p = (struct weight_part){.rows = (uint64_t)out, .cols = (uint64_t)in, .transposed = c->transposed && !gguf};
+    rows = p->run = p->stride = p->rows;
+    if (gguf && c->family->gguf_permuted_qk && (r == ROLE_Q || r == ROLE_K)) p->head_dim = s->E;
+    if (!pattern || !strchr(pattern, '#')) return rows;
+    if (r > ROLE_V) { /* gate, then up */
+        p->row0 = r == ROLE_UP ? p->rows : 0;
+        return 2 * p->rows;
+    }
+    if (c->qkv_groups && !gguf) { /* a group: its heads' q, its k, its v (llama.cpp puts them in order) */
         p->run = r == ROLE_Q ? per * E : E, p->stride = (per + 2) * E;
         p->row0 = r == ROLE_Q ? 0 : r == ROLE_K ? per * E : (per + 1) * E;
     } else {
         p->row0 = r == ROLE_Q ? 0 : r == ROLE_K ? per * G * E : (per + 1) * G * E;
     }
-    return all;
+    return (per + 2) * G * E;
 }
 
 static int find_role(struct finder *f, int layer, enum role r)
 {
     struct model *m = f->m;
     const char *pattern = (m->gguf ? &m->c.gguf : &m->c.hf)->role[r];
-    int out, in;
-    role_dims(&m->c.block, r, &out, &in);
-    struct weight_part p = {.rows = (uint64_t)out, .cols = (uint64_t)in};
-    uint64_t rows = p.run = p.stride = p.rows;
-    if (strchr(pattern, '#') && r <= ROLE_V) rows = lay_qkv(m, r, &p);
-    if (strchr(pattern, '#') && r > ROLE_V) rows = 2 * p.rows, p.row0 = r == ROLE_UP ? p.rows : 0;
-    if (m->gguf && m->c.family->gguf_permuted_qk && (r == ROLE_Q || r == ROLE_K)) p.head_dim = m->c.block.E;
-    struct weight_part b = p;
-    b.cols = 1;
-    p.transposed = m->c.transposed && !m->gguf;
+    struct weight_part p, b;
+    uint64_t rows = model_part_layout(&m->c, r, m->gguf, &p);
+    b = p;
+    b.cols = 1, b.transposed = false;
     if (find_rows(f, pattern, layer, ".weight", false, &p, rows)) return -1;
     m->layers[layer].w[r] = p;
     if (!m->c.bias[r]) return 0;

@@ -253,6 +253,12 @@ static struct pack_item *add_item(struct pack *p, const struct weight_part *part
     return it;
 }
 
+static void add_gain(struct pack *p, const struct weight_part *gain, const char *name, const char *gguf, int layer)
+{
+    struct pack_item *it = add_item(p, gain, name, gguf, layer, ".weight");
+    it->norm = it->offset = true;
+}
+
 static void list_items(struct pack *p)
 {
     struct model *m = p->m;
@@ -272,11 +278,11 @@ static void list_items(struct pack *p)
             b->qk = r == ROLE_Q || r == ROLE_K, b->role = r;
         }
         for (int n = 0; n < NORM_COUNT; n++) {
-            add_item(p, &t->gain[n], f->norm[n], g->norm[n], l, ".weight")->norm = true;
+            add_gain(p, &t->gain[n], f->norm[n], g->norm[n], l);
             add_item(p, &t->norm_bias[n], f->norm[n], g->norm[n], l, ".bias")->norm = true;
         }
     }
-    add_item(p, &m->final_gain, f->final_norm, g->final_norm, 0, ".weight")->norm = true;
+    add_gain(p, &m->final_gain, f->final_norm, g->final_norm, 0);
     add_item(p, &m->final_bias, f->final_norm, g->final_norm, 0, ".bias")->norm = true;
     add_item(p, &m->project_out, f->project_out, g->project_out, 0, ".weight");
     if (!m->c.tied) add_item(p, &m->head, f->head, g->head, 0, ".weight");

@@ -29,6 +29,7 @@ struct pack_item {
     struct weight_part part;
     int role;                /* of a linear's weight or bias; -1: none */
     bool linear, norm;       /* of a block; any norm */
+    bool offset;             /* a norm of which HF files hold gain - the family's norm_offset */
     bool qk;                 /* q or k: rows that GGUF files of some families permute */
     int layer;               /* -1 outside the blocks */
     int q;                   /* index into pack.q, -1 = none */
@@ -89,6 +90,24 @@ uint64_t pack_disk(const struct pack *p, enum pack_size what);
 typedef int pack_sink(void *ctx, const float *x, size_t n, struct err *e);
 int pack_values(struct pack *p, const struct pack_item *it, pack_sink *sink, void *ctx,
                 struct err *e) NT_MUST_CHECK;
+
+/* ---- the tensors of a Hugging Face directory (pack_whole.c) ---- */
+
+/* pack_values, of a norm as the files hold it: without what the family adds; and what that is. */
+int pack_hf_values(struct pack *p, const struct pack_item *it, pack_sink *sink, void *ctx,
+                   struct err *e) NT_MUST_CHECK;
+float pack_hf_offset(const struct pack *p, const struct pack_item *it);
+/* A tensor of the family's files: an item, or several that are parts of one tensor ("NAME#q" ...). */
+struct pack_whole {
+    const struct pack_item *part[3];
+    int n, rank;
+    char name[256];
+    uint64_t shape[2];
+};
+size_t pack_wholes(const struct pack *p, struct pack_whole *list); /* list[p->n_items]; how many */
+/* All values of it; joined or transposed ones are in memory at once. */
+int pack_whole_values(struct pack *p, const struct pack_whole *w, pack_sink *sink, void *ctx,
+                      struct err *e) NT_MUST_CHECK;
 
 /* Opens the checkpoint that was written and compares every value with what should be there, as rounded to the
  * element type it is stored in. Returns 0 or an error that names the first difference. */

@@ -163,7 +163,7 @@ static int put(struct pack_file *f, struct err *e)
     struct codes_part part[CODES_PARTS];
     struct qtensor q;
     uint64_t bytes;
-    if (s->part < 0) return pack_values(j->p, s->it, pack_put_floats, f, e);
+    if (s->part < 0) return pack_hf_values(j->p, s->it, pack_put_floats, f, e);
     if (pack_load(j->p, s->it->q, &q, e) < 0) return -1;
     int group = j->settings[s->setting].group;
     j->f->list(j->p, &q, group, part);
@@ -237,7 +237,7 @@ static int verify_float(struct codes_job *j, const struct checkpoint *c, const s
     const struct codes_entry *s = x->user;
     const struct checkpoint_tensor *t = find(c, s->name, x->dtype, x->rank, x->shape, e);
     struct rounded r = {.t = x->dtype, .raw = t ? t->t.data : NULL, .name = s->name};
-    return t ? pack_values(j->p, s->it, same_rounded, &r, e) : -1;
+    return t ? pack_hf_values(j->p, s->it, same_rounded, &r, e) : -1;
 }
 
 static int verify_linear(struct codes_job *j, const struct checkpoint *c, const struct codes_linear *l,

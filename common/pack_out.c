@@ -31,9 +31,10 @@ static int compare_values(void *ctx, const float *x, size_t n, struct err *e)
     c->got = mem_grow(c->got, &c->cap, n, sizeof *c->got);
     if (model_read_rows(c->m, &it->part, c->at / cols, n / cols, c->got, e) < 0) return -1;
     for (size_t i = 0; i < n; i++) {
-        float want = x[i];
+        float off = it->part.offset, want = x[i] - off;
         if (t == DT_F16) want = f16_to_f32(f32_to_f16(want));
         if (t == DT_BF16) want = bf16_to_f32(f32_to_bf16(want));
+        want += off;
         if (c->got[i] == want) continue;
         return err_set(e, NT_EXIT_DATA, "%s: tensor %s: value %llu is %.9g there, should be %.9g",
                        c->m->ck->path, it->name, (unsigned long long)(c->at + i), (double)c->got[i],

@@ -5,22 +5,24 @@
 
 static int put(struct pack_file *f, struct err *e)
 {
-    return pack_values(f->ctx, f->entry->user, pack_put_floats, f, e);
+    return pack_whole_values(f->ctx, f->entry->user, pack_put_floats, f, e);
 }
 
 static int write_tensors(struct pack *p, const char *dir, struct err *e)
 {
     struct safetensors_entry *list = MEM_NEW(struct safetensors_entry, p->n_items);
-    for (size_t i = 0; i < p->n_items; i++) {
-        struct pack_item *it = &p->items[i];
-        list[i] = (struct safetensors_entry){.name = it->name,
-                                             .dtype = it->norm ? p->norm_dtype : p->dtype,
-                                             .rank = it->rank,
-                                             .shape = {it->shape[0], it->shape[1]},
-                                             .user = it};
+    struct pack_whole *wholes = MEM_NEW(struct pack_whole, p->n_items);
+    size_t n = pack_wholes(p, wholes);
+    for (size_t i = 0; i < n; i++) {
+        struct pack_whole *w = &wholes[i];
+        list[i] = (struct safetensors_entry){.name = w->name,
+                                             .dtype = w->part[0]->norm ? p->norm_dtype : p->dtype,
+                                             .rank = w->rank,
+                                             .shape = {w->shape[0], w->shape[1]},
+                                             .user = w};
     }
-    int rc = pack_write_safetensors(p, dir, list, p->n_items, put, p, e);
-    mem_free(list);
+    int rc = pack_write_safetensors(p, dir, list, n, put, p, e);
+    mem_free(list), mem_free(wholes);
     return rc;
 }
 
