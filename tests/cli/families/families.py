@@ -40,6 +40,9 @@ def make(directory):
         weights.write(m, os.path.join(directory, name))
         with open(os.path.join(directory, name + ".ids"), "w") as f:
             json.dump(m["ids"], f)
+        with open(os.path.join(directory, name + ".calib"), "w") as f:
+            vocab = 1 + max(map(max, m["ids"]))
+            json.dump([(np.abs(weights.integers("%s %d" % (name, i), 10)) % vocab).tolist() for i in range(6)], f)
         print(name)
 
 
@@ -74,9 +77,28 @@ def compare(directory):
                                             " ".join("%s %.1e" % i for i in worst.items())))
 
 
+def shapes(path):
+    with open(path, "rb") as f:
+        header = json.loads(f.read(struct.unpack("<Q", f.read(8))[0]))
+    return {k: v["shape"] for k, v in header.items() if k != "__metadata__"}
+
+
+def packed(model, line):
+    """The same tensors as the model; logits of the stream and of the directory, which differ from the float model's."""
+    want, got = (shapes(os.path.join(d, "model.safetensors")) for d in (model, line + ".hf"))
+    assert got == want, "tensors: %s" % [n for n in sorted(set(got) | set(want)) if got.get(n) != want.get(n)][:6]
+    ours, theirs = load(line + ".ours")["logits"], load(line + ".packed")["logits"]
+    original = load(os.path.join(DATA, os.path.basename(model) + ".expected.safetensors"))["logits"]
+    d = np.abs(ours - theirs).max()
+    assert d < 1e-4, "logits of stream and directory differ by %.1e" % d
+    assert np.abs(ours - original).max() > 1e-3, "quantizing changed nothing"
+
+
 def main():
     if sys.argv[1] == "make":
         make(sys.argv[2])
+    elif sys.argv[1] == "packed":
+        packed(sys.argv[2], sys.argv[3])
     else:
         compare(sys.argv[2])
 

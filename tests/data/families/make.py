@@ -45,8 +45,8 @@ def first(x):
     return x[0] if isinstance(x, tuple) else x
 
 
-def expected(directory, model_json, n_layers):
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float64, attn_implementation="eager")
+def expected(directory, model_json, n_layers, attention):
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float64, attn_implementation=attention)
     model.eval()
     states, layers = {}, layers_of(model, n_layers)
     layers[0].register_forward_pre_hook(
@@ -76,7 +76,7 @@ def make(name, row):
         model = {"config": config, "dtype": row.get("dtype", "F32"), "offset": offset, "ids": ids, "tensors": tensors}
         weights.write(model, directory)
         n_layers = row.get("layers", config.get("num_hidden_layers", config.get("n_layer")))
-        result = expected(directory, model, n_layers)
+        result = expected(directory, model, n_layers, row.get("attention", "eager"))
     text = json.dumps({k: v for k, v in model.items() if k != "tensors"}, indent=1)
     lines = ",\n".join('  %s: %s' % (json.dumps(n), json.dumps(s)) for n, s in tensors.items())
     with open(os.path.join(HERE, name + ".json"), "w") as f:

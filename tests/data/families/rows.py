@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny models of the families that are not built like Llama. A row: config as it stands in config.json; offset: norms
-hold gain - offset; dtype of the file; vocab, layers where config spells them otherwise."""
+hold gain - offset; dtype of the file; attention: the implementation to compare with; vocab, layers where config spells them otherwise."""
 
 
 def row(model_type, hf_class, config, **options):
@@ -49,7 +49,8 @@ ROWS = {
                            ffn_hidden_size=40, tie_word_embeddings=False)),
     "falcon-rw": row("falcon", "FalconForCausalLM",
                      dict(FALCON, hidden_size=24, num_attention_heads=3, multi_query=False, parallel_attn=False,
-                          bias=True, alibi=True)),
+                          bias=True, alibi=True),
+                     attention="sdpa"),  # "eager" adds the ALiBi twice in transformers 5.23
     "glm": row("glm", "GlmForCausalLM", dict(GLM, attention_bias=True)),
     "glm4": row("glm4", "Glm4ForCausalLM", dict(GLM, partial_rotary_factor=0.5)),
 }
