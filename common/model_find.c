@@ -214,7 +214,8 @@ static bool is_harmless(const char *name)
     size_t n = strlen(name);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (n >= strlen(ends[i]) && !strcmp(name + n - strlen(ends[i]), ends[i])) return true;
-    return strstr(name, "rotary_emb.inv_freq") || !strcmp(name, "rope_freqs.weight");
+    return strstr(name, "rotary_emb.inv_freq") || !strcmp(name, "rope_freqs.weight") ||
+           !strncmp(name, "rope_factors_", 13);
 }
 
 /* Of a multimodal checkpoint: what sees and hears. */
