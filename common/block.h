@@ -114,6 +114,10 @@ void block_forward(const struct backend *be, const struct block *blk, struct blo
 struct block_grads {
     dev w[ROLE_COUNT], b[ROLE_COUNT], gain[NORM_COUNT], bias[NORM_COUNT];
 };
+static inline dev *grad_norm_vector(struct block_grads *g, int i)
+{
+    return i < NORM_COUNT ? &g->gain[i] : &g->bias[i - NORM_COUNT];
+}
 /* Called with each linear's input and output gradient (for gradient statistics), before the next op. May be
  * NULL. */
 typedef void block_grad_tap(void *ctx, enum role role, dev x, dev dy, int R);

@@ -156,7 +156,8 @@ static int forward(struct dump *d, struct err *e)
 static void run_head(struct dump *d)
 {
     uint64_t count = 0;
-    dev dgain = d->be->alloc((size_t)d->D * sizeof(float));
+    dev dfinal = d->be->alloc(2 * (size_t)d->D * sizeof(float)); /* of gain and bias */
+    dev dbias = d->s->m->final_bias.t ? dev_at(dfinal, (size_t)d->D) : DEV_NONE;
     for (int i = 0; i < d->set.n; i++)
         count += (uint64_t)d->set.batch[i].B * (uint64_t)(d->set.batch[i].T - 1);
     for (int i = 0; i < d->set.n; i++) {
@@ -165,15 +166,12 @@ static void run_head(struct dump *d)
         if (d->want->nll) head_nll(d->head, d->x[d->L][i], b->targets, rows_of(b), b->nll, NULL);
         if (d->want->norm_grads)
             head_ce_back(d->head, d->x[d->L][i], b->targets, rows_of(b), 1.0f / (float)count, d->dx[i],
-                         dgain);
+                         dfinal, dbias);
     }
-    d->be->get(d->grad + (size_t)d->L * NORM_VECTORS * d->stride, dgain, (size_t)d->D * sizeof(float));
-    d->be->release(dgain);
-}
-
-static dev *grad_vector(struct block_grads *g, int i)
-{
-    return i < NORM_COUNT ? &g->gain[i] : &g->bias[i - NORM_COUNT];
+    for (int i = 0; i < 2; i++)
+        d->be->get(d->grad + (size_t)(d->L * NORM_VECTORS + i) * d->stride, dev_at(dfinal, (size_t)(i * d->D)),
+                   (size_t)d->D * sizeof(float));
+    d->be->release(dfinal);
 }
 
 static int backward(struct dump *d, struct err *e)
@@ -181,11 +179,11 @@ static int backward(struct dump *d, struct err *e)
     struct block_grads g = {0};
     int rc = 0;
     for (int i = 0; i < NORM_VECTORS; i++)
-        if (dev_ok(block_norm_vector(d->blk, i))) *grad_vector(&g, i) = d->be->alloc(d->stride * sizeof(float));
+        if (dev_ok(block_norm_vector(d->blk, i))) *grad_norm_vector(&g, i) = d->be->alloc(d->stride * sizeof(float));
     for (int l = d->L - 1; l >= 0 && !rc; l--) {
         rc = score_load(d->s, d->blk, l, e);
         for (int i = 0; i < NORM_VECTORS; i++)
-            if (dev_ok(*grad_vector(&g, i))) d->be->fill(*grad_vector(&g, i), 0, d->stride);
+            if (dev_ok(*grad_norm_vector(&g, i))) d->be->fill(*grad_norm_vector(&g, i), 0, d->stride);
         for (int i = 0; i < d->set.n && !rc; i++) {
             const struct score_batch *b = &d->set.batch[i];
             dev dx = d->spare;
@@ -196,12 +194,12 @@ static int backward(struct dump *d, struct err *e)
             if (tool_stopping()) rc = err_set(e, NT_EXIT_TERM, "stopped by a signal in layer %d", l);
         }
         for (int i = 0; i < NORM_VECTORS; i++)
-            if (dev_ok(*grad_vector(&g, i)))
-                d->be->get(d->grad + (size_t)(l * NORM_VECTORS + i) * d->stride, *grad_vector(&g, i),
+            if (dev_ok(*grad_norm_vector(&g, i)))
+                d->be->get(d->grad + (size_t)(l * NORM_VECTORS + i) * d->stride, *grad_norm_vector(&g, i),
                            d->stride * sizeof(float));
         progress_at(d->L + 2 * (d->L - l), "layer %d backward", l);
     }
-    for (int i = 0; i < NORM_VECTORS; i++) d->be->release(*grad_vector(&g, i));
+    for (int i = 0; i < NORM_VECTORS; i++) d->be->release(*grad_norm_vector(&g, i));
     return rc;
 }
 
@@ -212,15 +210,6 @@ struct item {
     int what, index, at; /* at: of a gradient, where in its vector */
     char name[300];
 };
-
-static const struct checkpoint_tensor *norm_in_file(const struct dump *d, int i)
-{
-    const struct model *m = d->s->m;
-    if (i == d->L * NORM_VECTORS) return m->final_gain.t;
-    const struct model_layer *l = &m->layers[i / NORM_VECTORS];
-    return i % NORM_VECTORS < NORM_COUNT ? l->gain[i % NORM_VECTORS].t
-                                         : l->norm_bias[i % NORM_VECTORS - NORM_COUNT].t;
-}
 
 static void list_item(struct safetensors_entry *list, struct item *items, size_t *n, int what, int index,
                       const char *name, int rank, const uint64_t *shape)
@@ -259,14 +248,14 @@ static size_t list_items(const struct dump *d, struct safetensors_entry *list, s
         snprintf(name, sizeof name, "hidden.%d", l);
         list_item(list, items, &n, ITEM_HIDDEN, l, name, 3, (uint64_t[]){seqs, T, D});
     }
-    for (int i = 0; d->want->norm_grads && i <= d->L * NORM_VECTORS; i++) {
-        const struct checkpoint_tensor *t = norm_in_file(d, i);
-        if (!t) continue;
-        snprintf(name, sizeof name, "grad.%s", t->name);
-        if (model_is_joined(d->s->m, t))
-            list_heads(d, list, items, &n, i, t);
+    for (int i = 0; d->want->norm_grads && i < d->L * NORM_VECTORS + 2; i++) {
+        const struct weight_part *p = model_norm_part(d->s->m, i);
+        if (!p) continue;
+        snprintf(name, sizeof name, "grad.%s", p->t->name);
+        if (model_is_joined(d->s->m, p->t))
+            list_heads(d, list, items, &n, i, p->t);
         else
-            list_item(list, items, &n, ITEM_GRAD, i, name, t->t.rank, t->t.shape);
+            list_item(list, items, &n, ITEM_GRAD, i, name, p->t->t.rank, p->t->t.shape);
     }
     return n;
 }
@@ -381,8 +370,9 @@ int dump_run(struct score_source *s, const char *ids_json, const struct dump_req
         d.head = head_open(s->m, s->q ? qweights_final_gain(s->q) : NULL, e);
         if (!d.head)
             rc = -1;
-        else
-            run_head(&d);
+        else if (s->q)
+            head_put_norm(d.head, NULL, qweights_final_bias(s->q));
+        if (!rc) run_head(&d);
     }
     if (!rc && want->norm_grads) rc = backward(&d, e);
     progress_end();

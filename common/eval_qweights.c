@@ -16,8 +16,8 @@ struct qweights {
     int n_layers;
     bool *seen; /* layers with a LayerEnd */
     double stored_bits, weights;
-    float **norm[WHICH_COUNT]; /* [n_layers * NORM_VECTORS], or NULL */
-    float *final_gain[WHICH_COUNT];
+    int n_norms;
+    float **norm[WHICH_COUNT]; /* [n_norms] in the order of model_norm_part, or NULL */
     enum which use;
     bool any_norm;
     struct stream_reader *r; /* second pass */
@@ -56,11 +56,9 @@ static int take_tensor(struct qweights *q, const struct model *m, struct record 
 static float **norm_place(struct qweights *q, const struct model *m, const struct record *rec, enum which w,
                           size_t *D)
 {
-    *D = (size_t)m->c.block.D;
-    if (model_is_final_norm(m, rec->name)) return &q->final_gain[w];
-    int n = model_find_norm(m, rec->layer, rec->name);
-    if (n >= 0) *D = (size_t)norm_dim(&m->c.block, n % NORM_COUNT);
-    return n < 0 ? NULL : &q->norm[w][rec->layer * NORM_VECTORS + n];
+    int n = model_find_norm_part(m, rec->layer, rec->name);
+    *D = n < 0 ? 0 : (size_t)model_norm_part(m, n)->rows;
+    return n < 0 ? NULL : &q->norm[w][n];
 }
 
 static int take_norm(struct qweights *q, const struct model *m, struct record *rec, struct err *e)
@@ -104,8 +102,8 @@ static int take_record(struct qweights *q, const struct model *m, struct record 
 static int choose_norms(struct qweights *q, const char *norms, struct err *e)
 {
     const char *valid = json_string_value(json_object_get(stream_trailer(q->r), "norms"));
-    bool verdict = !strcmp(norms, "verdict"), has_new = q->final_gain[NEW] != NULL;
-    for (int i = 0; i < q->n_layers * NORM_VECTORS; i++) has_new = has_new || q->norm[NEW][i];
+    bool verdict = !strcmp(norms, "verdict"), has_new = false;
+    for (int i = 0; i < q->n_norms; i++) has_new = has_new || q->norm[NEW][i];
     q->use = !strcmp(verdict ? (valid ? valid : "old") : norms, "new") ? NEW : OLD;
     if (q->use == NEW && !has_new) return err_set(e, NT_EXIT_DATA, "%s: has no new norms", q->src.given);
     return 0;
@@ -132,7 +130,8 @@ struct qweights *qweights_open(const char *path, struct model *m, const char *no
     struct qweights *q = MEM_NEW(struct qweights, 1);
     q->n_layers = m->c.n_layers;
     q->seen = MEM_NEW(bool, q->n_layers);
-    for (int w = 0; w < WHICH_COUNT; w++) q->norm[w] = MEM_NEW(float *, q->n_layers *NORM_VECTORS);
+    q->n_norms = q->n_layers * NORM_VECTORS + 2;
+    for (int w = 0; w < WHICH_COUNT; w++) q->norm[w] = MEM_NEW(float *, q->n_norms);
     int rc = respool_open(&q->src, path, e);
     if (!rc) rc = first_pass(q, m, norms, e);
     if (rc && q->src.copy) err_prefix(e, "%s", q->src.given);
@@ -149,8 +148,8 @@ void qweights_close(struct qweights *q)
     stream_close(q->r);
     respool_clear(&q->src);
     for (int w = 0; w < WHICH_COUNT; w++) {
-        for (int i = 0; i < q->n_layers * NORM_VECTORS; i++) mem_free(q->norm[w][i]);
-        mem_free(q->norm[w]), mem_free(q->final_gain[w]);
+        for (int i = 0; i < q->n_norms; i++) mem_free(q->norm[w][i]);
+        mem_free(q->norm[w]);
     }
     mem_free(q->seen);
     mem_free(q);
@@ -166,14 +165,19 @@ const char *qweights_norms(const struct qweights *q)
 }
 
 /* A stream may give new norms for some layers only; the others keep the old. */
-static const float *valid(const struct qweights *q, float *const a[WHICH_COUNT])
+static const float *valid(const struct qweights *q, int i)
 {
-    return q->use == NEW && a[NEW] ? a[NEW] : a[OLD];
+    return q->use == NEW && q->norm[NEW][i] ? q->norm[NEW][i] : q->norm[OLD][i];
 }
 
 const float *qweights_final_gain(const struct qweights *q)
 {
-    return valid(q, q->final_gain);
+    return valid(q, q->n_norms - 2);
+}
+
+const float *qweights_final_bias(const struct qweights *q)
+{
+    return valid(q, q->n_norms - 1);
 }
 
 /* ---- second pass ---- */
@@ -221,10 +225,9 @@ int qweights_apply(struct qweights *q, struct model *m, struct block *b, int lay
     if (found <= 0)
         return found ? -1 : err_set(e, NT_EXIT_DATA, "%s: changed while it was read", q->src.given);
     for (int i = 0; i < NORM_VECTORS; i++) {
-        float *const both[WHICH_COUNT] = {q->norm[OLD][layer * NORM_VECTORS + i],
-                                          q->norm[NEW][layer * NORM_VECTORS + i]};
+        const float *v = valid(q, layer * NORM_VECTORS + i);
         size_t n = (size_t)norm_dim(&b->s, i % NORM_COUNT);
-        if (valid(q, both)) m->be->put(block_norm_vector(b, i), valid(q, both), n * sizeof(float));
+        if (v) m->be->put(block_norm_vector(b, i), v, n * sizeof(float));
     }
     return 0;
 }

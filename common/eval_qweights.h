@@ -17,6 +17,7 @@ double
 qweights_bits(const struct qweights *q); /* effective bits per weight of the quantized linears, as stored */
 const char *qweights_norms(const struct qweights *q); /* "old", "new", or "model" when the stream has none */
 const float *qweights_final_gain(const struct qweights *q); /* NULL: the model's own */
+const float *qweights_final_bias(const struct qweights *q);
 /* After block_load of the same layer: puts the stream's tensors and norms over it. */
 int qweights_apply(struct qweights *q, struct model *m, struct block *b, int layer,
                    struct err *e) NT_MUST_CHECK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Final norm and vocabulary projection in tiles: HEAD_ROWS rows by HEAD_COLS words of logits exist at a time,
  * folded at once into a few running numbers per row. The weights stay on the device; heads of one model can
- * share them. */
+ * share them. Logits are softcap(scale (W p + b)), p = P norm(x); norm, P, b and the soft cap may be absent. */
 #include <math.h>
 #include <string.h>
 #include "common/mem.h"
@@ -12,17 +12,22 @@ enum { HEAD_ROWS = 1024, HEAD_COLS = 1024, READ_ROWS = 1024 };
 struct head {
     const struct backend *be;
     struct block_shape s;
-    int V;
-    dev W;  /* [V, D] */
-    dev dW; /* the same, or none */
+    int V, E;             /* E: columns of W */
+    float scale, softcap; /* softcap 0: none */
+    dev W;                /* [V, E] */
+    dev dW;               /* the same, or none */
     bool owns_W;
-    dev gain, bias;
+    dev gain, bias;   /* [D], or none */
+    dev P;            /* [E, D], or none: then E = D */
+    dev b;            /* scale * bias of the logits [V], or none */
     dev xn, stat;     /* [HEAD_ROWS, D], [HEAD_ROWS, 2] */
+    dev p;            /* [HEAD_ROWS, E] with P; else xn */
     dev z;            /* [HEAD_ROWS * HEAD_COLS] */
     dev st, best, kl; /* [HEAD_ROWS, 4], [HEAD_ROWS, 2], [HEAD_ROWS, 6] */
     dev targets, lse; /* [HEAD_ROWS] */
-    dev dxn;          /* [HEAD_ROWS, D], made by the first backward */
+    dev dxn, dp;      /* [HEAD_ROWS, D], [HEAD_ROWS, E], made by the first backward; without P the same */
     dev z_ce;         /* as z, made by the first backward of both losses */
+    dev z_cap;        /* as z, made by the first backward with a soft cap */
 };
 
 static dev floats(const struct head *h, size_t n)
@@ -30,40 +35,62 @@ static dev floats(const struct head *h, size_t n)
     return h->be->alloc(n * sizeof(float));
 }
 
+static int load_norm(struct head *h, struct model *m, const float *final_gain, struct err *e)
+{
+    size_t D = (size_t)h->s.D;
+    float *gain = MEM_NEW(float, D), *bias = MEM_NEW(float, D);
+    int rc = m->c.hf.final_norm ? model_read_final_norm(m, gain, bias, e) : 0;
+    if (m->c.hf.final_norm) h->gain = floats(h, D);
+    if (m->final_bias.t) h->bias = floats(h, D);
+    if (!rc) head_put_norm(h, final_gain ? final_gain : gain, bias);
+    mem_free(gain), mem_free(bias);
+    return rc;
+}
+
+/* Values of a part, all multiplied with scale; none if there is no such part. */
+static int load_part(struct head *h, struct model *m, const struct weight_part *part, float scale, dev *to,
+                     struct err *e)
+{
+    if (!part->t) return 0;
+    size_t n = (size_t)(part->rows * part->cols);
+    float *buf = MEM_NEW(float, n);
+    int rc = model_read_part(m, part, buf, e);
+    for (size_t i = 0; i < n && scale != 1; i++) buf[i] *= scale;
+    *to = floats(h, n);
+    if (!rc) h->be->put(*to, buf, n * sizeof(float));
+    mem_free(buf);
+    return rc;
+}
+
 /* Everything but W. */
 static struct head *head_alloc(struct model *m, const float *final_gain, struct err *e)
 {
     struct head *h = MEM_NEW(struct head, 1);
     size_t D = (size_t)m->c.block.D;
-    float *gain = MEM_NEW(float, D), *bias = MEM_NEW(float, D);
-    h->be = m->be, h->s = m->c.block, h->V = m->c.vocab;
-    if (model_read_final_norm(m, gain, bias, e)) {
-        mem_free(gain), mem_free(bias), mem_free(h);
+    h->be = m->be, h->s = m->c.block, h->V = m->c.vocab, h->E = m->c.embed_dim;
+    h->scale = m->c.logit_scale, h->softcap = m->c.logit_softcap;
+    if (load_norm(h, m, final_gain, e) || load_part(h, m, &m->project_out, 1, &h->P, e) ||
+        load_part(h, m, &m->head_bias, h->scale, &h->b, e)) {
+        head_free(h);
         return NULL;
-    }
-    h->gain = floats(h, D);
-    h->be->put(h->gain, final_gain ? final_gain : gain, D * sizeof(float));
-    if (m->final_bias.t) {
-        h->bias = floats(h, D);
-        h->be->put(h->bias, bias, D * sizeof(float));
     }
     h->xn = floats(h, HEAD_ROWS * D), h->stat = floats(h, HEAD_ROWS * 2),
     h->z = floats(h, (size_t)HEAD_ROWS * HEAD_COLS);
     h->st = floats(h, HEAD_ROWS * 4), h->best = floats(h, HEAD_ROWS * 2), h->kl = floats(h, HEAD_ROWS * 6);
     h->targets = floats(h, HEAD_ROWS), h->lse = floats(h, HEAD_ROWS);
-    mem_free(gain), mem_free(bias);
+    h->p = dev_ok(h->P) ? floats(h, HEAD_ROWS * (size_t)h->E) : h->xn;
     return h;
 }
 
 struct head *head_open(struct model *m, const float *final_gain, struct err *e)
 {
-    size_t D = (size_t)m->c.block.D;
+    size_t E = (size_t)m->c.embed_dim;
     struct head *h = head_alloc(m, final_gain, e);
     float *buf;
     if (!h) return NULL;
-    h->W = floats(h, (size_t)h->V * D), h->owns_W = true;
-    h->be->hold(h->W, (size_t)h->V * D);
-    buf = MEM_NEW(float, READ_ROWS *D);
+    h->W = floats(h, (size_t)h->V * E), h->owns_W = true;
+    h->be->hold(h->W, (size_t)h->V * E);
+    buf = MEM_NEW(float, READ_ROWS *E);
     for (int r0 = 0; r0 < h->V; r0 += READ_ROWS) {
         int n = h->V - r0 < READ_ROWS ? h->V - r0 : READ_ROWS;
         if (model_read_head(m, r0, n, buf, e)) {
@@ -71,7 +98,7 @@ struct head *head_open(struct model *m, const float *final_gain, struct err *e)
             mem_free(buf);
             return NULL;
         }
-        h->be->put(dev_at(h->W, (size_t)r0 * D), buf, (size_t)n * D * sizeof(float));
+        h->be->put(dev_at(h->W, (size_t)r0 * E), buf, (size_t)n * E * sizeof(float));
     }
     checkpoint_release(m->ck, m->head.t);
     mem_free(buf);
@@ -85,9 +112,11 @@ struct head *head_share(struct model *m, const struct head *with, const float *f
     return h;
 }
 
-void head_put_gain(struct head *h, const float *final_gain)
+void head_put_norm(struct head *h, const float *gain, const float *bias)
 {
-    h->be->put(h->gain, final_gain, (size_t)h->s.D * sizeof(float));
+    size_t bytes = (size_t)h->s.D * sizeof(float);
+    if (gain && dev_ok(h->gain)) h->be->put(h->gain, gain, bytes);
+    if (bias && dev_ok(h->bias)) h->be->put(h->bias, bias, bytes);
 }
 
 void head_train(struct head *h, dev W, dev dW)
@@ -99,8 +128,9 @@ void head_train(struct head *h, dev W, dev dW)
 void head_free(struct head *h)
 {
     if (!h) return;
-    dev parts[] = {h->gain, h->bias, h->xn,      h->stat, h->z,   h->st,
-                   h->best, h->kl,   h->targets, h->lse,  h->dxn, h->z_ce};
+    dev parts[] = {h->gain, h->bias,    h->P,   h->b,   h->xn,   h->stat, h->z,    h->st,   h->best,
+                   h->kl,   h->targets, h->lse, h->dxn, h->z_ce, h->z_cap, h->P.at ? h->p : DEV_NONE,
+                   h->P.at ? h->dp : DEV_NONE};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) h->be->release(parts[i]);
     if (h->owns_W) h->be->release(h->W);
     mem_free(h);
@@ -108,29 +138,44 @@ void head_free(struct head *h)
 
 uint64_t head_back_bytes(const struct model_config *c)
 {
-    return c->bf16 ? (uint64_t)c->vocab * (uint64_t)c->block.D * sizeof(uint16_t) : 0;
+    return c->bf16 ? (uint64_t)c->vocab * (uint64_t)c->embed_dim * sizeof(uint16_t) : 0;
 }
 
 uint64_t head_bytes(const struct model_config *c)
 {
-    uint64_t D = (uint64_t)c->block.D;
+    uint64_t D = (uint64_t)c->block.D, E = (uint64_t)c->embed_dim, more = 0;
+    if (E != D) more += E * D + 2 * HEAD_ROWS * E;
+    if (c->logit_softcap > 0) more += (uint64_t)HEAD_ROWS * HEAD_COLS;
+    if (c->head_bias) more += 2 * (uint64_t)c->vocab;
     return head_back_bytes(c) +
-           4 * ((uint64_t)c->vocab * D + 2 * HEAD_ROWS * D + (uint64_t)HEAD_ROWS * HEAD_COLS +
-                HEAD_ROWS * 16 + READ_ROWS * D + 2 * D);
+           4 * ((uint64_t)c->vocab * E + 2 * HEAD_ROWS * D + (uint64_t)HEAD_ROWS * HEAD_COLS +
+                HEAD_ROWS * 16 + READ_ROWS * E + 2 * D + more);
 }
 
 /* ---- one tile ---- */
 
 static void norm_rows(struct head *h, dev x, int R)
 {
-    h->be->norm(h->s.rms, h->xn, h->stat, x, h->gain, h->bias, 1, R, h->s.D, h->s.eps);
+    int D = h->s.D;
+    if (dev_ok(h->gain))
+        h->be->norm(h->s.rms, h->xn, h->stat, x, h->gain, h->bias, 1, R, D, h->s.eps);
+    else
+        h->be->copy(h->xn, x, (size_t)R * (size_t)D * sizeof(float));
+    if (dev_ok(h->P)) h->be->gemm(false, true, R, h->E, D, 1, h->xn, D, h->P, D, 0, h->p, h->E);
+}
+
+static dev rows_of_W(dev W, const struct head *h, int v0)
+{
+    return dev_at(W, (size_t)v0 * (size_t)h->E);
 }
 
 /* z[R,n] = logits of words v0..v0+n-1 of the R normed rows. */
 static void logits_tile(struct head *h, int R, int v0, int n)
 {
-    int D = h->s.D;
-    h->be->gemm(false, true, R, n, D, 1, h->xn, D, dev_at(h->W, (size_t)v0 * (size_t)D), D, 0, h->z, n);
+    int E = h->E;
+    h->be->gemm(false, true, R, n, E, h->scale, h->p, E, rows_of_W(h->W, h, v0), E, 0, h->z, n);
+    if (dev_ok(h->b)) h->be->add_bias(h->z, dev_at(h->b, (size_t)v0), R, n);
+    if (h->softcap > 0) h->be->softcap(h->z, h->softcap, (size_t)R * (size_t)n);
 }
 
 static int cols_left(const struct head *h, int v0)
@@ -305,27 +350,33 @@ static void fold_rows(struct head *t, struct head *s, const int32_t *targets, in
 static void back_rows(struct head *t, struct head *s, bool ce, int R, float kl_scale, float ce_scale)
 {
     const struct backend *be = s->be;
-    int D = s->s.D;
+    int D = s->s.D, E = s->E;
     for (int v0 = 0; v0 < s->V; v0 += HEAD_COLS) {
         int c = cols_left(s, v0);
         dev z = s->z;
         logits_tile(s, R, v0, c);
+        if (s->softcap > 0) be->copy(s->z_cap, s->z, (size_t)R * (size_t)c * sizeof(float));
         if (t && ce) be->copy(z = s->z_ce, s->z, (size_t)R * (size_t)c * sizeof(float));
         if (t) logits_tile(t, R, v0, c), be->kl_back(s->z, t->z, s->lse, t->lse, R, c, kl_scale);
         if (ce) be->ce_back(z, s->lse, s->targets, R, c, v0, ce_scale);
         if (t && ce) be->add(s->z, s->z, z, (size_t)R * (size_t)c);
-        be->gemm(false, false, R, D, c, 1, s->z, c, dev_at(s->W, (size_t)v0 * (size_t)D), D, v0 ? 1 : 0,
-                 s->dxn, D);
+        if (s->softcap > 0) be->softcap_back(s->z, s->z_cap, s->softcap, (size_t)R * (size_t)c);
+        be->gemm(false, false, R, E, c, s->scale, s->z, c, rows_of_W(s->W, s, v0), E, v0 ? 1 : 0, s->dp, E);
         if (dev_ok(s->dW))
-            be->gemm(true, false, c, D, R, 1, s->z, c, s->xn, D, 1, dev_at(s->dW, (size_t)v0 * (size_t)D), D);
+            be->gemm(true, false, c, E, R, s->scale, s->z, c, s->p, E, 1, rows_of_W(s->dW, s, v0), E);
     }
+    if (dev_ok(s->P)) be->gemm(false, false, R, D, E, 1, s->dp, E, s->P, D, 0, s->dxn, D);
 }
 
 void head_kl_back(struct head *t, dev xt, struct head *s, dev xs, const int32_t *targets, int R,
-                  float kl_scale, float ce_scale, double *kl, double *nll, dev dx, dev dgain)
+                  float kl_scale, float ce_scale, double *kl, double *nll, dev dx, dev dgain, dev dbias)
 {
     int D = s->s.D;
-    if (!dev_ok(s->dxn)) s->dxn = floats(s, HEAD_ROWS * (size_t)D);
+    if (!dev_ok(s->dxn)) {
+        s->dxn = floats(s, HEAD_ROWS * (size_t)D);
+        s->dp = dev_ok(s->P) ? floats(s, HEAD_ROWS * (size_t)s->E) : s->dxn;
+    }
+    if (s->softcap > 0 && !dev_ok(s->z_cap)) s->z_cap = floats(s, (size_t)HEAD_ROWS * HEAD_COLS);
     if (t && targets && !dev_ok(s->z_ce)) s->z_ce = floats(s, (size_t)HEAD_ROWS * HEAD_COLS);
     for (int r0 = 0; r0 < R; r0 += HEAD_ROWS) {
         int n = rows_left(R, r0);
@@ -334,12 +385,16 @@ void head_kl_back(struct head *t, dev xt, struct head *s, dev xs, const int32_t 
         if (t) norm_rows(t, dev_at(xt, (size_t)r0 * (size_t)D), n);
         fold_rows(t, s, targets ? targets + r0 : NULL, n, kl ? kl + r0 : NULL, nll ? nll + r0 : NULL);
         back_rows(t, s, targets != NULL, n, kl_scale, ce_scale);
-        s->be->norm_back(s->s.rms, dev_at(dx, (size_t)r0 * (size_t)D), dgain, DEV_NONE, s->dxn, x, s->stat,
-                         s->gain, 1, n, D);
+        dev to = dev_at(dx, (size_t)r0 * (size_t)D);
+        if (dev_ok(s->gain))
+            s->be->norm_back(s->s.rms, to, dgain, dbias, s->dxn, x, s->stat, s->gain, 1, n, D);
+        else
+            s->be->copy(to, s->dxn, (size_t)n * (size_t)D * sizeof(float));
     }
 }
 
-void head_ce_back(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain)
+void head_ce_back(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain,
+                  dev dbias)
 {
-    head_kl_back(NULL, DEV_NONE, h, x, targets, R, 0, scale, NULL, NULL, dx, dgain);
+    head_kl_back(NULL, DEV_NONE, h, x, targets, R, 0, scale, NULL, NULL, dx, dgain, dbias);
 }

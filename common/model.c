@@ -65,6 +65,50 @@ int model_find_norm(const struct model *m, int64_t layer, const char *name)
     return -1;
 }
 
+const struct weight_part *model_norm_part(const struct model *m, int i)
+{
+    int n = i % NORM_VECTORS, final = i - m->c.n_layers * NORM_VECTORS;
+    const struct weight_part *p = final == 0   ? &m->final_gain
+                                  : final == 1 ? &m->final_bias
+                                  : n < NORM_COUNT
+                                      ? &m->layers[i / NORM_VECTORS].gain[n]
+                                      : &m->layers[i / NORM_VECTORS].norm_bias[n - NORM_COUNT];
+    return p->t ? p : NULL;
+}
+
+int model_norm_part_name(const struct model *m, int i, char out[256])
+{
+    int final = i - m->c.n_layers * NORM_VECTORS;
+    if (final >= 0)
+        family_tensor_name(out, m->c.hf.final_norm ? m->c.hf.final_norm : "", 0, final ? ".bias" : ".weight");
+    else
+        model_norm_vector_name(m, i / NORM_VECTORS, i % NORM_VECTORS, out);
+    return final >= 0 ? -1 : i / NORM_VECTORS;
+}
+
+int model_find_norm_part(const struct model *m, int64_t layer, const char *name)
+{
+    int last = m->c.n_layers * NORM_VECTORS, i = model_find_norm(m, layer, name);
+    char own[256];
+    if (i >= 0) return (int)layer * NORM_VECTORS + i;
+    for (int k = last; k < last + 2; k++) {
+        model_norm_part_name(m, k, own);
+        if (model_norm_part(m, k) && !strcmp(own, name)) return k;
+    }
+    return -1;
+}
+
+int model_read_norm_part(struct model *m, int i, float *dst, struct err *e)
+{
+    return model_read_part(m, model_norm_part(m, i), dst, e);
+}
+
+void model_trained_norms(const struct model *m, bool qk, bool trained[NORM_VECTORS])
+{
+    for (int i = 0; i < NORM_VECTORS; i++)
+        trained[i] = model_norm_part(m, i) && (qk || norm_tweaked(i % NORM_COUNT)); /* layers are alike */
+}
+
 bool model_is_final_norm(const struct model *m, const char *name)
 {
     char own[256];

@@ -146,6 +146,14 @@ void model_final_norm_name(const struct model *m, char out[256]); /* "" = the mo
 int model_find_role(const struct model *m, int64_t layer, const char *name);
 int model_find_norm(const struct model *m, int64_t layer, const char *name);
 bool model_is_joined(const struct model *m, const struct checkpoint_tensor *t); /* of m->joined */
+/* Vector i of the norms of the blocks, NORM_VECTORS a layer, then the final norm's gain and bias: NULL when
+ * the file has none. NORM_VECTORS * n_layers + 2 in all. */
+const struct weight_part *model_norm_part(const struct model *m, int i);
+int model_norm_part_name(const struct model *m, int i, char out[256]); /* its layer, or -1 */
+int model_find_norm_part(const struct model *m, int64_t layer, const char *name); /* -1: none */
+int model_read_norm_part(struct model *m, int i, float *dst, struct err *e) NT_MUST_CHECK;
+/* Which norm vectors of a block are trained: those in the file, of q and k only with qk. */
+void model_trained_norms(const struct model *m, bool qk, bool trained[NORM_VECTORS]);
 bool model_is_final_norm(const struct model *m, const char *name);
 /* A family's pattern with its %d filled in, and a suffix before its "#q" if it has one. */
 void family_tensor_name(char out[256], const char *pattern, int layer, const char *suffix);
@@ -200,7 +208,8 @@ struct head *head_open(struct model *m, const float *final_gain /* NULL: the mod
 /* Another head on the same weights with its own final norm (NULL: the model's); `with` must outlive it. */
 struct head *head_share(struct model *m, const struct head *with, const float *final_gain,
                         struct err *e) NT_MUST_CHECK;
-void head_put_gain(struct head *h, const float *final_gain); /* another final norm, [D] */
+/* Another final norm, [D]; NULL or not there: as it is. */
+void head_put_norm(struct head *h, const float *gain, const float *bias);
 /* Training the vocabulary's weights: the head runs with W [V, D] of the caller's, and its backward adds their
  * gradient to dW. */
 void head_train(struct head *h, dev W, dev dW);
@@ -221,12 +230,13 @@ void head_compare(struct head *teacher, dev xt, struct head *student, dev xs, co
                   double *nll, double *kl, int32_t *best_t, int32_t *best_s);
 /* Logits of R rows to the host, [R, V]: for decoding and --dump only. */
 void head_logits(struct head *h, dev x, int R, float *logits);
-/* Backward of the mean next-token cross-entropy: dx[R,D] overwritten, dgain[D] added (DEV_NONE ok). scale =
- * 1/count. */
-void head_ce_back(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain);
+/* Backward of the mean next-token cross-entropy: dx[R,D] overwritten, dgain[D], dbias[D] added (DEV_NONE ok).
+ * scale = 1/count. */
+void head_ce_back(struct head *h, dev x, const int32_t *targets, int R, float scale, dev dx, dev dgain,
+                  dev dbias);
 /* The same for kl_scale * sum KL(teacher || student) + ce_scale * sum nll; kl[R], nll[R] receive the values
  * (may be NULL). teacher NULL: cross-entropy alone; targets NULL: KL alone. The two heads may share weights.
  */
 void head_kl_back(struct head *teacher, dev xt, struct head *student, dev xs, const int32_t *targets, int R,
-                  float kl_scale, float ce_scale, double *kl, double *nll, dev dx, dev dgain);
+                  float kl_scale, float ce_scale, double *kl, double *nll, dev dx, dev dgain, dev dbias);
 #endif

@@ -171,11 +171,10 @@ int scope_all_write(const struct scope *s, struct stream_writer *w, struct err *
     for (int l = 0; l < s->L && !rc; l++) {
         for (int r = 0; r < ROLE_COUNT && !rc; r++)
             if (block_has_role(&s->m->c.block, r)) rc = write_matrix(s, w, l * ROLE_COUNT + r, e);
-        for (int n = 0; n < NORM_COUNT && !rc; n++)
-            if (s->m->c.block.norm[n]) rc = scope_write_norm(s, w, l * NORM_COUNT + n, e);
+        for (int i = 0; i < NORM_VECTORS && !rc; i++) rc = scope_write_norm(s, w, l * NORM_VECTORS + i, e);
         if (!rc) rc = stream_layer_end(w, l, e);
     }
-    if (!rc) rc = scope_write_norm(s, w, s->L * NORM_COUNT, e);
+    for (int i = s->L * NORM_VECTORS; i < s->in->n_norms && !rc; i++) rc = scope_write_norm(s, w, i, e);
     return rc ? rc : write_matrix(s, w, embed_index(s) + 1, e);
 }
 

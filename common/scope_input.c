@@ -129,30 +129,21 @@ static int take_tensor(struct scope_input *in, struct stream_reader *r, struct r
     return rc;
 }
 
-/* Index of a norm among in->norms, or -1. */
-static int find_norm(const struct scope_input *in, const struct model *m, const struct record *rec)
-{
-    if (model_is_final_norm(m, rec->name)) return in->n_layers * NORM_COUNT;
-    int n = model_find_norm(m, rec->layer, rec->name);
-    return n < 0 || n >= NORM_COUNT ? -1 : (int)rec->layer * NORM_COUNT + n;
-}
-
 /* The old value of a norm stands in where a stream has no new one. */
 static int take_norm(struct scope_input *in, struct stream_reader *r, struct record *rec, bool *has_new,
                      const struct model *m, struct err *e)
 {
     const char *which = json_string_value(json_object_get(rec->meta, "which"));
-    int i = find_norm(in, m, rec);
-    size_t D = (size_t)in->D;
+    int i = model_find_norm_part(m, rec->layer, rec->name);
+    size_t D = i < 0 ? 0 : in->at[i + 1] - in->at[i];
     bool is_new = which && !strcmp(which, "new");
     if (!which || i < 0 || !rec->has_payload || rec->t.dtype != DT_F32 || rec->t.rank != 1 ||
         rec->t.shape[0] != D)
         return stream_err(r, e, "no norm of %s", m->ck->path);
     in->tweaked |= is_new; /* the trailer does not tell: a quantizer names its norms, too */
     if (is_new ? !in->use_new : has_new[i]) return 0;
-    if (stream_payload(r, rec, in->norms + (size_t)i * D, e)) return -1;
-    if (f32_first_nonfinite(in->norms + (size_t)i * D, D) < D)
-        return stream_err(r, e, "a value is not finite");
+    if (stream_payload(r, rec, in->norms + in->at[i], e)) return -1;
+    if (f32_first_nonfinite(in->norms + in->at[i], D) < D) return stream_err(r, e, "a value is not finite");
     in->has_norm[i] = true;
     has_new[i] |= is_new;
     return 0;
@@ -160,11 +151,17 @@ static int take_norm(struct scope_input *in, struct stream_reader *r, struct rec
 
 static int model_norms(struct scope_input *in, struct model *m, struct err *e)
 {
-    size_t D = (size_t)in->D;
-    for (int i = 0; i < in->n_layers * NORM_COUNT; i++)
-        if (m->c.block.norm[i % NORM_COUNT] &&
-            model_read_norm(m, i / NORM_COUNT, i % NORM_COUNT, in->norms + (size_t)i * D, NULL, e)) return -1;
-    return model_read_final_norm(m, in->norms + (size_t)in->n_layers * NORM_COUNT * D, NULL, e);
+    in->n_norms = in->n_layers * NORM_VECTORS + 2;
+    in->at = MEM_NEW(size_t, (size_t)in->n_norms + 1);
+    for (int i = 0; i < in->n_norms; i++) {
+        const struct weight_part *p = model_norm_part(m, i);
+        in->at[i + 1] = in->at[i] + (p ? (size_t)p->rows : 0);
+    }
+    in->norms = MEM_NEW(float, in->at[in->n_norms] + 1);
+    in->has_norm = MEM_NEW(bool, (size_t)in->n_norms);
+    for (int i = 0; i < in->n_norms; i++)
+        if (in->at[i + 1] > in->at[i] && model_read_norm_part(m, i, in->norms + in->at[i], e)) return -1;
+    return 0;
 }
 
 static void alloc_scratch(struct scope_input *in, const struct model *m)
@@ -184,13 +181,10 @@ static void alloc_scratch(struct scope_input *in, const struct model *m)
 
 int scope_input_read(struct scope_input *in, struct model *m, bool in_memory, struct err *e)
 {
-    size_t vectors = (size_t)in->n_layers * NORM_COUNT + 1;
-    bool *has_new = MEM_NEW(bool, vectors);
+    bool *has_new = MEM_NEW(bool, (size_t)in->n_layers * NORM_VECTORS + 2);
     struct record rec;
     int got = 0, rc = 0;
     in->t = MEM_NEW(struct scope_tensor, (size_t)in->n_layers * ROLE_COUNT);
-    in->norms = MEM_NEW(float, vectors *(size_t)in->D);
-    in->has_norm = MEM_NEW(bool, vectors);
     if (!in_memory && !(in->codes = tempfile_open(e))) rc = -1;
     if (!rc) rc = model_norms(in, m, e);
     struct stream_reader *r = rc ? NULL : stream_open(in->src.path, "qweights", e);
@@ -210,10 +204,7 @@ int scope_input_read(struct scope_input *in, struct model *m, bool in_memory, st
 int scope_input_none(struct scope_input *in, struct model *m, struct err *e)
 {
     *in = (struct scope_input){.src = {.given = m->ck->path}, .n_layers = m->c.n_layers, .D = m->c.block.D};
-    size_t vectors = (size_t)in->n_layers * NORM_COUNT + 1;
     in->t = MEM_NEW(struct scope_tensor, (size_t)in->n_layers * ROLE_COUNT);
-    in->norms = MEM_NEW(float, vectors *(size_t)in->D);
-    in->has_norm = MEM_NEW(bool, vectors);
     in->header =
         json_pack("{s:s, s:o, s:O}", "kind", "qweights", "model", model_identity(m), "config", m->hf_config);
     return model_norms(in, m, e);
@@ -226,6 +217,7 @@ void scope_input_clear(struct scope_input *in)
         mem_free(in->t[i].packed);
     }
     mem_free(in->t);
+    mem_free(in->at);
     mem_free(in->norms);
     mem_free(in->has_norm);
     mem_free(in->scratch[0]);

@@ -19,8 +19,9 @@ struct scope_input {
     struct respool src;
     int n_layers, D;
     struct scope_tensor *t; /* [n_layers * ROLE_COUNT] */
-    float *norms;   /* [n_layers * NORM_COUNT + 1, D]: the valid ones of the stream, else the model's; final
-                       last */
+    int n_norms;    /* norm vectors in the order of model_norm_part */
+    size_t *at;     /* [n_norms + 1]: where each begins in norms; no numbers: the model has no such vector */
+    float *norms;   /* the valid ones of the stream, else the model's */
     bool *has_norm; /* which of them the stream holds */
     uint64_t packed_bytes; /* of all codes and plain data */
     uint64_t n_scales, n_minima;

@@ -26,7 +26,9 @@ uint64_t scope_bytes(const struct model_config *c, const struct scope_opts *o, c
     uint64_t R = (uint64_t)o->batch * (uint64_t)o->seq, D = (uint64_t)c->block.D, L = (uint64_t)c->n_layers;
     uint64_t bytes =
         block_bytes(c) + block_work_bytes(&c->block, (int)R, true) + (L + 4) * R * D * sizeof(float);
-    uint64_t n = (L * NORM_COUNT + 1) * D + (o->scales ? in->n_scales + in->n_minima : 0) +
+    uint64_t norms = D;
+    for (int i = 0; i < NORM_COUNT; i++) norms += L * (uint64_t)norm_dim(&c->block, i);
+    uint64_t n = norms * (c->norm_bias ? 2 : 1) + (o->scales ? in->n_scales + in->n_minima : 0) +
                  (o->all ? scope_all_values(c) : 0);
     bytes += 8 * n * sizeof(float) + (in->n_scales + in->n_minima) * (sizeof(float) + 1);
     bytes += largest_role(c) * (sizeof(float) + 2);
@@ -46,18 +48,21 @@ static bool trains(const struct scope *s, int layer)
 
 static void place_values(struct scope *s)
 {
-    size_t D = (size_t)s->D, n = 0;
-    s->norm_at = MEM_NEW(size_t, (size_t)s->L * NORM_COUNT);
+    size_t n = 0;
+    bool trained[NORM_VECTORS];
+    model_trained_norms(s->m, s->o->qk || s->o->all, trained);
+    s->norm_at = MEM_NEW(size_t, (size_t)s->in->n_norms);
     s->scale_at = MEM_NEW(size_t, (size_t)s->L * ROLE_COUNT);
     s->min_at = MEM_NEW(size_t, (size_t)s->L * ROLE_COUNT);
-    for (int i = 0; i < s->L * NORM_COUNT; i++) {
-        bool has = trains(s, i / NORM_COUNT) && s->m->c.block.norm[i % NORM_COUNT] &&
-                   norm_tweaked(i % NORM_COUNT);
+    for (int i = 0; i < s->in->n_norms; i++) {
+        bool final = i >= s->L * NORM_VECTORS;
+        size_t size = s->in->at[i + 1] - s->in->at[i];
+        bool has =
+            size && (final ? s->o->final_norm : trains(s, i / NORM_VECTORS) && trained[i % NORM_VECTORS]);
         s->norm_at[i] = has ? n : SCOPE_NONE;
-        n += has ? D : 0;
+        n += has ? size : 0;
     }
-    s->final_at = s->o->final_norm ? n : SCOPE_NONE;
-    n += s->o->final_norm ? D : 0;
+    s->final_at = s->norm_at[s->L * NORM_VECTORS];
     s->n_norms = n;
     for (int kind = 0; kind < 2; kind++)
         for (int i = 0; i < s->L * ROLE_COUNT; i++) {
@@ -73,25 +78,30 @@ static void place_values(struct scope *s)
 
 const float *scope_norm(const struct scope *s, int i)
 {
-    size_t at = i < s->L * NORM_COUNT ? s->norm_at[i] : s->final_at;
-    return at == SCOPE_NONE ? s->in->norms + (size_t)i * (size_t)s->D : s->value + at;
+    if (s->in->at[i + 1] == s->in->at[i]) return NULL;
+    return s->norm_at[i] == SCOPE_NONE ? s->in->norms + s->in->at[i] : s->value + s->norm_at[i];
+}
+
+static void put_final_norm(struct scope *s)
+{
+    int final = s->L * NORM_VECTORS;
+    head_put_norm(s->student, scope_norm(s, final), scope_norm(s, final + 1));
 }
 
 void scope_put(struct scope *s, const float *value)
 {
     memcpy(s->value, value, s->n * sizeof *value);
     s->be->put(s->p, value, s->n * sizeof *value);
-    head_put_gain(s->student, scope_norm(s, s->L * NORM_COUNT));
+    put_final_norm(s);
 }
 
 void scope_start(struct scope *s)
 {
-    size_t D = (size_t)s->D;
     float *v = MEM_NEW(float, s->n);
-    for (int i = 0; i <= s->L * NORM_COUNT; i++) {
-        size_t at = i < s->L * NORM_COUNT ? s->norm_at[i] : s->final_at;
-        if (at != SCOPE_NONE) memcpy(v + at, s->in->norms + (size_t)i * D, D * sizeof *v);
-    }
+    const size_t *from = s->in->at;
+    for (int i = 0; i < s->in->n_norms; i++)
+        if (s->norm_at[i] != SCOPE_NONE)
+            memcpy(v + s->norm_at[i], s->in->norms + from[i], (from[i + 1] - from[i]) * sizeof *v);
     for (int i = 0; i < s->L * ROLE_COUNT; i++)
         for (size_t k = 0;
              s->scale_at[i] != SCOPE_NONE && k < (size_t)s->in->t[i].q.out * (size_t)s->in->t[i].q.n_groups;
@@ -233,8 +243,11 @@ int scope_load(struct scope *s, int layer, struct err *e)
     if (s->o->all) scope_all_load(s, layer);
     for (int r = 0; r < ROLE_COUNT && !s->o->all; r++)
         if (block_has_role(&s->blk->s, r) && load_linear(s, layer, r, e)) return -1;
-    for (int n = 0; n < NORM_COUNT; n++)
-        if (s->blk->s.norm[n]) s->be->put(s->blk->gain[n], scope_norm(s, layer * NORM_COUNT + n), (size_t)s->D * sizeof(float));
+    for (int i = layer * NORM_VECTORS; i < (layer + 1) * NORM_VECTORS; i++)
+        if (scope_norm(s, i))
+            s->be->put(block_norm_vector(s->blk, i % NORM_VECTORS), scope_norm(s, i),
+                       (s->in->at[i + 1] - s->in->at[i]) * sizeof(float));
+    block_set_layer(s->m, s->blk, layer);
     return 0;
 }
 
@@ -309,9 +322,9 @@ static int backward_layer(struct scope *s, int l, int first, struct err *e)
         if (err_stopped(e) || scope_load(s, l, e)) return -1;
         block_forward(be, s->blk, s->work, s->o->batch, s->o->seq, 0, boundary_at(s, l), s->dx, NULL, NULL);
     }
-    for (int n = 0; n < NORM_COUNT; n++)
-        if (s->norm_at[l * NORM_COUNT + n] != SCOPE_NONE)
-            g.gain[n] = dev_at(s->g, s->norm_at[l * NORM_COUNT + n]);
+    for (int i = 0; i < NORM_VECTORS; i++)
+        if (s->norm_at[l * NORM_VECTORS + i] != SCOPE_NONE)
+            *grad_norm_vector(&g, i) = dev_at(s->g, s->norm_at[l * NORM_VECTORS + i]);
     for (int r = 0, out; r < ROLE_COUNT; r++)
         if (s->scale_at[l * ROLE_COUNT + r] != SCOPE_NONE) {
             be->fill(s->dw[r], 0, role_size(&s->m->c, r, &out));
@@ -339,6 +352,13 @@ static double mean(const double *x, int n, int count)
     return sum / count;
 }
 
+/* Gradient of the final norm's gain or bias, if it is trained. */
+static dev final_grad(const struct scope *s, int bias)
+{
+    size_t at = s->norm_at[s->L * NORM_VECTORS + bias];
+    return at == SCOPE_NONE ? DEV_NONE : dev_at(s->g, at);
+}
+
 int scope_gradient(struct scope *s, const int32_t *ids, double *kl, double *ce, struct err *e)
 {
     int first = (int)s->o->layers[0], count = s->o->batch * (s->o->seq - 1);
@@ -349,7 +369,7 @@ int scope_gradient(struct scope *s, const int32_t *ids, double *kl, double *ce, 
     head_kl_back(use_kl ? s->teacher : NULL, s->xt, s->student, boundary_at(s, s->L),
                  use_ce ? s->target : NULL, s->R, (float)(s->o->kl / s->R), (float)(s->o->ce / count),
                  s->kl_row, s->nll_row, s->dy,
-                 s->final_at == SCOPE_NONE ? DEV_NONE : dev_at(s->g, s->final_at));
+                 final_grad(s, 0), final_grad(s, 1));
     *kl = use_kl ? mean(s->kl_row, s->R, s->R) : NAN;
     *ce = use_ce ? mean(s->nll_row, s->R, count) : NAN;
     memset(s->grad + s->n_norms, 0, (s->n - s->n_norms) * sizeof(float));
@@ -378,6 +398,6 @@ double scope_step(struct scope *s, int step, double lr)
                         (float)(k && !s->o->all ? s->o->scales_step * lr : lr), 0.9f, 0.999f, 1e-8f,
                         (float)(k == (int)s->o->all ? s->o->weight_decay : 0), step);
     s->be->get(s->value, s->p, s->n * sizeof(float));
-    if (s->final_at != SCOPE_NONE) head_put_gain(s->student, s->value + s->final_at);
+    put_final_norm(s);
     return norm;
 }

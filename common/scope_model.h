@@ -11,6 +11,7 @@
 struct scope_opts {
     double kl, ce;           /* weights of the two losses; 0 = off */
     bool scales, final_norm; /* trained beside the blocks' norms */
+    bool qk;                 /* norms of q and k are trained, too */
     bool all;                /* everything is: no quantized stream, no teacher, cross-entropy (scope_all.c) */
     double lr,
         scales_step; /* of norms (NAN: searched); scales move scales_step * lr, as a share of themselves */
@@ -42,9 +43,9 @@ struct scope {
     dev xt, dy, dx;     /* [R, D]: the teacher's last hidden states; gradients */
     dev dw[ROLE_COUNT]; /* weight gradients of one layer, only with scales */
     struct head *teacher, *student;
-    size_t n, n_norms, final_at;
+    size_t n, n_norms, final_at; /* final_at: that of the final norm's gain in norm_at */
     size_t *norm_at, *scale_at,
-        *min_at;         /* [L * NORM_COUNT], [L * ROLE_COUNT]: place in the vector or SCOPE_NONE */
+        *min_at;         /* [in->n_norms], [L * ROLE_COUNT]: place in the vector or SCOPE_NONE */
     dev p, g, am, av;    /* [n]: values, gradients, Adam's moments */
     float *value, *grad; /* [n] on the host; value is what the model runs with */
     size_t *matrix_at;   /* with `all`: [L * ROLE_COUNT + 2], linears, embedding, head (SCOPE_NONE: tied) */

@@ -24,7 +24,8 @@ json_t *scope_settings(const struct scope_opts *o, const struct tokens *tk)
                                       : "kl",
                           "opt", "adamw", "params",
                           o->all      ? "all"
-                          : o->scales ? "norms+scales"
+                          : o->scales ? o->qk ? "norms+scales+qk" : "norms+scales"
+                          : o->qk     ? "norms+qk"
                                       : "norms");
     json_object_set_new(t, "final_norm", json_boolean(o->final_norm));
     json_object_set_new(t, "lr", isnan(o->lr) ? json_string("auto") : json_real(o->lr));
@@ -63,19 +64,18 @@ static json_t *make_header(const struct scope_input *in, const struct scope_opts
 
 int scope_write_norm(const struct scope *s, struct stream_writer *w, int i, struct err *e)
 {
-    const float *both[] = {s->in->norms + (size_t)i * (size_t)s->D, scope_norm(s, i)};
-    bool final = i == s->L * NORM_COUNT;
+    const float *both[] = {s->in->norms + s->in->at[i], scope_norm(s, i)};
+    uint64_t size = s->in->at[i + 1] - s->in->at[i];
+    bool quiet = !norm_tweaked(i % NORM_COUNT) && i < s->L * NORM_VECTORS; /* of q and k: only what was trained */
     char name[256];
-    if (final)
-        model_final_norm_name(s->m, name);
-    else
-        model_norm_name(s->m, i / NORM_COUNT, i % NORM_COUNT, name);
+    if (!size || (quiet && s->norm_at[i] == SCOPE_NONE && !s->in->has_norm[i])) return 0;
+    int layer = model_norm_part_name(s->m, i, name);
     for (int k = 0; k < 2; k++) {
         struct tensor t = {
-            .dtype = DT_F32, .rank = 1, .shape = {(uint64_t)s->D}, .nbytes = (uint64_t)s->D * sizeof(float)};
+            .dtype = DT_F32, .rank = 1, .shape = {size}, .nbytes = size * sizeof(float)};
         t.data = (void *)both[k];
         json_t *meta = json_pack("{s:s, s:s}", "name", name, "which", k ? "new" : "old");
-        if (!final) json_object_set_new(meta, "layer", json_integer(i / NORM_COUNT));
+        if (layer >= 0) json_object_set_new(meta, "layer", json_integer(layer));
         int rc = stream_write(w, "Norm", meta, &t, e);
         json_decref(meta);
         if (rc) return -1;
@@ -109,8 +109,8 @@ static int write_record(struct scope *s, struct stream_reader *r, struct record 
                         bool *skip, struct err *e)
 {
     if (!strcmp(rec->kind, "LayerEnd")) {
-        for (int n = 0; n < NORM_COUNT; n++)
-            if (s->m->c.block.norm[n] && scope_write_norm(s, w, (int)rec->layer * NORM_COUNT + n, e)) return -1;
+        for (int i = 0; i < NORM_VECTORS; i++)
+            if (scope_write_norm(s, w, (int)rec->layer * NORM_VECTORS + i, e)) return -1;
         return stream_layer_end(w, (int)rec->layer, e);
     }
     if (!strcmp(rec->kind, "Norm") || !strcmp(rec->kind, "tweak")) return 0;
@@ -137,7 +137,7 @@ static int write_result(struct scope_train *t, struct stream_writer *w, struct e
 {
     struct scope *s = t->s;
     struct record rec;
-    int got = 0, rc = 0, last = s->L * NORM_COUNT;
+    int got = 0, rc = 0;
     bool skip = false;
     struct stream_reader *r = stream_open(s->in->src.path, "qweights", e);
     if (!r) rc = -1;
@@ -145,7 +145,8 @@ static int write_result(struct scope_train *t, struct stream_writer *w, struct e
     if (got < 0) rc = -1;
     if (!rc && strcmp(stream_hash(r), s->in->hash))
         rc = err_set(e, NT_EXIT_DATA, "%s: changed while it was in use", s->in->src.given);
-    if (!rc && (s->final_at != SCOPE_NONE || s->in->has_norm[last])) rc = scope_write_norm(s, w, last, e);
+    for (int i = s->L * NORM_VECTORS; i < s->in->n_norms && !rc; i++)
+        if (s->norm_at[i] != SCOPE_NONE || s->in->has_norm[i]) rc = scope_write_norm(s, w, i, e);
     json_t *trailer = rc ? NULL : make_trailer(t, stream_trailer(r));
     if (!rc) {
         stream_note_input(w, r);

@@ -252,6 +252,7 @@ static int heads_open(struct run *r, struct head *h[2], struct err *e)
         bool same = k && !strcmp(s->m->ck->path, r->lane[0].s->m->ck->path);
         h[k] = same ? head_share(s->m, h[0], gain, e) : head_open(s->m, gain, e);
         if (!h[k]) return -1;
+        if (s->q) head_put_norm(h[k], NULL, qweights_final_bias(s->q));
     }
     return 0;
 }

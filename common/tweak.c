@@ -56,7 +56,9 @@ struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct 
     t->f = block_alloc(m, tk->T);
     t->q = block_alloc(m, tk->T);
     boundary_pass_init(&t->pass, m, tk->T, needs_backward(o));
-    tweak_block_init(&t->tb, m->be, o, t->f, t->q, &t->pass, tk->T, n_train + TWEAK_EVAL_SEQUENCES);
+    bool trained[NORM_VECTORS];
+    model_trained_norms(m, o->qk, trained);
+    tweak_block_init(&t->tb, m->be, o, t->f, t->q, &t->pass, tk->T, n_train + TWEAK_EVAL_SEQUENCES, trained);
     return t;
 fail:
     tweak_close(t);

@@ -11,11 +11,6 @@ static size_t row_bytes(const struct tweak_block *t, int rows)
     return (size_t)rows * t->D * sizeof(float);
 }
 
-static bool trains(const struct tweak_block *t, int vector)
-{
-    return dev_ok(block_norm_vector(t->q, vector)) && norm_tweaked(vector % NORM_COUNT);
-}
-
 static void add_param(struct tweak_block *t, int vector)
 {
     int i = t->n_params++, norm = vector % NORM_COUNT;
@@ -30,11 +25,12 @@ static void add_param(struct tweak_block *t, int vector)
 }
 
 void tweak_block_init(struct tweak_block *t, const struct backend *be, const struct tweak_opts *o,
-                      struct block *f, struct block *q, struct boundary_pass *pass, int T, int n)
+                      struct block *f, struct block *q, struct boundary_pass *pass, int T, int n,
+                      const bool trained[NORM_VECTORS])
 {
     *t = (struct tweak_block){.be = be, .o = o, .f = f, .q = q, .pass = pass, .T = T, .D = q->s.D, .n = n};
     size_t all = 0;
-    for (int i = 0; i < NORM_VECTORS; i++) all += trains(t, i) ? (size_t)norm_dim(&q->s, i % NORM_COUNT) : 0;
+    for (int i = 0; i < NORM_VECTORS; i++) all += trained[i] ? (size_t)norm_dim(&q->s, i % NORM_COUNT) : 0;
     t->loss = loss_alloc(be, o->loss, t->D);
     if (o->loss->power) t->target = be->alloc(row_bytes(t, pass->group * T));
     t->dy = be->alloc(row_bytes(t, T));
@@ -42,7 +38,7 @@ void tweak_block_init(struct tweak_block *t, const struct backend *be, const str
     t->m = be->alloc(all * sizeof(float));
     t->v = be->alloc(all * sizeof(float));
     for (int i = 0; i < NORM_VECTORS; i++)
-        if (trains(t, i)) add_param(t, i);
+        if (trained[i]) add_param(t, i);
     t->host = MEM_NEW(float, all);
     t->moments = MEM_NEW(double, ((size_t)n + 1) * 2 * t->D);
     t->known = MEM_NEW(bool, (size_t)n);

@@ -13,6 +13,7 @@ struct tweak_opts {
     bool target_float;   /* target: the float stream; else the float block on the quantized stream's input */
     double lr, lr_scale; /* layer i of L: lr * (1 + lr_scale * i / L) */
     double ridge;        /* closed form */
+    bool qk;             /* norms of q and k are trained, too */
     int iters;           /* passes over the training sequences; 0: advance only */
     bool bf16;           /* products round their inputs (--precision); for headers */
     int skip_first;      /* leading tokens of every sequence that the loss leaves out */
@@ -42,9 +43,10 @@ struct tweak_block {
     int n, step;
 };
 
-/* n sequences of T tokens whose targets' moments are kept. */
+/* n sequences of T tokens whose targets' moments are kept. trained: which norm vectors are. */
 void tweak_block_init(struct tweak_block *t, const struct backend *be, const struct tweak_opts *o,
-                      struct block *f, struct block *q, struct boundary_pass *pass, int T, int n);
+                      struct block *f, struct block *q, struct boundary_pass *pass, int T, int n,
+                      const bool trained[NORM_VECTORS]);
 void tweak_block_clear(struct tweak_block *t);
 /* New weights are in f and q: forgets targets, gradients and Adam's state. */
 void tweak_block_reset(struct tweak_block *t);

@@ -28,12 +28,30 @@ static int check_tokens(const struct tweak_args *a, const struct tokens *tk, int
     return 0;
 }
 
+/* "norms" and what is trained beside: returns 0 with the flags set, or -1: something that is not `more`, a list
+ * of two, or qk. */
+static int parse_params(const char *params, const char *more, bool *has_more, bool *qk)
+{
+    *has_more = *qk = false;
+    if (strncmp(params, "norms", 5)) return -1;
+    for (const char *p = params + 5; *p;) {
+        size_t n = strlen(more);
+        if (!strncmp(p, "+qk", 3) && !*qk)
+            *qk = true, p += 3;
+        else if (*p == '+' && !strncmp(p + 1, more, n) && !*has_more)
+            *has_more = true, p += 1 + n;
+        else
+            return -1;
+    }
+    return 0;
+}
+
 /* ---- block scope ---- */
 
 int tweak_block_options(const struct tweak_args *a, const struct tool *t, struct tweak_opts *o, struct err *e)
 {
     const char *opt = a->opt ? a->opt : "adam", *loss = a->loss ? a->loss : "author";
-    bool automatic;
+    bool automatic, bias;
     double lr;
     if (rate(a->lr, &lr, &automatic, e)) return -1;
     if (automatic) return err_set(e, NT_EXIT_USAGE, "--lr auto: only with --scope model");
@@ -52,13 +70,30 @@ int tweak_block_options(const struct tweak_args *a, const struct tool *t, struct
         return err_set(e, NT_EXIT_USAGE, "--loss: '%s' is not known; --loss list shows what is", loss);
     if (strcmp(a->scope, "block"))
         return err_set(e, NT_EXIT_USAGE, "--scope: '%s' is not available, only block and model", a->scope);
-    if (strcmp(a->params, "norms") && strcmp(a->params, "norms+bias"))
+    if (parse_params(a->params, "bias", &bias, &o->qk))
         return err_set(e, NT_EXIT_USAGE,
-                       "--params: '%s' is not available in block scope, only norms and norms+bias",
+                       "--params: '%s' is not available in block scope, only norms, norms+bias and norms+qk",
                        a->params);
+    if (o->closed_form && o->qk)
+        return err_set(e, NT_EXIT_USAGE, "--params %s: norms of q and k have no closed form", a->params);
     o->lr = isnan(lr) ? o->loss->lr : lr;
     o->lr_scale = isnan(a->lr_scale) ? o->loss->lr_scale : a->lr_scale;
     return 0;
+}
+
+/* Something to train; the closed form solves for norms that linears read. */
+static int check_norms(const struct model *m, bool qk, bool closed, const char *params, struct err *e)
+{
+    const struct block_shape *s = &m->c.block;
+    bool trained[NORM_VECTORS], any = false;
+    model_trained_norms(m, qk, trained);
+    for (int i = 0; i < NORM_VECTORS; i++) any = any || trained[i];
+    if (qk && !s->norm[NORM_Q] && !s->norm[NORM_K])
+        return err_set(e, NT_EXIT_USAGE, "--params %s: %s has no norms of q and k", params, m->ck->path);
+    if (closed && ((!s->norm[NORM_ATTN] && !s->norm[NORM_MLP]) || s->residual_normed))
+        return err_set(e, NT_EXIT_USAGE, "--opt closed-form: no norm of %s is there for linears alone",
+                       m->ck->path);
+    return any ? 0 : err_set(e, NT_EXIT_USAGE, "%s has no norms in its blocks to train", m->ck->path);
 }
 
 /* Biases of norms are always trained; those of linears would need readers that take them back. */
@@ -66,22 +101,23 @@ int tweak_block_check(const struct tweak_args *a, const struct tweak_opts *o, co
                       const struct tokens *tk, struct err *e)
 {
     if (check_tokens(a, tk, o->skip_first, e)) return -1;
-    for (int r = 0; r < ROLE_COUNT && !strcmp(a->params, "norms+bias"); r++)
+    for (int r = 0; r < ROLE_COUNT && strstr(a->params, "+bias"); r++)
         if (m->layers[0].b[r].t)
             return err_set(
                 e, NT_EXIT_USAGE,
                 "--params norms+bias: training the biases of linears (%s has them) is not available",
                 m->ck->path);
-    return 0;
+    return o->iters || o->closed_form ? check_norms(m, o->qk, o->closed_form, a->params, e) : 0;
 }
 
 /* ---- model scope ---- */
 
 static int check_model_options(const struct tweak_args *a, const struct scope_opts *o, struct err *e)
 {
-    if (strcmp(a->params, "norms") && !o->scales && !o->all)
+    bool scales, qk;
+    if (!o->all && parse_params(a->params, "scales", &scales, &qk))
         return err_set(e, NT_EXIT_USAGE,
-                       "--params: '%s' is not available in model scope, only norms, norms+scales and all",
+                       "--params: '%s' is not available in model scope, only norms, norms+scales, norms+qk and all",
                        a->params);
     if (o->all && (o->kl > 0 || o->layers[0] > 0 || o->layers[1] < INT64_MAX))
         return err_set(e, NT_EXIT_USAGE, "--params all: %s",
@@ -104,7 +140,8 @@ int tweak_model_options(const struct tweak_args *a, const struct tool *t, struct
     bool automatic;
     double lr;
     if (rate(a->lr, &lr, &automatic, e)) return -1;
-    *o = (struct scope_opts){.scales = !strcmp(a->params, "norms+scales"),
+    *o = (struct scope_opts){.scales = strstr(a->params, "+scales") != NULL,
+                             .qk = strstr(a->params, "+qk") != NULL,
                              .all = !strcmp(a->params, "all"),
                              .final_norm = a->final_norm,
                              .steps = (int)a->steps,
@@ -141,8 +178,5 @@ int tweak_model_check(const struct tweak_args *a, struct scope_opts *o, const st
                        o->seq);
     if (isnan(o->lr) && !tk->n_holdout)
         return err_set(e, NT_EXIT_USAGE, "--lr auto: the tokens have no held-out sequences to choose by");
-    if (model_norm_has_bias(m))
-        return err_set(e, NT_EXIT_USAGE, "--scope model: norms with biases (%s has them) are not available",
-                       m->ck->path);
-    return o->all ? scope_all_check(m, e) : 0;
+    return o->all ? scope_all_check(m, e) : check_norms(m, o->qk, false, a->params, e);
 }

@@ -13,7 +13,7 @@ static struct tweak_args arg = TWEAK_ARGS;
 static const struct opt options[] = {
     {0, "tokens", OPT_STR, &arg.tokens, "FILE", "tokens stream: training and held-out sequences"},
     {0, "params", OPT_STR, &arg.params, "WHAT",
-     "what to train: norms, norms+bias (block), norms+scales (model), all (model)"},
+     "what to train: norms, norms+bias (block), norms+scales (model), norms+qk, all (model)"},
     {0, "loss", OPT_STR, &arg.loss, "NAME",
      "against what, 'list' shows all (default author; model scope: kl)"},
     {0, "scope", OPT_STR, &arg.scope, "SPAN", "over which span: block or model"},

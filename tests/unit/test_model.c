@@ -151,7 +151,8 @@ static void backward(struct run *r)
     int32_t *target = MEM_NEW(int32_t, r->R);
     char name[300], key[256];
     for (int i = 0; i < r->R; i++) target[i] = i % r->T == r->T - 1 ? -1 : r->ids[i + 1];
-    head_ce_back(r->head, r->x[r->m->c.n_layers], target, r->R, 1.0f / (float)(r->B * (r->T - 1)), dy, grad);
+    head_ce_back(r->head, r->x[r->m->c.n_layers], target, r->R, 1.0f / (float)(r->B * (r->T - 1)), dy, grad,
+                 DEV_NONE);
     double d = rel_dev(grad, expected(r->want, "grad.model.norm.weight"));
     CHECK(d < 2e-5, "%s: gradient of the final norm differs by %.1e", r->name, d);
     for (int l = r->m->c.n_layers - 1; l >= 0; l--) {

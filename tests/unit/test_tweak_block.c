@@ -206,7 +206,9 @@ static void test_file(const char *path)
         snprintf(label, sizeof label, "%s %s", q.s.rms ? "rms" : "layernorm", loss_at(i)->name);
         o.loss = loss_at(i);
         o.skip_first = 0;
-        tweak_block_init(&t, be, &o, &f, &q, &pass, T, n);
+        bool trained[NORM_VECTORS];
+        for (int k = 0; k < NORM_VECTORS; k++) trained[k] = dev_ok(block_norm_vector(&q, k));
+        tweak_block_init(&t, be, &o, &f, &q, &pass, T, n, trained);
         CHECK(t.n_params == (q.s.rms ? 2 : 4), "%s: %d vectors are trained", label, t.n_params);
         check_grad(&t, x, exp, label);
         check_adam(&t, file, x, exp, label);
