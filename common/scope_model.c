@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 #include "common/mem.h"
+#include "common/tweak_block.h"
 #include "common/tool.h"
 
 static size_t role_size(const struct model_config *c, int r, int *out)
@@ -93,6 +94,12 @@ void scope_put(struct scope *s, const float *value)
     memcpy(s->value, value, s->n * sizeof *value);
     s->be->put(s->p, value, s->n * sizeof *value);
     put_final_norm(s);
+}
+
+void scope_round(const struct scope *s, float *value)
+{
+    if (s->o->norm_dtype == DT_NONE) return;
+    tweak_round_norms(value, s->n_norms, s->o->norm_dtype, s->m->gguf ? 0 : s->m->c.family->norm_offset);
 }
 
 void scope_start(struct scope *s)
@@ -398,6 +405,7 @@ double scope_step(struct scope *s, int step, double lr)
                         (float)(k && !s->o->all ? s->o->scales_step * lr : lr), 0.9f, 0.999f, 1e-8f,
                         (float)(k == (int)s->o->all ? s->o->weight_decay : 0), step);
     s->be->get(s->value, s->p, s->n * sizeof(float));
+    scope_round(s, s->value);
     put_final_norm(s);
     return norm;
 }

@@ -19,6 +19,7 @@ struct scope_opts {
     int steps, batch, seq, warmup, eval_every, checkpoint_every;
     int64_t layers[2]; /* whose parameters are trained; the second excluded */
     uint64_t seed;
+    enum dtype norm_dtype;  /* new norms are rounded to it, in every forward, too; DT_NONE: not */
     bool bf16;              /* products round their inputs (--precision); for headers */
     const char *checkpoint; /* file or NULL */
 };
@@ -64,6 +65,9 @@ void scope_close(struct scope *s);
 
 void scope_start(struct scope *s);                   /* values of the input, no moments */
 void scope_put(struct scope *s, const float *value); /* other values */
+/* With norm_dtype the model runs with norms rounded, while s->p keeps what Adam steps: rounds those of
+ * value[n]. */
+void scope_round(const struct scope *s, float *value);
 
 /* The layer with the float model's weights, or with the present values. */
 int scope_load_float(struct scope *s, int layer, struct err *e) NT_MUST_CHECK;

@@ -43,6 +43,8 @@ json_t *scope_settings(const struct scope_opts *o, const struct tokens *tk)
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
         json_object_set_new(t, whole[i].key, json_integer(whole[i].value));
     json_object_set_new(t, "seed", json_integer((json_int_t)o->seed));
+    if (o->norm_dtype != DT_NONE)
+        json_object_set_new(t, "norm_dtype", json_string(dtype_name(o->norm_dtype)));
     if (o->bf16) json_object_set_new(t, "precision", json_string("bf16"));
     if (o->layers[0] > 0 || o->layers[1] < INT64_MAX)
         json_object_set_new(t, "layers",

@@ -42,7 +42,8 @@ static int write_records(const struct scope_train *t, struct stream_writer *w, s
     int rc = stream_write(w, "State", meta, NULL, e);
     json_decref(meta);
     float *host = MEM_NEW(float, s->n);
-    if (!rc) rc = write_values(w, "value", DT_F32, 1, s->n, s->value, e);
+    s->be->get(host, s->p, s->n * sizeof *host); /* not s->value, whose norms may be rounded */
+    if (!rc) rc = write_values(w, "value", DT_F32, 1, s->n, host, e);
     for (int i = 0; i < 2 && !rc; i++) {
         s->be->get(host, moments[i], s->n * sizeof *host);
         rc = write_values(w, i ? "v" : "m", DT_F32, 1, s->n, host, e);
@@ -124,8 +125,15 @@ static int take_values(struct scope_train *t, struct stream_reader *r, struct re
     if (i >= 3) return stream_payload(r, rec, i == 3 ? (void *)t->best : t->kl_old, e);
     float *host = MEM_NEW(float, t->s->n);
     int rc = stream_payload(r, rec, host, e);
-    if (!rc && i == 0) scope_put(t->s, host);
     if (!rc && i) t->s->be->put(i == 1 ? t->s->am : t->s->av, host, t->s->n * sizeof *host);
+    if (!rc && i == 0) {
+        float *rounded = MEM_NEW(float, t->s->n);
+        memcpy(rounded, host, t->s->n * sizeof *host);
+        scope_round(t->s, rounded);
+        scope_put(t->s, rounded);
+        t->s->be->put(t->s->p, host, t->s->n * sizeof *host);
+        mem_free(rounded);
+    }
     mem_free(host);
     return rc;
 }

@@ -59,6 +59,7 @@ struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct 
     bool trained[NORM_VECTORS];
     model_trained_norms(m, o->qk, trained);
     tweak_block_init(&t->tb, m->be, o, t->f, t->q, &t->pass, tk->T, n_train + TWEAK_EVAL_SEQUENCES, trained);
+    t->tb.norm_offset = m->gguf ? 0 : m->c.family->norm_offset;
     return t;
 fail:
     tweak_close(t);

@@ -39,6 +39,7 @@ void tweak_block_init(struct tweak_block *t, const struct backend *be, const str
     t->v = be->alloc(all * sizeof(float));
     for (int i = 0; i < NORM_VECTORS; i++)
         if (trained[i]) add_param(t, i);
+    if (o->norm_dtype != DT_NONE) t->master = be->alloc(all * sizeof(float));
     t->host = MEM_NEW(float, all);
     t->moments = MEM_NEW(double, ((size_t)n + 1) * 2 * t->D);
     t->known = MEM_NEW(bool, (size_t)n);
@@ -48,7 +49,7 @@ void tweak_block_clear(struct tweak_block *t)
 {
     if (!t->be) return;
     loss_free(t->loss);
-    dev held[] = {t->target, t->dy, t->g, t->m, t->v};
+    dev held[] = {t->target, t->dy, t->g, t->m, t->v, t->master};
     for (size_t i = 0; i < sizeof held / sizeof *held; i++) t->be->release(held[i]);
     mem_free(t->host);
     mem_free(t->moments);
@@ -180,6 +181,27 @@ double tweak_block_loss(struct tweak_block *t, const float *x, const float *targ
     return value;
 }
 
+/* ---- norms of a file's type ---- */
+
+void tweak_round_norms(float *v, size_t n, enum dtype type, float offset)
+{
+    uint16_t half;
+    for (size_t i = 0; i < n; i++) {
+        float x = v[i] - offset;
+        dtype_from_f32(&half, type, &x, 1);
+        dtype_to_f32(&x, type, &half, 1);
+        v[i] = x + offset;
+    }
+}
+
+/* The block's norms become `from` (device, all values), rounded. */
+static void put_rounded(struct tweak_block *t, dev from)
+{
+    t->be->get(t->host, from, (size_t)t->n_values * sizeof(float));
+    tweak_round_norms(t->host, (size_t)t->n_values, t->o->norm_dtype, t->norm_offset);
+    tweak_block_put(t, t->host);
+}
+
 int tweak_block_step(struct tweak_block *t, const float *x, const float *target, int slot, double lr,
                      double *loss)
 {
@@ -187,10 +209,17 @@ int tweak_block_step(struct tweak_block *t, const float *x, const float *target,
     t->be->get(t->host, t->g, (size_t)t->n_values * sizeof(float));
     if (!isfinite(*loss) || f32_first_nonfinite(t->host, (size_t)t->n_values) < (size_t)t->n_values)
         return -1;
+    bool rounded = t->o->norm_dtype != DT_NONE;
     t->step++;
+    if (rounded && t->step == 1) {
+        tweak_block_get(t, t->host);
+        t->be->put(t->master, t->host, (size_t)t->n_values * sizeof(float));
+    }
     for (int i = 0; i < t->n_params; i++)
-        t->be->adam(t->param[i].p, t->param[i].g, t->param[i].m, t->param[i].v, (size_t)t->param[i].n,
-                    (float)lr, 0.9f, 0.999f, 1e-8f, 0, t->step);
+        t->be->adam(rounded ? dev_at(t->master, (size_t)t->param[i].at) : t->param[i].p, t->param[i].g,
+                    t->param[i].m, t->param[i].v, (size_t)t->param[i].n, (float)lr, 0.9f,
+                    0.999f, 1e-8f, 0, t->step);
+    if (rounded) put_rounded(t, t->master);
     return 0;
 }
 
@@ -268,5 +297,10 @@ int tweak_block_closed(struct tweak_block *t, const struct boundary *b, double *
         rc = solve_norm(t, n, c.H[n], &ridge[n], e);
     }
     for (int n = NORM_ATTN; n <= NORM_MLP; n++) t->be->release(c.H[n]);
+    if (!rc && t->o->norm_dtype != DT_NONE) {
+        tweak_block_get(t, t->host);
+        tweak_round_norms(t->host, (size_t)t->n_values, t->o->norm_dtype, t->norm_offset);
+        tweak_block_put(t, t->host);
+    }
     return rc;
 }

@@ -19,6 +19,13 @@ static int rate(const char *text, double *lr, bool *automatic, struct err *e)
     return *lr < 0 ? err_set(e, NT_EXIT_USAGE, "--lr: %s is too small (at least 0)", text) : 0;
 }
 
+/* What --norm-dtype names: DT_NONE where nothing is rounded. */
+static enum dtype norm_type(const struct tweak_args *a)
+{
+    const char *s = a->norm_dtype ? a->norm_dtype : "f32";
+    return !strcmp(s, "bf16") ? DT_BF16 : !strcmp(s, "f16") ? DT_F16 : DT_NONE;
+}
+
 static int check_tokens(const struct tweak_args *a, const struct tokens *tk, int skip_first, struct err *e)
 {
     if (tk->n - tk->n_holdout < 1) return err_set(e, NT_EXIT_DATA, "%s: no training sequences", a->tokens);
@@ -65,6 +72,7 @@ int tweak_block_options(const struct tweak_args *a, const struct tool *t, struct
                              .target_float = a->target[0] == 'f',
                              .iters = (int)a->iters,
                              .skip_first = (int)a->skip_first,
+                             .norm_dtype = norm_type(a),
                              .bf16 = t->precision[0] == 'b'};
     if (!o->loss)
         return err_set(e, NT_EXIT_USAGE, "--loss: '%s' is not known; --loss list shows what is", loss);
@@ -123,6 +131,9 @@ static int check_model_options(const struct tweak_args *a, const struct scope_op
         return err_set(e, NT_EXIT_USAGE, "--params all: %s",
                        o->kl > 0 ? "there is no other model to follow, only --loss ce"
                                  : "all layers are trained, --layers has no meaning");
+    if (o->all && o->norm_dtype != DT_NONE)
+        return err_set(e, NT_EXIT_USAGE,
+                       "--norm-dtype: not with --params all, which writes no norms of a file");
     if (a->opt && a->opt[0] == 'c')
         return err_set(e, NT_EXIT_USAGE, "--opt closed-form: only with --scope block");
     if (a->checkpoint && !strcmp(a->checkpoint, "-"))
@@ -156,6 +167,7 @@ int tweak_model_options(const struct tweak_args *a, const struct tool *t, struct
                              .scales_step = a->scales_step,
                              .lr = automatic || !isnan(lr) ? lr : 1e-3,
                              .seed = (uint64_t)t->seed,
+                             .norm_dtype = norm_type(a),
                              .bf16 = t->precision[0] == 'b',
                              .layers = {t->layers[0], t->layers[1]}};
     if (o->all) o->final_norm = true;

@@ -23,6 +23,8 @@ json_t *tweak_header(const json_t *in, const struct tweak_opts *o, const char *p
         json_object_set_new(t, "iters", json_integer(o->iters));
     }
     json_object_set_new(t, "skip_first", json_integer(o->skip_first));
+    if (o->norm_dtype != DT_NONE)
+        json_object_set_new(t, "norm_dtype", json_string(dtype_name(o->norm_dtype)));
     if (o->bf16) json_object_set_new(t, "precision", json_string("bf16"));
     if (layers[0] > 0 || layers[1] < INT64_MAX)
         json_object_set_new(t, "layers", json_pack("[I,I]", (json_int_t)layers[0], (json_int_t)layers[1]));

@@ -6,6 +6,7 @@ qweights.py case TWEAKED.nts MODEL.json NAME
                                             largest differences of new norms and KL from what PyTorch found
 qweights.py get TWEAKED.nts KEY            a key of the trailer
 qweights.py scales Q.nts TWEAKED.nts       codes and zeros of Q.nts are in TWEAKED.nts, its scales are others
+qweights.py exact TWEAKED.nts bf16|f16     all new norms are numbers of that type, and one differs from the old
 qweights.py unchanged TWEAKED.nts LAYER    new norms of the layer equal the old ones
 """
 import json
@@ -34,6 +35,17 @@ def same(a, b):
         else:
             assert x == y, (x[:2], y[:2])
     print("payload", sum(len(r[2]) for r in before))
+
+
+def exact(path, dtype):
+    records = walk(path)[0]
+    new, old, n = norms(records, "new"), norms(records, "old"), 0
+    for key, v in new.items():
+        rounded = (v.view("<u4") & 0xFFFF0000).view("<f4") if dtype == "bf16" else v.astype("<f2").astype("<f4")
+        assert (v == rounded).all(), key
+        n += int((v != old[key]).sum())
+    assert n
+    print("elements moved", n)
 
 
 def case(path, expected, name):
@@ -76,4 +88,4 @@ def scales(a, b):
 if sys.argv[1] == "get":
     print(walk(sys.argv[2])[1][sys.argv[3]])
 else:
-    {"same": same, "case": case, "scales": scales, "unchanged": unchanged}[sys.argv[1]](*sys.argv[2:])
+    {"same": same, "case": case, "scales": scales, "unchanged": unchanged, "exact": exact}[sys.argv[1]](*sys.argv[2:])
