@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The block against a plain double-precision block: forward, every gradient by central differences of that
- * reference, and the one-token step against whole sequences. Odd head counts, grouped keys, biases, a partial
- * rotation, a window. */
+ * reference, and the one-token step against whole sequences. Every flag of struct block_shape. */
 #include <stdlib.h>
 #include <string.h>
 #include "common/block.h"
@@ -15,8 +14,9 @@ static struct backend *be;
 
 struct ref {
     struct block_shape s;
-    double *w[ROLE_COUNT], *b[ROLE_COUNT], *gain[NORM_COUNT];
-    double *cossin; /* [T + pos0, rot] */
+    double *w[ROLE_COUNT], *b[ROLE_COUNT], *norm[NORM_VECTORS]; /* gains, biases */
+    double *cossin;                                             /* [T + pos0, rot] */
+    double *slopes;
     int B, T, pos0;
 };
 
@@ -32,14 +32,39 @@ static void ref_linear(const struct ref *f, enum role r, const double *x, double
         }
 }
 
+/* R rows of n numbers each by itself; row r has row r % gains of gain and bias. y may be x. */
+static void ref_rows(bool rms, const double *gain, const double *bias, int gains, double eps, const double *x,
+                     double *y, int R, int n)
+{
+    for (int t = 0; t < R; t++) {
+        const double *row = x + t * n;
+        double mean = 0, var = 0;
+        for (int c = 0; c < n; c++) mean += rms ? 0 : row[c] / n;
+        for (int c = 0; c < n; c++) var += (row[c] - mean) * (row[c] - mean) / n;
+        for (int c = 0; c < n; c++) {
+            int own = t % gains * n + c;
+            y[t * n + c] = (row[c] - mean) / sqrt(var + eps) * gain[own] + (bias ? bias[own] : 0);
+        }
+    }
+}
+
+/* Nothing where the block has no such norm. */
 static void ref_norm(const struct ref *f, enum norm_id n, const double *x, double *y, int R)
 {
-    int D = f->s.D;
-    for (int t = 0; t < R; t++) {
-        double ms = 0;
-        for (int c = 0; c < D; c++) ms += x[t * D + c] * x[t * D + c] / D;
-        for (int c = 0; c < D; c++) y[t * D + c] = x[t * D + c] / sqrt(ms + (double)f->s.eps) * f->gain[n][c];
-    }
+    if (f->s.norm[n])
+        ref_rows(f->s.rms, f->norm[n], f->norm[NORM_COUNT + n], 1, (double)f->s.eps, x, y, R, f->s.D);
+    else
+        memmove(y, x, (size_t)(R * f->s.D) * sizeof *y);
+}
+
+static void ref_qk_norm(const struct ref *f, enum norm_id n, double *x, int heads, int R)
+{
+    const double *gain = f->norm[n], *bias = f->norm[NORM_COUNT + n];
+    if (f->s.qk_norm == QK_NORM_WHOLE)
+        ref_rows(f->s.qk_rms, gain, bias, 1, (double)f->s.eps, x, x, R, heads * f->s.E);
+    else if (f->s.qk_norm != QK_NORM_NONE)
+        ref_rows(f->s.qk_rms, gain, bias, f->s.qk_norm == QK_NORM_HEADS ? heads : 1, (double)f->s.eps, x, x,
+                 R * heads, f->s.E);
 }
 
 static void ref_rope(const struct ref *f, double *x, int heads, int R)
@@ -49,15 +74,16 @@ static void ref_rope(const struct ref *f, double *x, int heads, int R)
         for (int h = 0; h < heads; h++)
             for (int i = 0; i < half; i++) {
                 const double *cs = f->cossin + (f->pos0 + t % f->T) * f->s.rot;
-                double *p = x + (t * heads + h) * E, a = p[i], b = p[i + half];
-                p[i] = a * cs[i] - b * cs[half + i], p[i + half] = b * cs[i] + a * cs[half + i];
+                double *p = x + (t * heads + h) * E, *u = p + (f->s.rot_pairs ? 2 * i : i),
+                       *v = f->s.rot_pairs ? u + 1 : u + half, a = *u, b = *v;
+                *u = a * cs[i] - b * cs[half + i], *v = b * cs[i] + a * cs[half + i];
             }
 }
 
 static void ref_attention(const struct ref *f, const double *q, const double *k, const double *v, double *out)
 {
     int H = f->s.H, G = f->s.G, E = f->s.E;
-    double p[64];
+    double p[64], cap = (double)f->s.softcap;
     for (int t = 0; t < f->B * f->T; t++)
         for (int h = 0; h < H; h++) {
             int t0 = t / f->T * f->T, g = h / (H / G);
@@ -66,7 +92,10 @@ static void ref_attention(const struct ref *f, const double *q, const double *k,
             for (int j = t0; j <= t; j++) {
                 double dot = 0;
                 for (int i = 0; i < E; i++) dot += q[(t * H + h) * E + i] * k[(j * G + g) * E + i];
-                sum += p[j - t0] = exp(dot * (double)f->s.scale);
+                dot *= (double)f->s.scale;
+                if (cap > 0) dot = cap * tanh(dot / cap);
+                if (f->s.alibi) dot += f->slopes[h] * (j % f->T); /* by the key's position, as BLOOM's code */
+                sum += p[j - t0] = exp(dot);
             }
             for (int i = 0; i < E; i++) {
                 double o = 0;
@@ -76,25 +105,67 @@ static void ref_attention(const struct ref *f, const double *q, const double *k,
         }
 }
 
+static double ref_act(enum act act, double x)
+{
+    switch (act) {
+    case ACT_SILU: return x / (1 + exp(-x));
+    case ACT_GELU: return 0.5 * x * erfc(-x / sqrt(2));
+    case ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ACT_RELU: return x > 0 ? x : 0;
+    case ACT_QUICK_GELU: return x / (1 + exp(-1.702 * x));
+    default: return x > 0 ? x * x : 0;
+    }
+}
+
+/* o: what attention gives, n: what it reads */
+static void ref_attend(const struct ref *f, const double *n, double *o)
+{
+    int R = f->B * f->T, qd = f->s.H * f->s.E, kd = f->s.G * f->s.E;
+    double *q = MEM_NEW(double, R *qd), *k = MEM_NEW(double, R *kd), *v = MEM_NEW(double, R *kd),
+           *out = MEM_NEW(double, R *qd);
+    ref_linear(f, ROLE_Q, n, q, R), ref_linear(f, ROLE_K, n, k, R), ref_linear(f, ROLE_V, n, v, R);
+    ref_qk_norm(f, NORM_Q, q, f->s.H, R), ref_qk_norm(f, NORM_K, k, f->s.G, R);
+    ref_rope(f, q, f->s.H, R), ref_rope(f, k, f->s.G, R);
+    ref_attention(f, q, k, v, out);
+    ref_linear(f, ROLE_O, out, o, R);
+    mem_free(q), mem_free(k), mem_free(v), mem_free(out);
+}
+
+static void ref_feed(const struct ref *f, const double *n, double *m)
+{
+    int R = f->B * f->T, F = f->s.F;
+    double *g = MEM_NEW(double, R *F), *u = MEM_NEW(double, R *F);
+    ref_linear(f, ROLE_UP, n, u, R);
+    if (f->s.gated) ref_linear(f, ROLE_GATE, n, g, R);
+    for (int i = 0; i < R * F; i++)
+        g[i] = f->s.gated ? ref_act(f->s.act, g[i]) * u[i] : ref_act(f->s.act, u[i]);
+    ref_linear(f, ROLE_DOWN, g, m, R);
+    mem_free(g), mem_free(u);
+}
+
+/* to = base + residual * part, with the sublayer's norm before or after the sum. */
+static void ref_add(const struct ref *f, enum norm_id n, const double *base, double *part, double *to)
+{
+    int R = f->B * f->T;
+    if (!f->s.post_add) ref_norm(f, n, part, part, R);
+    for (int i = 0; i < R * f->s.D; i++) to[i] = base[i] + (double)f->s.residual * part[i];
+    if (f->s.post_add) ref_norm(f, n, to, to, R);
+}
+
 static void ref_block(const struct ref *f, const double *x, double *y)
 {
-    int R = f->B * f->T, D = f->s.D, F = f->s.F, qd = f->s.H * f->s.E, kd = f->s.G * f->s.E;
-    double *n = MEM_NEW(double, R *D), *q = MEM_NEW(double, R *qd), *k = MEM_NEW(double, R *kd),
-           *v = MEM_NEW(double, R *kd);
-    double *o = MEM_NEW(double, R *qd), *g = MEM_NEW(double, R *F), *u = MEM_NEW(double, R *F),
-           *a = MEM_NEW(double, R *D);
-    ref_norm(f, NORM_ATTN, x, n, R);
-    ref_linear(f, ROLE_Q, n, q, R), ref_linear(f, ROLE_K, n, k, R), ref_linear(f, ROLE_V, n, v, R);
-    ref_rope(f, q, f->s.H, R), ref_rope(f, k, f->s.G, R);
-    ref_attention(f, q, k, v, o);
-    ref_linear(f, ROLE_O, o, a, R);
-    for (int i = 0; i < R * D; i++) a[i] += x[i];
-    ref_norm(f, NORM_MLP, a, n, R);
-    ref_linear(f, ROLE_GATE, n, g, R), ref_linear(f, ROLE_UP, n, u, R);
-    for (int i = 0; i < R * F; i++) g[i] = g[i] / (1 + exp(-g[i])) * u[i];
-    ref_linear(f, ROLE_DOWN, g, y, R);
-    for (int i = 0; i < R * D; i++) y[i] += a[i];
-    mem_free(n), mem_free(q), mem_free(k), mem_free(v), mem_free(o), mem_free(g), mem_free(u), mem_free(a);
+    int R = f->B * f->T, n = R * f->s.D;
+    double *n1 = MEM_NEW(double, n), *n2 = MEM_NEW(double, n), *o = MEM_NEW(double, n), *a = MEM_NEW(double, n);
+    ref_norm(f, NORM_ATTN, x, n1, R);
+    ref_attend(f, n1, o);
+    ref_add(f, NORM_ATTN_OUT, f->s.residual_normed ? n1 : x, o, a);
+    if (f->s.parallel && !f->s.norm[NORM_MLP])
+        memcpy(n2, n1, (size_t)n * sizeof *n2);
+    else
+        ref_norm(f, NORM_MLP, f->s.parallel ? x : a, n2, R);
+    ref_feed(f, n2, o);
+    ref_add(f, NORM_MLP_OUT, f->s.residual_normed && !f->s.parallel ? n2 : a, o, y);
+    mem_free(n1), mem_free(n2), mem_free(o), mem_free(a);
 }
 
 /* ---- a random case on both sides ---- */
@@ -126,15 +197,48 @@ static dev upload(const double *x, size_t n)
     return p;
 }
 
+static void set_up_norms(struct test *c, bool bias)
+{
+    const struct block_shape *s = &c->f.s;
+    for (int i = 0; i < NORM_VECTORS; i++) {
+        size_t n = (size_t)norm_dim(s, i % NORM_COUNT);
+        bool qk = !norm_tweaked(i % NORM_COUNT), biased = bias && !(qk ? s->qk_rms : s->rms);
+        if (!n || (i >= NORM_COUNT && !biased)) continue;
+        c->f.norm[i] = i < NORM_COUNT ? draw(n, 1, 0.5, 30 + (uint64_t)i) : draw(n, 0, 0.5, 60 + (uint64_t)i);
+        *(i < NORM_COUNT ? &c->blk.gain[i] : &c->blk.bias[i - NORM_COUNT]) = upload(c->f.norm[i], n);
+        *grad_norm_vector(&c->g, i) = be->alloc(n * sizeof(float));
+    }
+}
+
+static void set_up_positions(struct test *c, int n)
+{
+    const struct block_shape *s = &c->f.s;
+    float slope[64];
+    if (s->alibi) {
+        block_alibi_slopes(s->H, slope);
+        c->f.slopes = MEM_NEW(double, s->H);
+        for (int h = 0; h < s->H; h++) c->f.slopes[h] = (double)slope[h];
+        c->blk.slopes = upload(c->f.slopes, (size_t)s->H);
+    }
+    if (!s->rot) return;
+    c->f.cossin = MEM_NEW(double, n *s->rot);
+    for (int p = 0; p < n; p++)
+        for (int i = 0; i < s->rot / 2; i++) {
+            c->f.cossin[p * s->rot + i] = (double)(float)cos(p * pow(50, -2.0 * i / s->rot));
+            c->f.cossin[p * s->rot + s->rot / 2 + i] = (double)(float)sin(p * pow(50, -2.0 * i / s->rot));
+        }
+    c->blk.cossin = upload(c->f.cossin, (size_t)(n * s->rot));
+}
+
 static void set_up(struct test *c, struct block_shape s, int B, int T, int pos0, bool bias)
 {
     size_t RD = (size_t)B * (size_t)T * (size_t)s.D;
     s.eps = 1e-5f, s.scale = (float)(1 / sqrt(s.E));
-    s.norm[NORM_ATTN] = s.norm[NORM_MLP] = s.rms = s.gated = true, s.residual = 1;
     c->f = (struct ref){.s = s, .B = B, .T = T, .pos0 = pos0};
     c->blk.s = s;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
+        if (!block_has_role(&s, r)) continue;
         role_dims(&s, r, &out, &in);
         size_t n = (size_t)out * (size_t)in;
         c->f.w[r] = draw(n, 0, 2.0 / sqrt(in), 10 + (uint64_t)r);
@@ -143,18 +247,8 @@ static void set_up(struct test *c, struct block_shape s, int B, int T, int pos0,
         c->f.b[r] = draw((size_t)out, 0, 0.3, 20 + (uint64_t)r);
         c->blk.b[r] = upload(c->f.b[r], (size_t)out), c->g.b[r] = be->alloc((size_t)out * sizeof(float));
     }
-    for (int n = 0; n <= NORM_MLP; n++) {
-        c->f.gain[n] = draw((size_t)s.D, 1, 0.5, 30 + (uint64_t)n);
-        c->blk.gain[n] = upload(c->f.gain[n], (size_t)s.D),
-        c->g.gain[n] = be->alloc((size_t)s.D * sizeof(float));
-    }
-    c->f.cossin = draw((size_t)((T + pos0) * s.rot), 0, 1, 40);
-    for (int p = 0; p < T + pos0; p++)
-        for (int i = 0; i < s.rot / 2; i++) {
-            c->f.cossin[p * s.rot + i] = (double)(float)cos(p * pow(50, -2.0 * i / s.rot));
-            c->f.cossin[p * s.rot + s.rot / 2 + i] = (double)(float)sin(p * pow(50, -2.0 * i / s.rot));
-        }
-    c->blk.cossin = upload(c->f.cossin, (size_t)((T + pos0) * s.rot));
+    set_up_norms(c, bias);
+    set_up_positions(c, T + pos0);
     c->x = draw(RD, 0.1, 1.5, 50), c->dy = draw(RD, 0, 1, 51);
     c->dx_x = upload(c->x, RD), c->dx_dy = upload(c->dy, RD);
     c->y = be->alloc(RD * sizeof(float)), c->dx = be->alloc(RD * sizeof(float));
@@ -166,11 +260,12 @@ static void tear_down(struct test *c)
         mem_free(c->f.w[r]), mem_free(c->f.b[r]);
         be->release(c->blk.w[r]), be->release(c->blk.b[r]), be->release(c->g.w[r]), be->release(c->g.b[r]);
     }
-    for (int n = 0; n <= NORM_MLP; n++)
-        mem_free(c->f.gain[n]), be->release(c->blk.gain[n]), be->release(c->g.gain[n]);
-    mem_free(c->f.cossin), mem_free(c->x), mem_free(c->dy);
-    be->release(c->blk.cossin), be->release(c->dx_x), be->release(c->dx_dy), be->release(c->y),
-        be->release(c->dx);
+    for (int i = 0; i < NORM_VECTORS; i++)
+        mem_free(c->f.norm[i]), be->release(block_norm_vector(&c->blk, i)),
+            be->release(*grad_norm_vector(&c->g, i));
+    mem_free(c->f.cossin), mem_free(c->f.slopes), mem_free(c->x), mem_free(c->dy);
+    be->release(c->blk.cossin), be->release(c->blk.slopes), be->release(c->dx_x), be->release(c->dx_dy),
+        be->release(c->y), be->release(c->dx);
 }
 
 /* ---- gradients ---- */
@@ -189,8 +284,8 @@ static double loss(const struct test *c)
 static void check_grad(const struct test *c, const char *what, double *p, dev got, size_t n)
 {
     size_t step = n > 24 ? n / 24 : 1, m = 0;
-    float *all = MEM_NEW(float, n), some[64];
-    double want[64], d;
+    float *all = MEM_NEW(float, n), some[65];
+    double want[65], d;
     be->get(all, got, n * sizeof(float));
     for (size_t i = 0; i < n && m < 64; i += step, m++) {
         double keep = p[i], h = 1e-5, up, down;
@@ -199,6 +294,7 @@ static void check_grad(const struct test *c, const char *what, double *p, dev go
         p[i] = keep;
         want[m] = (up - down) / (2 * h), some[m] = all[i];
     }
+    want[m] = 0.25, some[m++] = 0.25f; /* the bias of keys may have no effect: a gradient that is but noise */
     d = check_rel(some, want, m);
     CHECK(d < 1e-5, "%s: gradient of %s differs by %.1e", c->name, what, d);
     mem_free(all);
@@ -255,39 +351,48 @@ static void check_backward(struct test *c)
     CHECK(d < 2e-6, "%s: forward that saves differs by %.1e", c->name, d);
     block_backward(be, &c->blk, w, c->f.B, c->f.T, c->f.pos0, c->dx_x, c->dx_dy, c->dx, &c->g, count_grad_tap,
                    NULL);
-    CHECK(grad_taps == (1 << ROLE_COUNT) - 1, "%s: every linear's gradient tapped", c->name);
+    int roles = 0;
+    for (int r = 0; r < ROLE_COUNT; r++) roles |= block_has_role(s, r) << r;
+    CHECK(grad_taps == roles, "%s: every linear's gradient tapped", c->name);
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
+        if (!block_has_role(s, r)) continue;
         role_dims(s, r, &out, &in);
         check_grad(c, role_name(r), c->f.w[r], c->g.w[r], (size_t)out * (size_t)in);
         if (c->f.b[r]) check_grad(c, "a bias", c->f.b[r], c->g.b[r], (size_t)out);
     }
-    for (int i = 0; i <= NORM_MLP; i++)
-        check_grad(c, norm_name(i), c->f.gain[i], c->g.gain[i], (size_t)s->D);
+    for (int i = 0; i < NORM_VECTORS; i++)
+        if (c->f.norm[i])
+            check_grad(c, norm_name(i % NORM_COUNT), c->f.norm[i], *grad_norm_vector(&c->g, i),
+                       (size_t)norm_dim(s, i % NORM_COUNT));
     check_grad(c, "x", c->x, c->dx, n);
     block_work_free(w), block_work_free(lean);
     mem_free(want), mem_free(got);
 }
 
-/* Gains alone, without dx: the same numbers, and added to what is there. */
-static void check_gains_only(struct test *c)
+/* Each vector of the norms alone, without dx: the same numbers, and added to what is there. */
+static void check_norms_only(struct test *c)
 {
     const struct block_shape *s = &c->f.s;
     int R = c->f.B * c->f.T;
     float full[256], part[256];
     double twice[256];
     struct block_work *w = block_work_alloc(be, s, R, true);
-    struct block_grads g = {.gain = {c->g.gain[0], c->g.gain[1]}};
-    for (int n = 0; n <= NORM_MLP; n++) {
-        be->get(full, c->g.gain[n], (size_t)s->D * sizeof(float));
-        struct block_grads one = {.gain = {n == 0 ? g.gain[0] : DEV_NONE, n == 1 ? g.gain[1] : DEV_NONE}};
+    for (int i = 0; i < NORM_VECTORS; i++) {
+        struct block_grads one = {0};
+        size_t n = (size_t)norm_dim(s, i % NORM_COUNT);
+        dev to = *grad_norm_vector(&c->g, i);
+        if (!dev_ok(to)) continue;
+        be->get(full, to, n * sizeof(float));
+        *grad_norm_vector(&one, i) = to;
         block_forward(be, &c->blk, w, c->f.B, c->f.T, c->f.pos0, c->dx_x, c->y, NULL, NULL);
         block_backward(be, &c->blk, w, c->f.B, c->f.T, c->f.pos0, c->dx_x, c->dx_dy, DEV_NONE, &one, NULL,
                        NULL);
-        be->get(part, c->g.gain[n], (size_t)s->D * sizeof(float));
-        for (int i = 0; i < s->D; i++) twice[i] = 2.0 * (double)full[i];
-        double d = check_rel(part, twice, (size_t)s->D);
-        CHECK(d < 1e-6, "%s: %s alone adds the same gradient (%.1e)", c->name, norm_name(n), d);
+        be->get(part, to, n * sizeof(float));
+        for (size_t k = 0; k < n; k++) twice[k] = 2.0 * (double)full[k];
+        double d = check_rel(part, twice, n);
+        CHECK(d < 1e-6, "%s: %s%s alone adds the same gradient (%.1e)", c->name, norm_name(i % NORM_COUNT),
+              i < NORM_COUNT ? "" : " bias", d);
     }
     block_work_free(w);
 }
@@ -326,11 +431,101 @@ static void check_step(struct test *c)
 static void run(const char *name, struct block_shape s, int B, int T, int pos0, bool bias)
 {
     struct test c = {.name = name};
+    if (!s.D) s.D = 16;
+    if (!s.G) s.G = 2;
+    if (s.residual == 0) s.residual = 1;
     set_up(&c, s, B, T, pos0, bias);
     check_backward(&c);
-    check_gains_only(&c);
+    check_norms_only(&c);
     check_step(&c);
     tear_down(&c);
+}
+
+#define SHAPE(...) ((struct block_shape){__VA_ARGS__}) /* what is not given: see run */
+#define PRE_NORMS .norm[NORM_ATTN] = true, .norm[NORM_MLP] = true
+#define OUT_NORMS .norm[NORM_ATTN_OUT] = true, .norm[NORM_MLP_OUT] = true
+#define QK_NORMS .norm[NORM_Q] = true, .norm[NORM_K] = true
+
+static void run_llama(void)
+{
+    run("grouped keys, biases",
+        SHAPE(.D = 24, .H = 6, .E = 6, .F = 20, .rot = 6, .rms = true, .gated = true, PRE_NORMS), 2, 7, 0, true);
+    run("odd heads, wide heads",
+        SHAPE(.D = 15, .H = 3, .G = 1, .E = 10, .F = 9, .rot = 10, .rms = true, .gated = true, PRE_NORMS), 1, 11,
+        3, false);
+    run("partial rotation, window",
+        SHAPE(.H = 2, .E = 8, .F = 40, .rot = 4, .window = 4, .rms = true, .gated = true, PRE_NORMS), 2, 9, 0,
+        false);
+}
+
+static void run_families(void)
+{
+    run("LayerNorm, plain GELU (GPT-2)", SHAPE(.H = 2, .E = 8, .F = 20, .act = ACT_GELU_TANH, PRE_NORMS), 2, 7, 0,
+        true);
+    run("LayerNorm without bias, ReLU^2",
+        SHAPE(.H = 4, .E = 6, .F = 20, .rot = 6, .act = ACT_RELU2, .rot_pairs = true, PRE_NORMS), 2, 7, 2, false);
+    run("parallel with two norms, partial rotation (GPT-NeoX)",
+        SHAPE(.H = 2, .E = 8, .F = 24, .rot = 2, .act = ACT_GELU, .parallel = true, PRE_NORMS), 2, 7, 0, true);
+    run("parallel with one norm (Phi-2), norms of heads with biases",
+        SHAPE(.H = 4, .E = 6, .F = 24, .rot = 4, .act = ACT_GELU_TANH, .parallel = true, .qk_norm = QK_NORM_HEAD,
+              .norm[NORM_ATTN] = true, QK_NORMS),
+        2, 7, 0, true);
+    run("parallel, gated, a gain for every head (Cohere)",
+        SHAPE(.H = 4, .E = 6, .F = 12, .rot = 6, .rot_pairs = true, .gated = true, .parallel = true,
+              .qk_norm = QK_NORM_HEADS, .norm[NORM_ATTN] = true, QK_NORMS),
+        2, 7, 0, false);
+    run("norms of what is added alone, of whole q and k (OLMo 2)",
+        SHAPE(.H = 4, .E = 6, .F = 12, .rot = 6, .rms = true, .gated = true, .qk_norm = QK_NORM_WHOLE,
+              .qk_rms = true, OUT_NORMS, QK_NORMS),
+        2, 7, 0, false);
+    run("four norms, soft cap, window (Gemma 2)",
+        SHAPE(.H = 4, .E = 6, .F = 12, .rot = 6, .rms = true, .gated = true, .act = ACT_GELU_TANH, .softcap = 1,
+              .window = 3, PRE_NORMS, OUT_NORMS),
+        2, 7, 0, false);
+    run("six norms (Gemma 3)",
+        SHAPE(.H = 3, .G = 1, .E = 6, .F = 12, .rot = 6, .rms = true, .gated = true, .act = ACT_GELU_TANH,
+              .qk_norm = QK_NORM_HEAD, .qk_rms = true, PRE_NORMS, OUT_NORMS, QK_NORMS),
+        1, 9, 0, false);
+    run("norms of the sums (OPT 350m)",
+        SHAPE(.H = 2, .E = 8, .F = 20, .act = ACT_RELU, .post_add = true, OUT_NORMS), 2, 7, 0, true);
+    run("norms' outputs are added to, ALiBi of 6 heads (BLOOM)",
+        SHAPE(.H = 6, .G = 6, .E = 4, .F = 20, .act = ACT_GELU_TANH, .alibi = true, .residual_normed = true,
+              PRE_NORMS),
+        2, 9, 0, true);
+    run("no rotation, ALiBi of 5 heads, parallel (Falcon)",
+        SHAPE(.H = 5, .G = 1, .E = 4, .F = 20, .act = ACT_GELU, .alibi = true, .parallel = true,
+              .norm[NORM_ATTN] = true),
+        2, 9, 0, false);
+    run("residual multiplier (Granite)",
+        SHAPE(.H = 2, .E = 8, .F = 20, .rot = 8, .rms = true, .gated = true, .residual = 0.22f, PRE_NORMS), 2, 7,
+        0, true);
+}
+
+/* What no family has, but the flags allow. */
+static void run_mixtures(void)
+{
+    run("one norm of what is added, residual multiplier",
+        SHAPE(.H = 2, .E = 8, .F = 20, .rot = 8, .rms = true, .gated = true, .act = ACT_QUICK_GELU,
+              .residual = 0.5f, .norm[NORM_ATTN_OUT] = true, PRE_NORMS),
+        2, 7, 0, true);
+    run("norms of sums and multiplier",
+        SHAPE(.H = 2, .E = 8, .F = 20, .rot = 8, .gated = true, .act = ACT_RELU, .residual = 0.5f, .post_add = true,
+              PRE_NORMS, OUT_NORMS),
+        2, 7, 0, true);
+    run("parallel, norms' outputs are added to, soft cap with slopes",
+        SHAPE(.H = 2, .E = 8, .F = 20, .act = ACT_GELU, .parallel = true, .residual_normed = true, .alibi = true,
+              .softcap = 0.8f, PRE_NORMS, OUT_NORMS),
+        2, 7, 0, true);
+    run("no norm at all", SHAPE(.H = 2, .E = 8, .F = 20, .act = ACT_SILU), 2, 7, 0, true);
+}
+
+static void check_slopes(void)
+{
+    /* transformers 5.23, build_alibi_tensor, 6 heads */
+    static const double want[6] = {0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125};
+    float got[6];
+    block_alibi_slopes(6, got);
+    CHECK(check_rel(got, want, 6) == 0, "ALiBi slopes of 6 heads");
 }
 
 int main(int argc, char **argv)
@@ -338,13 +533,10 @@ int main(int argc, char **argv)
     (void)argc;
     backend_early(argv);
     be = backend_open("cpu", 0, false);
-    run("grouped keys, biases", (struct block_shape){.D = 24, .H = 6, .G = 2, .E = 6, .F = 20, .rot = 6}, 2,
-        7, 0, true);
-    run("odd heads, wide heads", (struct block_shape){.D = 15, .H = 3, .G = 1, .E = 10, .F = 9, .rot = 10}, 1,
-        11, 3, false);
-    run("partial rotation, window",
-        (struct block_shape){.D = 16, .H = 2, .G = 2, .E = 8, .F = 40, .rot = 4, .window = 4}, 2, 9, 0,
-        false);
+    run_llama();
+    run_families();
+    run_mixtures();
+    check_slopes();
     backend_close(be);
     return check_done();
 }
