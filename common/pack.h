@@ -97,14 +97,16 @@ int pack_values(struct pack *p, const struct pack_item *it, pack_sink *sink, voi
 int pack_hf_values(struct pack *p, const struct pack_item *it, pack_sink *sink, void *ctx,
                    struct err *e) NT_MUST_CHECK;
 float pack_hf_offset(const struct pack *p, const struct pack_item *it);
-/* A tensor of the family's files: an item, or several that are parts of one tensor ("NAME#q" ...). */
+/* A tensor of the family's files: an item, several that are parts of one tensor ("NAME#q" ...), or one head of a
+ * norm ("NAME.*"). */
 struct pack_whole {
     const struct pack_item *part[3];
     int n, rank;
     char name[256];
     uint64_t shape[2];
+    uint64_t from; /* of a head: its first value */
 };
-size_t pack_wholes(const struct pack *p, struct pack_whole *list); /* list[p->n_items]; how many */
+struct pack_whole *pack_wholes(const struct pack *p, size_t *n); /* the caller frees the list */
 /* All values of it; joined or transposed ones are in memory at once. */
 int pack_whole_values(struct pack *p, const struct pack_whole *w, pack_sink *sink, void *ctx,
                       struct err *e) NT_MUST_CHECK;

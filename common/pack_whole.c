@@ -36,34 +36,63 @@ int pack_hf_values(struct pack *p, const struct pack_item *it, pack_sink *sink, 
     return rc;
 }
 
-size_t pack_wholes(const struct pack *p, struct pack_whole *list)
+/* The tensor that an item lies in, or is. */
+static struct pack_whole whole_of(const struct pack *p, const struct pack_item *it, const char *name)
 {
-    size_t n = 0;
+    struct pack_whole w = {.part = {it}, .n = 1, .rank = it->rank, .shape = {it->shape[0], it->shape[1]}};
+    const struct tensor *t = &it->part.t->t;
+    strcpy(w.name, name);
+    if (it->role >= 0) {
+        struct weight_part hf;
+        uint64_t rows = model_part_layout(&p->m->c, (enum role)it->role, false, &hf);
+        bool turned = it->rank == 2 && hf.transposed;
+        w.shape[0] = turned ? hf.cols : rows;
+        if (it->rank == 2) w.shape[1] = turned ? rows : hf.cols;
+    } else if (!p->m->gguf && t->rank == 2) {
+        w.rank = 2, w.shape[0] = t->shape[0], w.shape[1] = t->shape[1]; /* a norm of [heads, E], too */
+    }
+    return w;
+}
+
+struct pack_whole *pack_wholes(const struct pack *p, size_t *count)
+{
+    struct pack_whole *list = NULL;
+    size_t n = 0, cap = 0, E = (size_t)p->m->c.block.E;
     for (size_t i = 0; i < p->n_items; i++) {
         const struct pack_item *it = &p->items[i];
-        size_t len = strcspn(it->name, "#"), at = 0;
+        const char *star = strchr(it->name, '*');
+        size_t len = strcspn(it->name, "#"), at = it->name[len] ? n : 0;
         char name[256];
         snprintf(name, sizeof name, "%.*s", (int)len, it->name);
-        for (at = n; it->name[len] && at > 0 && strcmp(list[at - 1].name, name) != 0;) at--;
-        if (it->name[len] && at > 0) { /* its first part is there */
+        while (at > 0 && strcmp(list[at - 1].name, name) != 0) at--;
+        if (at > 0) { /* the tensor's first part is there */
             list[at - 1].part[list[at - 1].n++] = it;
             continue;
         }
-        struct pack_whole *w = &list[n++];
-        *w = (struct pack_whole){.part = {it}, .n = 1, .rank = it->rank, .shape = {it->shape[0], it->shape[1]}};
-        strcpy(w->name, name);
-        const struct tensor *t = &it->part.t->t;
-        if (it->role >= 0) {
-            struct weight_part hf;
-            uint64_t rows = model_part_layout(&p->m->c, (enum role)it->role, false, &hf);
-            bool turned = it->rank == 2 && hf.transposed;
-            w->shape[0] = turned ? hf.cols : rows;
-            if (it->rank == 2) w->shape[1] = turned ? rows : hf.cols;
-        } else if (!p->m->gguf && t->rank == 2) {
-            w->rank = 2, w->shape[0] = t->shape[0], w->shape[1] = t->shape[1]; /* a norm of [heads, E], too */
+        for (size_t h = 0; h < (star ? it->shape[0] / E : 1); h++) { /* with *: a tensor for every head */
+            if (star) snprintf(name, sizeof name, "%.*s%zu%s", (int)(star - it->name), it->name, h, star + 1);
+            list = mem_grow(list, &cap, n + 1, sizeof *list);
+            list[n] = whole_of(p, it, name);
+            if (star) list[n].from = h * E, list[n].rank = 1, list[n].shape[0] = E;
+            n++;
         }
     }
-    return n;
+    *count = n;
+    return list;
+}
+
+/* One head of a vector of all. */
+struct slice {
+    const struct pack_whole *w;
+    pack_sink *sink;
+    void *ctx;
+};
+
+static int put_slice(void *ctx, const float *x, size_t n, struct err *e)
+{
+    struct slice *s = ctx;
+    (void)n; /* a vector is one piece */
+    return s->sink(s->ctx, x + s->w->from, (size_t)s->w->shape[0], e);
 }
 
 /* Rows of a part on their way into the whole tensor. */
@@ -90,6 +119,8 @@ int pack_whole_values(struct pack *p, const struct pack_whole *w, pack_sink *sin
 {
     const struct pack_item *first = w->part[0];
     struct place to = {0};
+    struct slice slice = {w, sink, ctx};
+    if (strchr(first->name, '*')) return pack_hf_values(p, first, put_slice, &slice, e);
     if (first->role < 0 || (w->n == 1 && !(first->rank == 2 && p->m->c.transposed)))
         return pack_hf_values(p, first, sink, ctx, e);
     uint64_t count = w->shape[0] * (w->rank == 2 ? w->shape[1] : 1);

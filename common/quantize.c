@@ -129,7 +129,7 @@ static int write_norms(struct quantize *z, struct stream_writer *w, int layer, s
     float *gain = MEM_NEW(float, (size_t)D), *bias = MEM_NEW(float, (size_t)D);
     for (int n = 0; n < NORM_COUNT && !rc; n++) {
         char name[256];
-        if (!z->m->c.block.norm[n] || !norm_tweaked(n)) continue;
+        if (!z->m->layers[layer].gain[n].t || !norm_tweaked(n)) continue;
         bool has_bias = z->m->layers[layer].norm_bias[n].t != NULL;
         model_norm_name(z->m, layer, n, name);
         rc = model_read_norm(z->m, layer, n, gain, has_bias ? bias : NULL, e);

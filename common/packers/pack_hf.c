@@ -10,9 +10,9 @@ static int put(struct pack_file *f, struct err *e)
 
 static int write_tensors(struct pack *p, const char *dir, struct err *e)
 {
-    struct safetensors_entry *list = MEM_NEW(struct safetensors_entry, p->n_items);
-    struct pack_whole *wholes = MEM_NEW(struct pack_whole, p->n_items);
-    size_t n = pack_wholes(p, wholes);
+    size_t n;
+    struct pack_whole *wholes = pack_wholes(p, &n);
+    struct safetensors_entry *list = MEM_NEW(struct safetensors_entry, n);
     for (size_t i = 0; i < n; i++) {
         struct pack_whole *w = &wholes[i];
         list[i] = (struct safetensors_entry){.name = w->name,

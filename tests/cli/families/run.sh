@@ -11,4 +11,25 @@ done <"$tmp/names"
 "$PYTHON" tests/cli/families/families.py compare "$tmp" >"$tmp/verdict"; ok $? "dumps are compared"
 while read -r status text; do ok "$status" "$text"; done <"$tmp/verdict"
 [ "$count" -gt 2 ]; ok $? "there are families"
+
+# as a model without its head was saved by old programs: names without their first part, and buffers
+rm -rf "$tmp"/*
+"$PYTHON" tests/cli/families/families.py make "$tmp" bare buffers >"$tmp/names"
+while read -r name; do
+    nt-eval -m "$tmp/$name" --ids "$tmp/$name.ids" --dump logits -o "$tmp/$name.out" 2>"$tmp/stderr" || sed "s/^/# /" "$tmp/stderr"
+done <"$tmp/names"
+"$PYTHON" tests/cli/families/families.py compare "$tmp" logits >"$tmp/verdict"
+while read -r status text; do ok "$status" "bare names and buffers, $text"; done <"$tmp/verdict"
+
+# what is no decoder, or not known
+refused() { # TYPE PATTERN
+    mkdir -p "$tmp/none" && echo "{\"model_type\": \"$1\"}" >"$tmp/none/config.json"
+    cp "$tmp/gpt2/model.safetensors" "$tmp/none"
+    nt-eval -m "$tmp/none" --ids "$tmp/gpt2.ids" --dump logits -o "$tmp/none.out" 2>"$tmp/stderr"
+    [ $? = 65 ] && grep -qE "$2" "$tmp/stderr"
+    ok $? "$1: $(tail -n 1 "$tmp/stderr" | cut -c 1-200)"
+}
+refused bert 'bert is an encoder: only decoder'
+refused t5 'encoder with a decoder'
+refused unheard-of 'unheard-of is not known; known are .*bloom.*falcon.*gpt2.*llama.*opt.*phi'
 finish
