@@ -31,6 +31,14 @@ const struct family *family_by_gguf_arch(const char *arch)
     return NULL;
 }
 
+static const struct family *assumed; /* --family: set once, before any model is opened */
+
+bool model_assume_family(const char *model_type)
+{
+    assumed = family_by_model_type(model_type);
+    return assumed != NULL;
+}
+
 /* What is known, or why it never will be. */
 static int unknown_type(const char *type, struct err *e)
 {
@@ -255,8 +263,10 @@ int model_config_read(struct model_config *c, const json_t *hf_config, struct er
     const char *type = json_string_value(json_object_get(hf_config, "model_type"));
     memset(c, 0, sizeof *c);
     if (!type) return err_set(e, NT_EXIT_DATA, "config has no model_type");
-    const struct family *f = c->family = family_by_model_type(type);
+    const struct family *f = family_by_model_type(type);
+    if (!f) f = assumed;
     if (!f) return unknown_type(type, e);
+    c->family = f;
     snprintf(c->arch, sizeof c->arch, "%s", type);
     c->hf = f->hf, c->gguf = f->gguf, c->tied = f->defaults.tied;
     c->norm_bias = !f->block.rms && !f->no_norm_bias;

@@ -34,4 +34,6 @@ int config_sliding(struct model_config *c, const json_t *j, int window, int peri
 int config_qwen_windows(struct model_config *c, const json_t *j, struct err *e) NT_MUST_CHECK;
 /* Layers with a window have rotary table 1: sliding_attention of rope_parameters, or plain with this theta. */
 int config_local_rope(struct model_config *c, const json_t *j, double theta, struct err *e) NT_MUST_CHECK;
+/* From now on a model_type that is not known is taken for this family; false: there is no such family. */
+bool model_assume_family(const char *model_type) NT_MUST_CHECK;
 #endif

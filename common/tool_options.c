@@ -2,6 +2,7 @@
  * The option table: getopt_long, checked values, and the text of -h. The first paragraph of -h is what the
  * SYNOPSIS of the man page must say (tests/cli/all/usage.sh). */
 #include "common/mem.h"
+#include "common/model_keys.h"
 #include "common/tool_priv.h"
 #include <assert.h>
 #include <ctype.h>
@@ -270,8 +271,10 @@ void tool_parse(struct tool *t, const char *operands, const char *summary, const
                 char **argv)
 {
     bool help = false, version = false;
+    const char *family = NULL;
     const struct opt common[] = {
         {'m', "model", OPT_STR, &t->model, "MODEL", "HF directory, .safetensors or .gguf file"},
+        {0, "family", OPT_STR, &family, "NAME", "what an unknown model_type is taken for, as llama"},
         {'o', "output", OPT_STR, &t->out, "FILE", "output; appears whole or not at all; - is stdout"},
         {'j', "threads", OPT_INT, &t->threads, "THREADS=1..1024", "threads (default all cores)"},
         {0, "seed", OPT_INT, &t->seed, "N=0..", "seed of everything random"},
@@ -299,6 +302,7 @@ void tool_parse(struct tool *t, const char *operands, const char *summary, const
         print_usage(&tab, operands, summary);
         tool_finish(0);
     }
+    if (family && !model_assume_family(family)) die_usage("--family: '%s' is no family (nt-models(7) lists them)", family);
     if (version) {
         printf("%s %s\n", tool_name, NT_VERSION);
         tool_finish(0);

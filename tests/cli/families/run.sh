@@ -29,6 +29,20 @@ refused() { # TYPE PATTERN
     [ $? = 65 ] && grep -qE "$2" "$tmp/stderr"
     ok $? "$1: $(tail -n 1 "$tmp/stderr" | cut -c 1-200)"
 }
+
+# an unknown model that is built like a known one
+sed -i 's/"model_type": "llama"/"model_type": "unheard-of"/' "$tmp/llama-yarn/config.json"
+rm -f "$tmp"/*.out
+nt-eval -m "$tmp/llama-yarn" --family llama --ids "$tmp/llama-yarn.ids" --dump logits -o "$tmp/llama-yarn.out" 2>"$tmp/stderr" &&
+    "$PYTHON" tests/cli/families/families.py compare "$tmp" logits | grep -q '^0 llama-yarn:'
+ok $? "--family llama: the logits of transformers"
+nt-quant -m "$tmp/llama-yarn" --family llama -q rtn -b 4 -g 8 -o "$tmp/q.nts" 2>"$tmp/stderr" &&
+    nt-pack -m "$tmp/llama-yarn" --family llama "$tmp/q.nts" --format hf -o "$tmp/packed" 2>"$tmp/stderr" &&
+    grep -q unheard-of "$tmp/packed/config.json"
+ok $? "--family llama: quantized and packed under its own name"
+nt-eval -m "$tmp/llama-yarn" --family lama --ids "$tmp/llama-yarn.ids" --dump logits -o "$tmp/none.out" 2>"$tmp/stderr"
+[ $? = 2 ] && grep -q "'lama' is no family" "$tmp/stderr"; ok $? "--family: one that does not exist"
+
 refused bert 'bert is an encoder: only decoder'
 refused t5 'encoder with a decoder'
 refused unheard-of 'unheard-of is not known; known are .*bloom.*falcon.*gpt2.*llama.*opt.*phi'
