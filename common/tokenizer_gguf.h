@@ -4,9 +4,11 @@
 #define NT_TOKENIZER_GGUF_H
 #include "common/tokenizer_impl.h"
 
+enum { GGUF_PATTERNS = 6 };
 struct gguf_pre {
-    const char *names;       /* space after each */
-    const char *patterns[5]; /* applied one after the other, each to the pieces of the one before */
+    const char *names; /* space after each */
+    const char
+        *patterns[GGUF_PATTERNS]; /* applied one after the other, each to the pieces of the one before */
     bool ignore_merges, add_bos;
 };
 enum { GGUF_NORMAL = 1, GGUF_UNKNOWN = 2, GGUF_CONTROL = 3, GGUF_USER = 4, GGUF_UNUSED = 5, GGUF_BYTE = 6 };

@@ -188,6 +188,21 @@ static void test_gguf(const json_t *texts)
     json_decref(all);
 }
 
+/* The merges that are made from the scores. */
+static void check_spm_as_json(const json_t *meta, const char *name, const json_t *texts, const json_t *ids)
+{
+    struct err e = {0};
+    struct tokenizer *t = NULL;
+    size_t n;
+    json_t *j = tokenizer_json_from_gguf(meta, "x.gguf", &e);
+    if (CHECK(j && !tokenizer_from_json(j, name, &t, &e), "%s: as tokenizer.json (%s)", name, e.text)) {
+        int bad = compare_gguf(t, texts, ids, "abcd", &n);
+        CHECK(n > 90 && !bad, "%s as tokenizer.json: ids of %zu texts, %d differ", name, n, bad);
+    }
+    tokenizer_free(t);
+    json_decref(j);
+}
+
 static void test_spm(const json_t *texts)
 {
     json_t *all = load(DATA "spm.json"), *want;
@@ -214,8 +229,45 @@ static void test_spm(const json_t *texts)
             mem_free(back);
         }
         tokenizer_free(t);
+        check_spm_as_json(meta, name, texts, ids);
     }
     json_decref(all);
+}
+
+/* Further names of pre-tokenizers, by hashes of their ids only. */
+static void test_more_pres(const json_t *texts)
+{
+    json_t *all = load(DATA "gguf-hash.json"), *meta = load(DATA "gguf-meta.json"), *want;
+    size_t n_texts =
+        json_array_size(json_object_get(texts, "text")) + json_array_size(json_object_get(texts, "hex"));
+    const char *pre;
+    json_object_foreach(all, pre, want)
+    {
+        struct err e = {0};
+        struct tokenizer *t = NULL;
+        size_t k = 0, n, n_ids;
+        int bad = 0;
+        json_object_set_new(meta, "tokenizer.ggml.pre", json_string(pre));
+        if (!CHECK(!tokenizer_from_gguf(meta, "x.gguf", &t, &e), "pre %s: opened (%s)", pre, e.text))
+            continue;
+        for (size_t i = 0; i < n_texts; i++) {
+            char *s = text_at(texts, i, &n);
+            int32_t *ids;
+            if (!memchr(s, 0, n)) {
+                int64_t hash = -1;
+                if (!tokenizer_encode(t, s, n, false, &ids, &n_ids, &e)) {
+                    hash = (int64_t)(text_hash((char *)ids, n_ids * 4) & 0x7FFFFFFF);
+                    mem_free(ids);
+                }
+                bad += hash != json_integer_value(json_array_get(want, k++));
+            }
+            mem_free(s);
+        }
+        CHECK(k == json_array_size(want) && !bad, "pre %s: ids of %zu texts, %d differ", pre, k, bad);
+        tokenizer_free(t);
+    }
+    json_decref(all);
+    json_decref(meta);
 }
 
 static void test_smollm2(const json_t *texts)
@@ -330,6 +382,7 @@ int main(void)
     test_hf(texts, DATA "hf.json");
     test_hf(texts, DATA "hf-pieces.json");
     test_spm(texts);
+    test_more_pres(texts);
     test_gguf(texts);
     test_smollm2(texts);
     test_speed();

@@ -4,7 +4,8 @@
 
 Needs the PyPI packages tokenizers (made with 0.23.3), sentencepiece (0.2.3), gguf and llama-cpp-python (0.3.36, llama.cpp
 as it vendors it). Run in this directory after make.py: make_pieces.py. Writes NAME/tokenizer.json, hf-pieces.json (as
-hf.json) and spm.json (vocabularies of the type "llama": metadata, and ids by llama.cpp; also with --special).
+hf.json) and spm.json (vocabularies of the type "llama": metadata, and ids by llama.cpp; also with --special), gguf-hash.json.
+The trainers of tokenizers break ties by chance, so that everything of theirs changes together from run to run.
 """
 import base64, io, json, os, tempfile
 import sentencepiece as spm
@@ -206,12 +207,34 @@ def gguf_spm(texts):
     return out
 
 
+def ids_hash(ids):
+    """Of the int32 of a list: what text_hash in C gives, its lower 31 bits."""
+    data = b"".join(i.to_bytes(4, "little") for i in ids)
+    h = 0xcbf29ce484222325 ^ len(data)
+    for b in data:
+        h = (h ^ b) * 0x100000001b3 & (1 << 64) - 1
+    return (h ^ h >> 29) & 0x7fffffff
+
+
+def more_pres(texts):
+    """Names of pre-tokenizers beyond those of gguf.json: only hashes of the ids."""
+    from make import llama_ids, write_gguf
+    meta = json.load(open("gguf-meta.json"))
+    out = {}
+    with tempfile.TemporaryDirectory() as d:
+        for pre in ("deepseek-llm", "jais-2", "exaone-moe", "laguna", "ufakzeka", "chameleon", "bloom"):
+            write_gguf(d + "/x.gguf", meta, pre)
+            out[pre] = [ids_hash(i) for i in llama_ids(d + "/x.gguf", texts)[0]]
+    return out
+
+
 def main():
     os.chdir(os.path.dirname(os.path.abspath(__file__)))
     t = json.load(open("texts.json"))
     texts = t["text"] + [bytes.fromhex(h).decode(errors="replace") for h in t["hex"]]
     dump = lambda name, v: open(name, "w").write(json.dumps(v, separators=(",", ":")) + "\n")
     dump("hf-pieces.json", {name: expected(tok, texts) for tok, name in tokenizers()})
+    dump("gguf-hash.json", more_pres([s for s in texts if "\x00" not in s]))
     dump("spm.json", gguf_spm([s for s in texts if "\x00" not in s] + ["abcd <sep>x  y</s>"]))
 
 
