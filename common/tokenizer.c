@@ -119,35 +119,50 @@ static int encode_normalized(struct encoder *c, const char *s, size_t n, bool fi
     return r;
 }
 
-/* llama.cpp: the longest token takes its occurrences everywhere first, then the next one in what is left. k:
- * of those that occur in the text at all. */
-static int encode_partition(struct encoder *c, const char *s, size_t n, size_t k)
+/* What is left of a text: an added token, or -1, then a range in which the present tokens from k on may
+ * occur. */
+struct rest {
+    int32_t id;
+    const char *s;
+    size_t n, k;
+};
+
+/* llama.cpp: the longest token takes its occurrences everywhere first, then the next one in what is left. The
+ * stack holds what lies to the right. */
+static int encode_partition(struct encoder *c, const char *text, size_t text_n)
 {
     const struct tokenizer *t = c->t;
-    while (n) {
+    struct rest *stack = NULL, r = {-1, text, text_n, 0};
+    size_t depth = 0, cap = 0;
+    int bad = 0;
+    for (;;) {
         const struct added *a = NULL;
         const char *hit = NULL;
-        for (; k < c->n_present && !hit; k++) {
-            a = &t->added[c->present[k]];
-            hit = memmem(s, n, a->text, a->len);
+        if (r.id >= 0) encoder_put(c, r.id), c->after_special = true;
+        for (; r.n && r.k < c->n_present && !hit; r.k++) {
+            a = &t->added[c->present[r.k]];
+            hit = memmem(r.s, r.n, a->text, a->len);
         }
-        if (!hit) {
+        if (hit) {
+            size_t left = (size_t)(hit - r.s), right = left + a->len;
+            while (a->lstrip && left && isspace((unsigned char)r.s[left - 1])) left--;
+            while (a->rstrip && right < r.n && isspace((unsigned char)r.s[right])) right++;
+            stack = mem_grow(stack, &cap, depth + 1, sizeof *stack);
+            stack[depth++] =
+                (struct rest){a->id, r.s + right, r.n - right, r.k - 1}; /* it may be there again */
+            r = (struct rest){-1, r.s, left, r.k};
+            continue;
+        }
+        if (r.n) {
             bool first = c->after_special;
             c->after_special = false;
-            return encode_text(c, s, n, first);
+            bad = encode_text(c, r.s, r.n, first);
         }
-        k--; /* the rest may hold it again */
-        size_t left = (size_t)(hit - s), right = left + a->len;
-        size_t keep = left;
-        while (a->lstrip && keep && isspace((unsigned char)s[keep - 1])) keep--;
-        if (encode_partition(c, s, keep, k + 1)) return -1;
-        encoder_put(c, a->id);
-        c->after_special = true;
-        while (a->rstrip && right < n && isspace((unsigned char)s[right])) right++;
-        s += right;
-        n -= right;
+        if (bad || !depth) break;
+        r = stack[--depth];
     }
-    return 0;
+    mem_free(stack);
+    return bad;
 }
 
 static int by_number(const void *a, const void *b)
@@ -174,7 +189,7 @@ static int encode_gguf(struct encoder *c, const char *s, size_t n)
     mem_free(seen);
     if (c->n_present) qsort(c->present, c->n_present, sizeof *c->present, by_number);
     c->after_special = true;
-    return encode_partition(c, s, n, 0);
+    return encode_partition(c, s, n);
 }
 
 /* ---- the calls ---- */

@@ -103,6 +103,8 @@ static int by_rank(const void *pa, const void *pb)
     return a->id != b->id ? (a->id < b->id ? -1 : 1) : 0;
 }
 
+#define LONGEST 4096 /* bytes of a token: every place in it is tried */
+
 static struct pair *find_pairs(const struct tokenizer *t, size_t *n)
 {
     struct pair *v = NULL;
@@ -191,7 +193,11 @@ json_t *tokenizer_json_from_gguf(const json_t *meta, const char *name, struct er
     json_t *j = NULL;
     if (tokenizer_from_gguf(meta, name, &t, e) || gguf_find_pre(meta, name, &p, e))
         return NULL; /* checks all */
-    if (t->n_strings == (size_t)t->n)
+    int32_t id = 0;
+    while (t->model == MODEL_SPM && id < t->n && t->raw[id].len <= LONGEST) id++;
+    if (t->model == MODEL_SPM && id < t->n)
+        (void)err_set(e, NT_EXIT_DATA, "%s: token %d has more than %d bytes", name, id, LONGEST);
+    else if (t->n_strings == (size_t)t->n)
         j = json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:o}", "version", "1.0", "truncation",
                       "padding", "added_tokens", added_tokens(meta), "normalizer", normalizer(t),
                       "pre_tokenizer", p ? pre_tokenizers(t, p) : json_null(), "post_processor",
