@@ -20,7 +20,11 @@ def load(path):
 
 def gguf_name(name):
     name = re.sub(r"model\.layers\.(\d+)\.", r"blk.\1.", name)
-    for a, b in (("input_layernorm", "attn_norm"), ("post_attention_layernorm", "ffn_norm"), ("model.norm", "output_norm")):
+    if any("pre_feedforward" in k for k in want):  # Gemma: the usual name is of another norm
+        name = name.replace("post_attention_layernorm", "post_attention_norm")
+    for a, b in (("self_attn.", "attn_"), ("pre_feedforward_layernorm", "ffn_norm"),
+                 ("post_feedforward_layernorm", "post_ffw_norm"), ("input_layernorm", "attn_norm"),
+                 ("post_attention_layernorm", "ffn_norm"), ("model.norm", "output_norm")):
         name = name.replace(a, b)
     return name
 

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Gemma 3 270M (tests/data/model/gemma3.py says where it is): the ids and the perplexity of llama.cpp.
+. tests/interop/lib.bash
+need NT_GEMMA3 NT_LLAMA_BIN
+m=$NT_GEMMA3 q="--progress none" chunks=4
+prose "$tmp/text"
+
+ids() {
+    "$NT_LLAMA_BIN/llama-tokenize" -m "$m" -f "$tmp/text" --ids --no-bos --no-escape --log-disable 2>/dev/null | tail -n 1 | tr -d ' ' >"$tmp/a"
+    "$PYTHON" -c 'import json, sys; print(json.dumps(sys.stdin.read()))' <"$tmp/text" | nt-gen-calib -m "$m" --encode | tr -d ' ' >"$tmp/b"
+    [ -s "$tmp/a" ] && cmp "$tmp/a" "$tmp/b"
+}
+check "ids of $(wc -c <"$tmp/text") bytes of text equal llama-tokenize's" ids
+
+# llama.cpp quantizes activations to 8 bits for such a file
+same_ppl() {
+    local a b
+    a=$(nt-eval $q -m "$m" --ppl "$tmp/text" --protocol llama.cpp-512 --windows $chunks | value ppl)
+    b=$("$NT_LLAMA_BIN/llama-perplexity" -m "$m" -f "$tmp/text" -c 512 --chunks $chunks -t "$(nproc)" 2>&1 |
+        sed -n 's/.*Final estimate: PPL = \([0-9.]*\).*/\1/p')
+    echo "# nt-eval $a, llama.cpp $b" >>"$tmp/log"
+    near "$a" "$b" 0.01
+}
+check "perplexity equals llama.cpp's within 1 %" same_ppl
+finish
