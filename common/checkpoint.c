@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Checkpoints: choosing the format, mapping files, the index of names, identity. What lies in the bytes is
- * the business of the formats in common/checkpoints/. */
+ * Checkpoints: choosing the format, mapping files, the index of names, packed weights, identity. What lies in
+ * the bytes is the business of the formats in common/checkpoints/. */
 #include "common/checkpoint_impl.h"
 #include "common/mem.h"
 #include "common/sha256.h"
@@ -101,6 +101,10 @@ struct checkpoint_index {
     size_t maps_cap, files_cap, tensors_cap;
     int *slot;              /* open addressing, -1 = empty */
     size_t mask;
+    int *stored_slot; /* of checkpoint.stored */
+    size_t stored_mask;
+    struct checkpoint_tensor *weights; /* packed ones that a layout lists */
+    size_t n_weights, weights_cap;
     char sha[65];
 };
 
@@ -131,12 +135,23 @@ static int build_index(struct checkpoint *c, struct err *e)
     return 0;
 }
 
+static const struct checkpoint_tensor *look_up(const struct checkpoint_tensor *list, const int *slot,
+                                               size_t mask, const char *name)
+{
+    for (size_t h = hash_name(name) & mask; slot[h] >= 0; h = (h + 1) & mask)
+        if (strcmp(list[slot[h]].name, name) == 0) return &list[slot[h]];
+    return NULL;
+}
+
 const struct checkpoint_tensor *checkpoint_find(const struct checkpoint *c, const char *name)
 {
-    const struct checkpoint_index *x = c->index;
-    for (size_t h = hash_name(name) & x->mask; x->slot[h] >= 0; h = (h + 1) & x->mask)
-        if (strcmp(c->tensors[x->slot[h]].name, name) == 0) return &c->tensors[x->slot[h]];
-    return NULL;
+    return look_up(c->tensors, c->index->slot, c->index->mask, name);
+}
+
+const struct checkpoint_tensor *checkpoint_find_stored(const struct checkpoint *c, const char *name)
+{
+    return c->stored ? look_up(c->stored, c->index->stored_slot, c->index->stored_mask, name)
+                     : checkpoint_find(c, name);
 }
 
 static int add_mapping(struct checkpoint *c, const char *path, struct mapping m)
@@ -197,6 +212,67 @@ int checkpoint_add(struct checkpoint *c, const char *name, size_t len, const str
     return 0;
 }
 
+/* ---- layouts of quantized weights ---- */
+
+void checkpoint_add_weight(struct checkpoint *c, char *name, const struct tensor *t, struct packed *p)
+{
+    struct checkpoint_index *x = c->index;
+    x->weights = mem_grow(x->weights, &x->weights_cap, x->n_weights + 1, sizeof *x->weights);
+    x->weights[x->n_weights++] = (struct checkpoint_tensor){.name = name, .t = *t, .packed = p};
+}
+
+/* The list that everyone sees: packed weights instead of their parts. */
+static int replace_parts(struct checkpoint *c, struct err *e)
+{
+    struct checkpoint_index *x = c->index;
+    size_t n = 0;
+    bool *part = MEM_NEW(bool, (size_t)c->n_tensors);
+    for (size_t i = 0; i < x->n_weights; i++)
+        for (int k = 0; k < PACKED_PARTS; k++)
+            if (x->weights[i].packed->part[k]) part[x->weights[i].packed->part[k] - c->tensors] = true;
+    struct checkpoint_tensor *all = MEM_NEW(struct checkpoint_tensor, (size_t)c->n_tensors + x->n_weights);
+    for (int i = 0; i < c->n_tensors; i++)
+        if (!part[i]) all[n++] = c->tensors[i];
+    for (size_t i = 0; i < x->n_weights; i++) {
+        all[n] = x->weights[i];
+        if (all[n].packed->part[0]) all[n].file = all[n].packed->part[0]->file;
+        n++;
+    }
+    mem_free(part);
+    c->stored = c->tensors, c->n_stored = c->n_tensors;
+    c->tensors = all, c->n_tensors = (int)n;
+    x->stored_slot = x->slot, x->stored_mask = x->mask, x->slot = NULL;
+    return build_index(c, e);
+}
+
+/* config.json's quantization_config (inside text_config, too), MLX's "quantization", or
+ * quantize_config.json. */
+static int find_quantization(struct checkpoint *c, struct err *e)
+{
+    static const char *const keys[] = {"quantization_config", "quantization"};
+    const json_t *in[] = {c->config, json_object_get(c->config, "text_config")};
+    for (int k = 0; k < 4 && !c->quantization; k++) {
+        const json_t *j = json_object_get(in[k / 2], keys[k % 2]);
+        if (json_is_object(j)) c->quantization = json_incref((json_t *)(uintptr_t)j);
+    }
+    char *path = c->quantization || !c->dir ? NULL : path_join(c->dir, "quantize_config.json");
+    if (path && path_exists(path)) c->quantization = checkpoint_load_json(path, e);
+    int rc = path && path_exists(path) && !c->quantization ? -1 : 0;
+    mem_free(path);
+    return rc;
+}
+
+static int adopt(struct checkpoint *c, struct err *e)
+{
+    if (find_quantization(c, e) < 0) return -1;
+    for (size_t i = 0; i < N_FORMATS && c->quantization && !c->layout; i++) {
+        int rc = formats[i]->adopt ? formats[i]->adopt(c, e) : 0;
+        if (rc < 0) return -1;
+        if (rc) c->layout = formats[i]->name;
+    }
+    return c->layout ? replace_parts(c, e) : 0; /* a model refuses what no layout knows */
+}
+
 /* ---- open and close ---- */
 
 struct checkpoint *checkpoint_open(const char *path, struct err *e)
@@ -209,7 +285,7 @@ struct checkpoint *checkpoint_open(const char *path, struct err *e)
     c->index = MEM_NEW(struct checkpoint_index, 1);
     c->path = mem_strdup(path);
     for (size_t i = 0; i < N_FORMATS && !c->impl; i++)
-        if (formats[i]->probe(path) == 1) c->impl = formats[i];
+        if (formats[i]->probe && formats[i]->probe(path) == 1) c->impl = formats[i];
     if (!c->impl) {
         err_set(e, NT_EXIT_DATA,
                 "%s: no model: neither a Hugging Face directory nor a safetensors, PyTorch or GGUF file",
@@ -218,7 +294,7 @@ struct checkpoint *checkpoint_open(const char *path, struct err *e)
         return NULL;
     }
     c->format = c->impl->name;
-    if (c->impl->open(c, e) < 0 || build_index(c, e) < 0) {
+    if (c->impl->open(c, e) < 0 || build_index(c, e) < 0 || adopt(c, e) < 0) {
         checkpoint_close(c);
         return NULL;
     }
@@ -229,7 +305,13 @@ void checkpoint_close(struct checkpoint *c)
 {
     if (!c) return;
     if (c->impl && c->impl->close) c->impl->close(c);
-    for (int i = 0; i < c->n_tensors; i++) mem_free((void *)(uintptr_t)c->tensors[i].name);
+    const struct checkpoint_tensor *stored = c->stored ? c->stored : c->tensors;
+    int n_stored = c->stored ? c->n_stored : c->n_tensors;
+    for (int i = 0; i < n_stored; i++) mem_free((void *)(uintptr_t)stored[i].name);
+    for (size_t i = 0; i < c->index->n_weights; i++) {
+        mem_free((void *)(uintptr_t)c->index->weights[i].name);
+        mem_free((void *)(uintptr_t)c->index->weights[i].packed);
+    }
     for (int i = 0; i < c->n_files; i++) {
         munmap((void *)(uintptr_t)c->index->maps[i].at, (size_t)c->index->maps[i].size);
         mem_free(c->files[i]);
@@ -237,9 +319,13 @@ void checkpoint_close(struct checkpoint *c)
     json_decref(c->config);
     json_decref(c->meta);
     mem_free(c->files);
+    json_decref((json_t *)(uintptr_t)c->quantization);
     mem_free(c->tensors);
+    mem_free(c->stored);
+    mem_free(c->index->weights);
     mem_free(c->index->maps);
     mem_free(c->index->slot);
+    mem_free(c->index->stored_slot);
     mem_free(c->index);
     mem_free((void *)(uintptr_t)c->dir);
     mem_free((void *)(uintptr_t)c->path);
@@ -248,6 +334,9 @@ void checkpoint_close(struct checkpoint *c)
 
 void checkpoint_release(const struct checkpoint *c, const struct checkpoint_tensor *t)
 {
+    for (int i = 0; t->packed && i < PACKED_PARTS; i++)
+        if (t->packed->part[i]) checkpoint_release(c, t->packed->part[i]);
+    if (t->packed) return;
     struct mapping m = c->index->maps[t->file];
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     uint64_t from = (t->offset + page - 1) / page * page, to = (t->offset + t->t.nbytes) / page * page;
@@ -274,13 +363,15 @@ static void hash_u64(struct sha256 *h, uint64_t v)
 const char *checkpoint_sha256(struct checkpoint *c)
 {
     if (c->index->sha[0]) return c->index->sha;
-    const struct checkpoint_tensor **order = MEM_NEW(const struct checkpoint_tensor *, (size_t)c->n_tensors);
-    for (int i = 0; i < c->n_tensors; i++) order[i] = &c->tensors[i];
-    qsort(order, (size_t)c->n_tensors, sizeof *order, by_name);
+    const struct checkpoint_tensor *stored = c->stored ? c->stored : c->tensors;
+    size_t n = (size_t)(c->stored ? c->n_stored : c->n_tensors);
+    const struct checkpoint_tensor **order = MEM_NEW(const struct checkpoint_tensor *, n);
+    for (size_t i = 0; i < n; i++) order[i] = &stored[i];
+    qsort(order, n, sizeof *order, by_name);
     struct err e = {0};
     struct sha256 *h = sha256_start(&e);
     assert(h);
-    for (int i = 0; i < c->n_tensors; i++) {
+    for (size_t i = 0; i < n; i++) {
         const struct tensor *t = &order[i]->t;
         sha256_add(h, order[i]->name, strlen(order[i]->name) + 1);
         sha256_add(h, dtype_name(t->dtype), strlen(dtype_name(t->dtype)) + 1);

@@ -22,6 +22,50 @@ struct mapping checkpoint_mapping(const struct checkpoint *c, int file);
 int checkpoint_add(struct checkpoint *c, const char *name, size_t len, const struct tensor *t, int file,
                    uint64_t offset, struct err *e) NT_MUST_CHECK;
 
+/* ---- packed weights (checkpoint_packed.c) ---- */
+
+enum { PACKED_PARTS = 8 };
+
+/* What a layout knows of one weight. `rows` makes the codes of rows r0 .. r0+n-1. */
+struct packed {
+    int out, in, bits, group, groups;
+    bool sym;
+    int variant; /* the layout's own */
+    double factor;
+    const struct checkpoint_tensor *part[PACKED_PARTS]; /* those that it consumes; NULL: no such part */
+    int (*rows)(const struct checkpoint *c, const struct packed *p, int r0, int n, struct qtensor *q,
+                struct err *e);
+};
+
+/* A tensor of the file: base + suffix. NULL: not there. */
+const struct checkpoint_tensor *packed_part(const struct checkpoint *c, const char *base, const char *suffix);
+/* One that must be there, of one of the types t1, t2, t3 and of shape [a, b] (b 0: a vector). */
+const struct checkpoint_tensor *packed_need(const struct checkpoint *c, const char *base, const char *suffix,
+                                            const enum dtype types[3], uint64_t a, uint64_t b,
+                                            struct err *e) NT_MUST_CHECK;
+/* "PATH: weight BASE: why"; -1 */
+int packed_bad(const struct checkpoint *c, const char *base, const char *why, struct err *e);
+/* What packed_add does in the end: name (allocated) and p become the checkpoint's. */
+void checkpoint_add_weight(struct checkpoint *c, char *name, const struct tensor *t, struct packed *p);
+/* Lists base.weight in the place of its parts. The sizes must fit in an int and be at least 1. */
+int packed_add(struct checkpoint *c, const char *base, const struct packed *p, struct err *e) NT_MUST_CHECK;
+/* Calls visit for each tensor whose name ends in suffix, with the name before it. */
+typedef int packed_visit(struct checkpoint *c, const char *base, const struct checkpoint_tensor *t,
+                         struct err *e);
+int packed_each(struct checkpoint *c, const char *suffix, packed_visit *visit, struct err *e) NT_MUST_CHECK;
+/* The group size that gives `groups` groups of `in` columns: what the configuration says if that fits, or
+ * equal parts; 0: one group; -1: there is none. */
+int packed_group(int in, int64_t groups, int64_t said);
+
+/* n codes of `bits` bits from a stream of little-endian 32-bit words that are `stride` words apart. */
+void packed_unpack(uint8_t *codes, const void *words, size_t stride, size_t n, int bits);
+uint32_t packed_word(const void *words, uint64_t i);
+/* Code i of such a stream. */
+uint32_t packed_code(const void *words, uint64_t i, int bits);
+/* Element i of a tensor of a plain float type. */
+float packed_float(const struct checkpoint_tensor *t, uint64_t i);
+bool packed_method(const struct checkpoint *c, const char *method);
+
 /* Sets dir, and config where there is a config.json. */
 int checkpoint_read_config(struct checkpoint *c, struct err *e) NT_MUST_CHECK;
 /* Reads every file of an index (NAME.index.json) with `read`, which lists the tensors of one file; the

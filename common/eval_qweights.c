@@ -44,7 +44,8 @@ static int take_tensor(struct qweights *q, const struct model *m, struct record 
     struct qtensor t = {0};
     int rc = qtensor_read(q->r, rec, &t, e);
     if (!rc) rc = check_tensor(q, m, &t, e);
-    if (!rc && t.form != QF_PLAIN) { /* a linear that a plan leaves as it is does not count as quantized */
+    bool floats = t.form == QF_PLAIN && dtype_block(t.plain.dtype) == 1;
+    if (!rc && !floats) { /* a linear that a plan leaves as it is does not count as quantized */
         q->stored_bits += 8.0 * (double)qtensor_stored_bytes(&t);
         q->weights += (double)t.out * (double)t.in;
     }

@@ -6,6 +6,7 @@
 #include "common/ggml_encode.h"
 #include "common/ggml_types.h"
 #include "common/mem.h"
+#include <string.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -92,6 +93,7 @@ enum dtype float_type_of(unsigned types) { return types & 1 ? DT_F16 : types & 2
 enum dtype ggml_encode_choose(const struct qtensor *q)
 {
     static const enum dtype types[] = {DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q8_0};
+    if (q->form == QF_PLAIN && dtype_block(q->plain.dtype) > 1) return q->plain.dtype;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (tensor_fits(q, types[i])) return types[i];
     size_t n = (size_t)q->out * (size_t)q->in;
@@ -104,6 +106,11 @@ enum dtype ggml_encode_choose(const struct qtensor *q)
 
 void ggml_encode_row(const struct qtensor *q, enum dtype t, int row, void *dst)
 {
+    if (q->form == QF_PLAIN) { /* imported blocks leave as they came */
+        size_t bytes = (size_t)(q->in / dtype_block(t)) * (size_t)dtype_block_bytes(t);
+        memcpy(dst, (const char *)q->plain.data + (size_t)row * bytes, bytes);
+        return;
+    }
     for (int b = 0; b < q->in / BLOCK; b++) {
         struct block_view v = view(q, row, b);
         int n[BLOCK], lo, hi, k = v.z;

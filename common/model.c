@@ -118,6 +118,18 @@ bool model_is_final_norm(const struct model *m, const char *name)
 
 bool model_norm_has_bias(const struct model *m) { return m->c.norm_bias; }
 
+/* config.json; of a quantized checkpoint without what says so: to everyone else its weights are floats. */
+static json_t *float_config(struct model *m)
+{
+    json_t *c = model_config_text(m->ck->config);
+    m->nested = c != m->ck->config;
+    if (!m->ck->layout) return c;
+    json_t *copy = json_copy(c);
+    json_object_del(copy, "quantization_config"), json_object_del(copy, "quantization");
+    json_decref(c);
+    return copy;
+}
+
 struct model *model_open(const char *path, const struct backend *be, struct err *e)
 {
     struct model *m = MEM_NEW(struct model, 1);
@@ -129,7 +141,7 @@ struct model *model_open(const char *path, const struct backend *be, struct err 
     if (m->gguf)
         m->hf_config = model_config_from_gguf(m->ck, e);
     else if (m->ck->config)
-        m->hf_config = model_config_text(m->ck->config), m->nested = m->hf_config != m->ck->config;
+        m->hf_config = float_config(m);
     else
         err_set(e, NT_EXIT_DATA, "no config.json beside it");
     if (!m->hf_config || model_config_read(&m->c, m->hf_config, e)) {
@@ -225,11 +237,25 @@ static void read_transposed(const struct weight_part *p, uint64_t r0, uint64_t n
     }
 }
 
+/* Rows of a packed weight, as many at a time as lie together. */
+static int read_packed(const struct model *m, const struct weight_part *p, uint64_t r0, uint64_t n, float *dst,
+                       struct err *e)
+{
+    int rc = 0;
+    for (uint64_t r = 0, k; r < n && !rc; r += k) {
+        k = rows_together(p, r0 + r, n - r);
+        rc = checkpoint_rows(m->ck, p->t, model_part_row(p, r0 + r), k, dst + r * p->cols, e);
+    }
+    return rc;
+}
+
 int model_read_rows(struct model *m, const struct weight_part *p, uint64_t r0, uint64_t n, float *dst,
                     struct err *e)
 {
     uint64_t count = n * p->cols;
-    if (p->transposed)
+    if (p->t->packed) {
+        if (read_packed(m, p, r0, n, dst, e)) return -1;
+    } else if (p->transposed)
         read_transposed(p, r0, n, dst);
     else
         read_plain(p, r0, n, dst);

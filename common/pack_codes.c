@@ -224,7 +224,7 @@ static int same_rounded(void *ctx, const float *x, size_t n, struct err *e)
 static const struct checkpoint_tensor *find(const struct checkpoint *c, const char *name, enum dtype t,
                                             int rank, const uint64_t *shape, struct err *e)
 {
-    const struct checkpoint_tensor *x = checkpoint_find(c, name);
+    const struct checkpoint_tensor *x = checkpoint_find_stored(c, name);
     bool ok = x && x->t.dtype == t && x->t.rank == rank;
     for (int i = 0; ok && i < rank; i++) ok = x->t.shape[i] == shape[i];
     if (!ok) err_set(e, NT_EXIT_DATA, "verification failed: tensor %s is missing or has changed", name);
@@ -273,9 +273,10 @@ static int verify(struct codes_job *j, const char *dir, struct err *e)
 {
     struct checkpoint *c = checkpoint_open(dir, e);
     int rc = c ? 0 : -1;
-    if (rc == 0 && (size_t)c->n_tensors != j->n_list)
-        rc = err_set(e, NT_EXIT_DATA, "verification failed: %d tensors read back, %zu should be there",
-                     c->n_tensors, j->n_list);
+    int n = !c ? 0 : c->stored ? c->n_stored : c->n_tensors;
+    if (rc == 0 && (size_t)n != j->n_list)
+        rc = err_set(e, NT_EXIT_DATA, "verification failed: %d tensors read back, %zu should be there", n,
+                     j->n_list);
     for (size_t i = 0; i < j->n_list && rc == 0; i++)
         if (((const struct codes_entry *)j->list[i].user)->part < 0) rc = verify_float(j, c, &j->list[i], e);
     for (size_t i = 0; i < j->n_linears && rc == 0; i++) rc = verify_linear(j, c, &j->linears[i], e);

@@ -3,11 +3,9 @@
  * keep their own element type and place. Refused where the copy would not be the model that the norms were
  * made for. */
 #include "common/checkpoint_impl.h"
-#include "common/gptq_file.h"
 #include "common/mem.h"
 #include "common/pack.h"
 #include "common/pack_patch.h"
-#include "common/sha256.h"
 #include "common/tool.h"
 #include <stdlib.h>
 #include <string.h>
@@ -209,42 +207,9 @@ static void close_job(struct job *j)
 
 /* ---- is it the same model? ---- */
 
-struct values {
-    const float *got;
-    size_t at;
-    bool same;
-};
-
-static int compare(void *ctx, const float *x, size_t n, struct err *e)
-{
-    struct values *v = ctx;
-    (void)e;
-    for (size_t i = 0; i < n; i++) v->same &= v->got[v->at + i] == x[i];
-    v->at += n;
-    return 0;
-}
-
 static int not_the_streams(const char *ckpt, const char *stream, const char *name, struct err *e)
 {
     return err_set(e, NT_EXIT_DATA, "%s: tensor %s: its weights are not those of %s", ckpt, name, stream);
-}
-
-static int check_gptq(struct pack *p, struct checkpoint *c, int bits, struct err *e)
-{
-    int rc = 0;
-    for (size_t i = 0; i < p->n_q && rc == 0; i++) {
-        const struct qtensor *q = &p->q[i].head;
-        struct pack_item it = {.q = (int)i};
-        char *base = mem_printf("%.*s", (int)(strlen(q->name) - strlen(".weight")), q->name);
-        float *w = mem_array((size_t)q->out * (size_t)q->in, sizeof *w);
-        struct values v = {.got = w, .same = true};
-        if (q->form != QF_PLAIN) rc = gptq_read_linear(c, base, bits, q->out, q->in, w, e);
-        if (rc == 0 && q->form != QF_PLAIN) rc = pack_values(p, &it, compare, &v, e);
-        if (rc == 0 && !v.same) rc = not_the_streams(c->path, p->stream, q->name, e);
-        mem_free(w);
-        mem_free(base);
-    }
-    return rc;
 }
 
 static int check_plain(struct pack *p, struct job *j, const char *path, struct err *e)
@@ -270,16 +235,7 @@ static int check_plain(struct pack *p, struct job *j, const char *path, struct e
 
 static int check_weights(struct pack *p, struct job *j, const char *path, struct err *e)
 {
-    const json_t *q = json_object_get(j->ck->config, "quantization_config");
-    const char *method = json_string_value(json_object_get(q, "quant_method"));
     if (j->theirs.n_items) return check_plain(p, j, path, e);
-    int bits = gptq_checkpoint_bits(j->ck, e);
-    if (bits < 0) return -1;
-    if (bits) return check_gptq(p, j->ck, bits, e);
-    if (method)
-        return err_set(e, NT_EXIT_DATA,
-                       "%s: weights of quant_method %.40s cannot be compared with those of %s", path, method,
-                       p->stream);
     struct model *m = model_open(path, NULL, e); /* once more, for the reason */
     model_close(m);
     return m ? err_set(e, NT_EXIT_DATA, "%s: its tensors cannot be compared", path) : -1;
@@ -314,56 +270,9 @@ int pack_norms_into(struct pack *p, const char *from, const char *to, struct nor
 
 /* ---- overlays ---- */
 
-static void hash_floats(struct sha256 *h, float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) x[i] += 0.0f; /* as pack_weights_sha256 has it */
-    sha256_add(h, x, n * sizeof *x);
-}
-
-/* The weights' hash of a GPTQ directory: its linears in the order of pack_weights_sha256. */
-static int gptq_sha256(const struct checkpoint *c, int bits, char hex[65], struct err *e)
-{
-    struct model_config cfg = {0};
-    json_t *plain = json_copy(c->config); /* without the key that says it is packed */
-    json_object_del(plain, "quantization_config");
-    int rc = model_config_read(&cfg, plain, e);
-    json_decref(plain);
-    if (rc < 0) return -1;
-    struct sha256 *h = sha256_start(e);
-    rc = h ? 0 : -1;
-    for (int k = 0; k < cfg.n_layers * ROLE_COUNT && rc == 0; k++) {
-        if (!block_has_role(&cfg.block, (enum role)(k % ROLE_COUNT))) continue;
-        const char *pattern = cfg.hf.role[k % ROLE_COUNT], *at = strstr(pattern, "%d");
-        char *base = mem_printf("%.*s%d%s", (int)(at - pattern), pattern, k / ROLE_COUNT, at + 2),
-             *name = mem_printf("%s.weight", base);
-        const struct checkpoint_tensor *t = checkpoint_find(c, name);
-        int out, in;
-        role_dims(&cfg.block, (enum role)(k % ROLE_COUNT), &out, &in);
-        size_t count = (size_t)out * (size_t)in;
-        float *w = mem_array(count, sizeof *w);
-        if (!t)
-            rc = gptq_read_linear(c, base, bits, out, in, w, e);
-        else if (!dtype_is_float(t->t.dtype) || tensor_count(&t->t) != count)
-            rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s has another shape than config.json says", c->path,
-                         name);
-        else
-            dtype_to_f32(w, t->t.dtype, t->t.data, count);
-        if (rc == 0) hash_floats(h, w, count);
-        mem_free(w);
-        mem_free(base);
-        mem_free(name);
-    }
-    model_config_clear(&cfg);
-    sha256_end(h, hex);
-    return rc;
-}
-
 static int weights_of(struct job *j, const char *path, char hex[65], struct err *e)
 {
     if (j->theirs.n_items) return pack_weights_sha256(&j->theirs, hex, e);
-    int bits = gptq_checkpoint_bits(j->ck, e);
-    if (bits < 0) return -1;
-    if (bits) return gptq_sha256(j->ck, bits, hex, e);
     struct model *m = model_open(path, NULL, e); /* for the reason */
     model_close(m);
     return m ? err_set(e, NT_EXIT_DATA, "%s: its tensors are not those of a model", path) : -1;

@@ -187,7 +187,9 @@ static int read_sizes(struct pickle *k, const struct pickle_value *t, uint64_t o
  * the hooks. */
 static int make_tensor(struct pickle *k, const struct pickle_value *a, enum global how)
 {
-    if (a->n < (how == G_TENSOR_V1 ? 4u : how == G_TENSOR_V2 ? 6u : 7u) ||
+    if (a->n < (how == G_TENSOR_V1   ? 4u
+                : how == G_TENSOR_V2 ? 6u
+                                     : 7u) ||
         a->item[0]->kind != PICKLE_STORAGE || int_at(a, 1) < 0)
         return bad(k, "a tensor that is made from something else than a storage");
     struct pickle_value *v = new_value(k, PICKLE_TENSOR);
@@ -231,10 +233,12 @@ static int reduce(struct pickle *k)
     if (v[0]->kind != PICKLE_GLOBAL || v[1]->kind != PICKLE_TUPLE)
         return bad(k, "a call of something that is no function of state dicts");
     switch (v[0]->i) {
-    case G_ORDERED_DICT: return make_dict(k, v[1]);
+    case G_ORDERED_DICT:
+        return make_dict(k, v[1]);
     case G_TENSOR_V1:
     case G_TENSOR_V2:
-    case G_TENSOR_V3: return make_tensor(k, v[1], (enum global)v[0]->i);
+    case G_TENSOR_V3:
+        return make_tensor(k, v[1], (enum global)v[0]->i);
     case G_PARAMETER:
     case G_PARAMETER_STATE:
         if (!v[1]->n || v[1]->item[0]->kind != PICKLE_TENSOR) return bad(k, "a parameter that is no tensor");
@@ -242,7 +246,8 @@ static int reduce(struct pickle *k)
     case G_SIZE:
         if (v[1]->n != 1 || v[1]->item[0]->kind != PICKLE_TUPLE) return bad(k, "a torch.Size of no tuple");
         return push(k, v[1]->item[0]);
-    default: return bad(k, "a call of a type");
+    default:
+        return bad(k, "a call of a type");
     }
 }
 
@@ -261,7 +266,8 @@ static int persistent_id(struct pickle *k)
         return bad(k, "a storage that is a view of another one");
     if (!(s = new_value(k, PICKLE_STORAGE))) return -1;
     s->storage = MEM_NEW(struct pickle_storage, 1);
-    *s->storage = (struct pickle_storage){.key = t->item[2]->s, .key_len = t->item[2]->n,
+    *s->storage = (struct pickle_storage){.key = t->item[2]->s,
+                                          .key_len = t->item[2]->n,
                                           .dtype = (enum dtype)(t->item[1]->i - G_STORAGE),
                                           .count = (uint64_t)int_at(t, 4)};
     return push(k, s);
@@ -360,8 +366,10 @@ static int memo_put(struct pickle *k, uint64_t at)
     if (!v) return -1;
     k->stack.n++;
     if (at > k->memo.n) return bad(k, "a memo out of order");
-    if (at == k->memo.n) list_add(&k->memo, *v);
-    else k->memo.at[at] = *v;
+    if (at == k->memo.n)
+        list_add(&k->memo, *v);
+    else
+        k->memo.at[at] = *v;
     return 0;
 }
 
@@ -412,53 +420,94 @@ static int set_mark(struct pickle *k)
     return 0;
 }
 
-static int skip(struct pickle *k, int bytes) { return take(k, (uint64_t)bytes) ? 0 : -1; }
+static int skip(struct pickle *k, int bytes)
+{
+    return take(k, (uint64_t)bytes) ? 0 : -1;
+}
 
 static int step(struct pickle *k, uint8_t op)
 {
     size_t n = 0;
     struct pickle_value **v;
     switch (op) {
-    case 0x80: return skip(k, 1); /* PROTO */
-    case 0x95: return skip(k, 8); /* FRAME */
-    case '(': return set_mark(k);
-    case '0': return pop(k, 1) ? 0 : -1;
-    case '1': return pop_mark(k, &n) ? 0 : -1;
-    case 'N': return push(k, new_value(k, PICKLE_NONE));
-    case 0x88: return push_int(k, PICKLE_BOOL, 1);
-    case 0x89: return push_int(k, PICKLE_BOOL, 0);
-    case 'K': return push_sint(k, 1);
-    case 'M': return push_sint(k, 2);
-    case 'J': return push_sint(k, 4);
-    case 0x8a: return push_long(k, 1);
-    case 0x8b: return push_long(k, 4);
-    case 'G': return push_real(k);
+    case 0x80:
+        return skip(k, 1); /* PROTO */
+    case 0x95:
+        return skip(k, 8); /* FRAME */
+    case '(':
+        return set_mark(k);
+    case '0':
+        return pop(k, 1) ? 0 : -1;
+    case '1':
+        return pop_mark(k, &n) ? 0 : -1;
+    case 'N':
+        return push(k, new_value(k, PICKLE_NONE));
+    case 0x88:
+        return push_int(k, PICKLE_BOOL, 1);
+    case 0x89:
+        return push_int(k, PICKLE_BOOL, 0);
+    case 'K':
+        return push_sint(k, 1);
+    case 'M':
+        return push_sint(k, 2);
+    case 'J':
+        return push_sint(k, 4);
+    case 0x8a:
+        return push_long(k, 1);
+    case 0x8b:
+        return push_long(k, 4);
+    case 'G':
+        return push_real(k);
     case 0x8c:
-    case 'U': return push_text(k, 1);
+    case 'U':
+        return push_text(k, 1);
     case 'X':
-    case 'T': return push_text(k, 4);
-    case 0x8d: return push_text(k, 8);
-    case ')': return make_tuple(k, k->stack.at + k->stack.n, 0);
-    case 't': return v = pop_mark(k, &n), make_tuple(k, v, n);
-    case 0x85: return make_tuple(k, pop(k, 1), 1);
-    case 0x86: return make_tuple(k, pop(k, 2), 2);
-    case 0x87: return make_tuple(k, pop(k, 3), 3);
-    case ']': return push(k, new_value(k, PICKLE_LIST));
-    case '}': return push(k, new_value(k, PICKLE_DICT));
-    case 'a': return add_items(k, PICKLE_LIST, false);
-    case 'e': return add_items(k, PICKLE_LIST, true);
-    case 's': return add_items(k, PICKLE_DICT, false);
-    case 'u': return add_items(k, PICKLE_DICT, true);
-    case 'q': return put_at(k, 1);
-    case 'r': return put_at(k, 4);
-    case 0x94: return memo_put(k, k->memo.n);
-    case 'h': return memo_get(k, 1);
-    case 'j': return memo_get(k, 4);
-    case 'c': return line_global(k);
-    case 0x93: return stack_global(k);
-    case 'Q': return persistent_id(k);
-    case 'R': return reduce(k);
-    case 'b': return build(k);
+    case 'T':
+        return push_text(k, 4);
+    case 0x8d:
+        return push_text(k, 8);
+    case ')':
+        return make_tuple(k, k->stack.at + k->stack.n, 0);
+    case 't':
+        return v = pop_mark(k, &n), make_tuple(k, v, n);
+    case 0x85:
+        return make_tuple(k, pop(k, 1), 1);
+    case 0x86:
+        return make_tuple(k, pop(k, 2), 2);
+    case 0x87:
+        return make_tuple(k, pop(k, 3), 3);
+    case ']':
+        return push(k, new_value(k, PICKLE_LIST));
+    case '}':
+        return push(k, new_value(k, PICKLE_DICT));
+    case 'a':
+        return add_items(k, PICKLE_LIST, false);
+    case 'e':
+        return add_items(k, PICKLE_LIST, true);
+    case 's':
+        return add_items(k, PICKLE_DICT, false);
+    case 'u':
+        return add_items(k, PICKLE_DICT, true);
+    case 'q':
+        return put_at(k, 1);
+    case 'r':
+        return put_at(k, 4);
+    case 0x94:
+        return memo_put(k, k->memo.n);
+    case 'h':
+        return memo_get(k, 1);
+    case 'j':
+        return memo_get(k, 4);
+    case 'c':
+        return line_global(k);
+    case 0x93:
+        return stack_global(k);
+    case 'Q':
+        return persistent_id(k);
+    case 'R':
+        return reduce(k);
+    case 'b':
+        return build(k);
     }
     return err_set(k->e, NT_EXIT_DATA,
                    "%s: pickle: byte %zu: opcode 0x%02x is no part of a state dict: refused", k->file,
@@ -483,7 +532,10 @@ struct pickle *pickle_read(const char *file, const uint8_t *p, size_t n, size_t 
     return NULL;
 }
 
-const struct pickle_value *pickle_top(const struct pickle *k) { return k->top; }
+const struct pickle_value *pickle_top(const struct pickle *k)
+{
+    return k->top;
+}
 
 int pickle_each_storage(const struct pickle *k, pickle_visit *visit, void *ctx, struct err *e)
 {

@@ -16,8 +16,8 @@ enum pickle_kind {
     PICKLE_TEXT,
     PICKLE_TUPLE,
     PICKLE_LIST,
-    PICKLE_DICT,    /* item: key, value, key, value ... */
-    PICKLE_GLOBAL,  /* i: private */
+    PICKLE_DICT,   /* item: key, value, key, value ... */
+    PICKLE_GLOBAL, /* i: private */
     PICKLE_STORAGE,
     PICKLE_TENSOR
 };

@@ -12,7 +12,7 @@ int quantize_init(struct quantize *z, struct model *m, struct plan *plan, const 
 {
     if (a >= m->c.n_layers)
         return err_set(e, NT_EXIT_USAGE, "--layers: %s has only %d layers", m->ck->path, m->c.n_layers);
-    *z = (struct quantize){.m = m, .plan = plan, .be = be, .first = (int)a};
+    *z = (struct quantize){.m = m, .plan = plan, .be = be, .first = (int)a, .import = !plan};
     z->end = b < m->c.n_layers ? (int)b : m->c.n_layers;
     z->done = MEM_NEW(bool, (size_t)m->c.n_layers);
     z->cache = quantizer_cache_alloc();
@@ -56,7 +56,7 @@ uint64_t quantize_bytes(const struct model_config *c, bool hessian, bool f64)
 
 json_t *quantize_header(const struct quantize *z, const json_t *stats_header)
 {
-    json_t *params = plan_json(z->plan), *j;
+    json_t *params = z->import ? json_pack("{s:s}", "method", "import") : plan_json(z->plan), *j;
     if (z->first > 0 || z->end < z->m->c.n_layers)
         json_object_set_new(params, "layers", json_pack("[i,i]", z->first, z->end));
     j = json_pack("{s:s, s:o, s:o}", "kind", "qweights", "params", params, "model", model_identity(z->m));
@@ -65,6 +65,13 @@ json_t *quantize_header(const struct quantize *z, const json_t *stats_header)
     if (precision) json_object_set_new(params, "stats_precision", json_deep_copy(precision));
     if (tokens) json_object_set_new(j, "tokens", json_deep_copy(tokens));
     if (z->m->hf_config) json_object_set(j, "config", z->m->hf_config);
+    if (z->import) { /* its values are not those of the float model: only the configuration must agree */
+        const struct checkpoint *ck = z->m->ck;
+        json_t *model = json_object_get(j, "model"), *sample = json_object_get(model, "sample_xxh3");
+        const char *format = ck->layout ? ck->layout : ck->format;
+        json_object_set_new(j, "import", json_pack("{s:s, s:O}", "format", format, "sample_xxh3", sample));
+        json_object_del(model, "sample_xxh3");
+    }
     return j;
 }
 
@@ -84,28 +91,35 @@ static void tell(const struct qtensor *q, const struct site_stats *st)
              (unsigned long long)st->count, q->in);
 }
 
+static int float_linear(struct quantize *z, int layer, enum role r, const struct site_stats *st,
+                        struct qtensor *q, struct err *e)
+{
+    int out, in, rc;
+    role_dims(&z->m->c.block, r, &out, &in);
+    struct plan_rule *rule = plan_find(z->plan, q->name);
+    const struct site_stats *use = rule->method && rule->method->needs[0] && st ? &st[role_site(r)] : NULL;
+    if (rule->method && quantizer_prepare(rule->method, z->cache, in, use, &rule->o, q->name, e)) return -1;
+    float *weights = MEM_NEW(float, (size_t)out *in);
+    rc = model_read_linear(z->m, layer, r, weights, e);
+    if (!rc && rule->method)
+        rc = quantizer_run(rule->method, z->cache, z->be, weights, out, in, use, &rule->o, q, e);
+    else if (!rc)
+        qtensor_init_plain(q, out, in, weights);
+    mem_free(weights);
+    if (!rc) tell(q, use);
+    return rc;
+}
+
 static int one_linear(struct quantize *z, struct stream_writer *w, int layer, enum role r,
                       const struct site_stats *st, struct err *e)
 {
     struct qtensor q = {.layer = layer};
-    int out, in, rc;
-    role_dims(&z->m->c.block, r, &out, &in);
     model_tensor_name(z->m, layer, r, q.name);
     strcpy(q.role, role_name(r));
-    struct plan_rule *rule = plan_find(z->plan, q.name);
-    const struct site_stats *use = rule->method && rule->method->needs[0] && st ? &st[role_site(r)] : NULL;
-    if (rule->method && quantizer_prepare(rule->method, z->cache, in, use, &rule->o, q.name, e)) return -1;
-    float *weights = MEM_NEW(float, (size_t)out *in);
-    rc = model_read_linear(z->m, layer, r, weights, e);
-    if (!rc && rule->method)
-        rc = quantizer_run(rule->method, z->cache, z->be, weights, out, in, use, &rule->o, &q, e);
-    else if (!rc)
-        qtensor_init_plain(&q, out, in, weights);
-    mem_free(weights);
+    int rc = z->import ? quantize_import(z->m, layer, r, &q, e) : float_linear(z, layer, r, st, &q, e);
     if (!rc) {
-        tell(&q, use);
         z->stored_bits += 8.0 * (double)qtensor_stored_bytes(&q);
-        z->weights += (double)out * in;
+        z->weights += (double)q.out * q.in;
         rc = qtensor_write(w, &q, e);
     }
     qtensor_clear(&q);

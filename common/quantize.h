@@ -13,10 +13,11 @@ struct quantize {
     struct quantizer_cache *cache;
     bool *done;                  /* [n_layers] */
     int first, end;              /* layers wanted */
+    bool import;                 /* the model's own codes, untouched; plan is NULL */
     double stored_bits, weights; /* totals of the linears, for effective bits */
 };
 
-/* Layers a..b (b excluded, clipped to the model). */
+/* Layers a..b (b excluded, clipped to the model). plan NULL: import, what the file holds is passed on. */
 int quantize_init(struct quantize *z, struct model *m, struct plan *plan, const struct backend *be, int64_t a,
                   int64_t b, struct err *e) NT_MUST_CHECK;
 void quantize_clear(struct quantize *z);
@@ -30,5 +31,8 @@ int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, struc
                    struct err *e) NT_MUST_CHECK;
 int quantize_check_complete(const struct quantize *z, const char *stream,
                             struct err *e) NT_MUST_CHECK; /* no layer missing */
+/* Linear r of a layer as the file holds it: packed weights as they are coded, GGUF's blocks and plain floats
+ * as such, rows in HF order (quantize_import.c). */
+int quantize_import(struct model *m, int layer, enum role r, struct qtensor *q, struct err *e) NT_MUST_CHECK;
 double quantize_bits(const struct quantize *z);           /* effective bits per weight so far */
 #endif

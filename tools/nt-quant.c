@@ -15,7 +15,8 @@ static struct {
 } arg = {.bits = 4, .group = 128, .block = 128, .clip = "none", .scale = "f16", .damp = 0.01};
 
 static const struct opt options[] = {
-    {'q', "quantizer", OPT_STR, &arg.method, "NAME|list", "method; list prints all of them"},
+    {'q', "quantizer", OPT_STR, &arg.method, "NAME|list|import",
+     "method; list prints all; import passes the codes of a quantized checkpoint on"},
     {'b', "bits", OPT_INT, &arg.bits, "BITS=2..8", "bits of a code"},
     {'g', "group", OPT_INT, &arg.group, "GROUP=0..", "weights that share a scale, 0: a whole row"},
     {0, "sym", OPT_FLAG, &arg.sym, NULL, "symmetric levels, no zeros stored"},
@@ -35,8 +36,12 @@ static const struct opt options[] = {
 static void list_methods(void)
 {
     const struct quantizer *qz;
-    for (int i = 0; (qz = quantizer_at(i)); i++)
+    bool said = false;
+    for (int i = 0; (qz = quantizer_at(i)); i++) {
+        if (!said && strcmp(qz->name, "import") > 0)
+            said = printf("%-12s %s\n", "import", "the codes of a quantized checkpoint, untouched") > 0;
         printf("%-12s %s%s%s\n", qz->name, qz->summary, qz->needs[0] ? "; needs " : "", qz->needs);
+    }
     tool_finish(0);
 }
 
@@ -101,15 +106,16 @@ static void finish(struct stream_writer *w, struct quantize *z, const struct pla
 int main(int argc, char **argv)
 {
     struct tool t;
-    struct plan plan;
+    struct plan plan = {0};
     struct quantize z;
     struct err e = {0};
-    char needs[128];
+    char needs[128] = "";
 
-    tool_start(&t, "nt-quant", "[STATS.nts]", "quantizes the linears of a model's blocks", options, argc,
+    tool_start(&t, "nt-quant", "[STATS.nts|CKPT]", "quantizes the linears of a model's blocks", options, argc,
                argv);
-    read_plan(&plan);
-    plan_needs(&plan, needs, sizeof needs);
+    bool import = arg.method && !strcmp(arg.method, "import");
+    if (import && t.argc == 1 && !t.model) t.model = t.argv[0], t.argc = 0;
+    if (!import) read_plan(&plan), plan_needs(&plan, needs, sizeof needs);
     if (arg.needs) {
         puts(needs);
         tool_finish(0);
@@ -122,7 +128,7 @@ int main(int argc, char **argv)
     t.precision = "f32";
     struct backend *be = tool_backend(&t);
     struct model *m = model_open(t.model, NULL, &e);
-    if (!m || quantize_init(&z, m, &plan, be, t.layers[0], t.layers[1], &e)) die(&e);
+    if (!m || quantize_init(&z, m, import ? NULL : &plan, be, t.layers[0], t.layers[1], &e)) die(&e);
     tool_predict(quantize_bytes(&m->c, needs[0], arg.f64), 0, NULL);
     struct stream_reader *in = needs[0] ? stream_open(t.argc ? t.argv[0] : "-", "stats", &e) : NULL;
     if (needs[0] && (!in || model_check_identity(m, stream_header(in), stream_name(in), &e))) die(&e);

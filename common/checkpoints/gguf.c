@@ -391,4 +391,5 @@ static int gguf_probe(const char *path)
     return n == 4 && memcmp(magic, "GGUF", 4) == 0;
 }
 
-const struct checkpoint_format checkpoint_format_gguf = {"gguf", gguf_probe, gguf_open, gguf_close};
+const struct checkpoint_format checkpoint_format_gguf = {
+    .name = "gguf", .probe = gguf_probe, .open = gguf_open, .close = gguf_close};

@@ -160,4 +160,5 @@ static int init_probe(const char *path)
     return mine;
 }
 
-const struct checkpoint_format checkpoint_format_init = {"init", init_probe, init_open, NULL};
+const struct checkpoint_format checkpoint_format_init = {
+    .name = "init", .probe = init_probe, .open = init_open};

@@ -331,8 +331,8 @@ static int read_zip(struct reader *r)
     int rc = a ? read_entries(r, a) : err_set(r->e, NT_EXIT_DEVICE, "out of memory");
     if (a) archive_read_free(a);
     if (rc == 0 && !r->pickle)
-        rc = err_set(r->e, NT_EXIT_DATA, "%s: a zip archive, but no PyTorch file: no data.pkl in it",
-                     r->path);
+        rc =
+            err_set(r->e, NT_EXIT_DATA, "%s: a zip archive, but no PyTorch file: no data.pkl in it", r->path);
     if (rc < 0 || index_storages(r) < 0) return -1;
     struct pickle *k = pickle_read(r->path, r->pickle, r->pickle_size, NULL, r->e);
     rc = k ? add_tensors(r, pickle_top(k)) : -1;
@@ -436,9 +436,12 @@ static int read_file(struct checkpoint *c, const char *path, struct err *e)
     if (r.file < 0) return -1;
     r.m = checkpoint_mapping(c, r.file);
     r.room = 4 * r.m.size + (64u << 20);
-    if (is_legacy(r.m.at, (size_t)r.m.size)) rc = read_legacy(&r);
-    else if (r.m.size > 4 && memcmp(r.m.at, "PK\3\4", 4) == 0) rc = read_zip(&r);
-    else err_set(e, NT_EXIT_DATA, "%s: neither a zip archive nor pickles: not written by torch.save", path);
+    if (is_legacy(r.m.at, (size_t)r.m.size))
+        rc = read_legacy(&r);
+    else if (r.m.size > 4 && memcmp(r.m.at, "PK\3\4", 4) == 0)
+        rc = read_zip(&r);
+    else
+        err_set(e, NT_EXIT_DATA, "%s: neither a zip archive nor pickles: not written by torch.save", path);
     for (size_t i = 0; i < r.n_names; i++) mem_free(r.names[i]);
     mem_free(r.names), mem_free(r.list), mem_free(r.pickle), mem_free(r.prefix);
     tempfile_close(r.unpacked), tempfile_close(r.made);
@@ -487,4 +490,5 @@ static int pytorch_probe(const char *path)
     return (n > 4 && memcmp(head, "PK\3\4", 4) == 0) || is_legacy(head, n);
 }
 
-const struct checkpoint_format checkpoint_format_pytorch = {"pytorch", pytorch_probe, pytorch_open, NULL};
+const struct checkpoint_format checkpoint_format_pytorch = {
+    .name = "pytorch", .probe = pytorch_probe, .open = pytorch_open};

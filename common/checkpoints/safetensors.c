@@ -183,5 +183,5 @@ static int safetensors_probe(const char *path)
     return n == 9 && head[8] == '{' && !head[4] && !head[5] && !head[6] && !head[7];
 }
 
-const struct checkpoint_format checkpoint_format_safetensors = {"safetensors", safetensors_probe,
-                                                                safetensors_open, NULL};
+const struct checkpoint_format checkpoint_format_safetensors = {
+    .name = "safetensors", .probe = safetensors_probe, .open = safetensors_open};

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Somebody else's codes as tensors of a stream: nothing is computed, only rows are put in order. */
+#include <string.h>
+#include "common/mem.h"
+#include "common/quantize.h"
+
+/* GGUF blocks, or floats: the bytes of the file, row by row. */
+static void copy_rows(const struct weight_part *p, struct qtensor *q)
+{
+    const struct tensor *t = &p->t->t;
+    size_t bytes = t->nbytes / (size_t)t->shape[0];
+    q->form = QF_PLAIN;
+    q->plain = (struct tensor){
+        .dtype = t->dtype, .rank = 2, .shape = {p->rows, p->cols}, .nbytes = p->rows * bytes};
+    q->plain.data = mem_array((size_t)p->rows, bytes);
+    for (size_t i = 0; i < (size_t)p->rows; i++)
+        memcpy((char *)q->plain.data + i * bytes, (const char *)t->data + model_part_row(p, i) * bytes, bytes);
+}
+
+/* Some rows of a packed weight: those of a fused one that are this part. */
+static int code_rows(const struct model *m, const struct weight_part *p, struct qtensor *q, struct err *e)
+{
+    if (p->rows == p->t->t.shape[0]) return checkpoint_codes(m->ck, p->t, 0, q->out, q, e);
+    if (p->run == p->rows) return checkpoint_codes(m->ck, p->t, (int)p->row0, q->out, q, e);
+    return err_set(e, NT_EXIT_DATA, "%s: tensor %s: its rows are those of several weights in turns", m->ck->path,
+                   p->t->name);
+}
+
+int quantize_import(struct model *m, int layer, enum role r, struct qtensor *q, struct err *e)
+{
+    const struct weight_part *p = &m->layers[layer].w[r];
+    int rc = 0;
+    role_dims(&m->c.block, r, &q->out, &q->in);
+    if (p->t->packed) {
+        rc = code_rows(m, p, q, e);
+    } else if (p->transposed) { /* floats: GPT-2's own files */
+        float *w = MEM_NEW(float, (size_t)q->out *(size_t)q->in);
+        rc = model_read_part(m, p, w, e);
+        if (!rc) qtensor_init_plain(q, q->out, q->in, w);
+        mem_free(w);
+    } else {
+        copy_rows(p, q);
+    }
+    checkpoint_release(m->ck, p->t);
+    return rc;
+}

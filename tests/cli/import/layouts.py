@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantized checkpoints of other tools, made from random codes as their layouts are specified, beside the float model that
+they stand for: `layouts.py KIND DIR` writes DIR/q and DIR/f. Knows nothing of the tools but what FORMATS of the layouts say;
+values are computed from the codes, not by unpacking."""
+import json, os, struct, sys
+import numpy as np
+
+D, F, H, G, E, L, V = 64, 96, 4, 2, 16, 2, 96
+LINEARS = {"self_attn.q_proj": (H * E, D), "self_attn.k_proj": (G * E, D), "self_attn.v_proj": (G * E, D),
+           "self_attn.o_proj": (D, H * E), "mlp.gate_proj": (F, D), "mlp.up_proj": (F, D), "mlp.down_proj": (D, F)}
+CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": D, "intermediate_size": F,
+          "num_hidden_layers": L, "num_attention_heads": H, "num_key_value_heads": G, "head_dim": E, "vocab_size": V,
+          "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
+          "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "float32"}
+NAMES = {"float32": "F32", "float16": "F16", "int32": "I32", "uint32": "U32", "int64": "I64", "int8": "I8", "uint8": "U8"}
+rng = np.random.default_rng(20260)
+
+
+class Raw:
+    """Bytes of a type that numpy has not."""
+    def __init__(self, dtype, a):
+        self.dtype, self.shape, self.bytes = dtype, a.shape, a.tobytes()
+
+
+def bf16(x):
+    return Raw("BF16", (np.ascontiguousarray(x, np.float32).view(np.uint32) >> 16).astype(np.uint16))
+
+
+def save(path, tensors, **meta):
+    head, at, blobs = {"__metadata__": {"format": "pt", **meta}}, 0, []
+    for name in sorted(tensors):
+        t = tensors[name]
+        if not isinstance(t, Raw):
+            t = np.ascontiguousarray(t)
+            t = Raw(NAMES[str(t.dtype)], t)
+        head[name] = {"dtype": t.dtype, "shape": list(t.shape), "data_offsets": [at, at + len(t.bytes)]}
+        at += len(t.bytes)
+        blobs.append(t.bytes)
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text + b"".join(blobs))
+
+
+def bits_to_words(codes, bits):
+    """Rows of codes as dense little-endian bit streams of 32-bit words."""
+    b = (codes[..., None].astype(np.uint32) >> np.arange(bits, dtype=np.uint32)) & 1
+    b = b.reshape(codes.shape[0], -1)
+    b = np.pad(b, ((0, 0), (0, -b.shape[1] % 32))).reshape(codes.shape[0], -1, 32)
+    return (b << np.arange(32, dtype=np.uint32)).sum(-1, dtype=np.uint32)
+
+
+def random_uniform(out, inn, bits, group, sym=False):
+    """codes [out, in], zeros [out, groups], scales [out, groups] f16"""
+    group = group if group > 0 else inn
+    groups = -(-inn // group)
+    codes = rng.integers(0, 2**bits, (out, inn))
+    zeros = np.full((out, groups), 2**(bits - 1)) if sym else rng.integers(0, 2**bits, (out, groups))
+    scales = (rng.uniform(0.5, 1.5, (out, groups)) * 0.3 / 2**bits).astype(np.float16)
+    return codes, zeros, scales, np.arange(inn) // group
+
+
+def value(codes, zeros, scales, gidx):
+    s = scales.astype(np.float32)[:, gidx]
+    return s * (codes - zeros[:, gidx]).astype(np.float32)
+
+
+# ---- GPTQ ----
+
+def gptq(bits=4, group=32, sym=False, v2=False, stores_v2=None, order=False, g_idx=True, config="config.json", rules=False,
+         method="gptq", **extra):
+    stores_v2 = v2 if stores_v2 is None else stores_v2
+    def linear(name, out, inn):
+        b = 8 if rules and "down_proj" in name else bits
+        codes, zeros, scales, gidx = random_uniform(out, inn, b, group, sym)
+        if order:
+            gidx = rng.permutation(gidx)
+        stored = (zeros - (0 if stores_v2 else 1)) % 2**b
+        t = {"qweight": bits_to_words(codes, b).T.view(np.int32), "qzeros": bits_to_words(stored.T, b).view(np.int32),
+             "scales": scales.T}
+        if g_idx:
+            t["g_idx"] = gidx.astype(np.int32)
+        return t, value(codes, zeros, scales, gidx)
+    q = {"bits": bits, "group_size": group, "desc_act": order, "sym": sym}
+    if config == "config.json":
+        q.update({"quant_method": method, **extra})
+        if method == "gptq":
+            q["checkpoint_format"] = "gptq_v2" if v2 else "gptq"
+    return linear, q, config
+
+
+KINDS = {
+    "gptq2": lambda: gptq(2, 32), "gptq3": lambda: gptq(3, 32), "gptq4": lambda: gptq(4, 32), "gptq8": lambda: gptq(8, -1),
+    "gptq4-v2": lambda: gptq(4, 16, v2=True), "gptq4-sym": lambda: gptq(4, 32, sym=True),
+    "gptq4-lying": lambda: gptq(4, 32, sym=True, v2=False, stores_v2=True),
+    "gptq3-lying-v2": lambda: gptq(3, 32, sym=True, v2=True, stores_v2=False),
+    "gptq4-order": lambda: gptq(4, 32, order=True), "gptq4-bare": lambda: gptq(4, 32, g_idx=False),
+    "gptq4-old": lambda: gptq(4, 32, config="quantize_config.json"), "gptq4-rules": lambda: gptq(4, 32, rules=True),
+    "autoround": lambda: gptq(2, 32, sym=True, method="auto-round", packing_format="auto_round:auto_gptq"),
+}
+
+
+def main(kind, where):
+    linear, quantization, config = KINDS[kind]()
+    q, f = {}, {}
+    for l in range(L):
+        for name, (out, inn) in LINEARS.items():
+            base = f"model.layers.{l}.{name}"
+            parts, values = linear(base, out, inn)
+            q.update({f"{base}.{k}": v for k, v in parts.items()})
+            f[f"{base}.weight"] = values.astype(np.float32)
+        for n in ("input_layernorm", "post_attention_layernorm"):
+            f[f"model.layers.{l}.{n}.weight"] = q[f"model.layers.{l}.{n}.weight"] = rng.uniform(0.5, 1.5, D).astype(np.float32)
+    for name, shape in (("model.embed_tokens", (V, D)), ("lm_head", (V, D)), ("model.norm", (D,))):
+        w = rng.standard_normal(shape).astype(np.float16)
+        q[name + ".weight"], f[name + ".weight"] = w, w.astype(np.float32)
+    for d, t in (("q", q), ("f", f)):
+        os.makedirs(os.path.join(where, d))
+        save(os.path.join(where, d, "model.safetensors"), t)
+    own = {**CONFIG, "quantization_config": quantization} if config == "config.json" else CONFIG
+    json.dump(own, open(os.path.join(where, "q", "config.json"), "w"))
+    json.dump(CONFIG, open(os.path.join(where, "f", "config.json"), "w"))
+    if config != "config.json":
+        json.dump(quantization, open(os.path.join(where, "q", config), "w"))
+    json.dump([rng.integers(0, V, 12).tolist()], open(os.path.join(where, "ids.json"), "w"))
+
+
+def load(path):
+    with open(path, "rb") as f:
+        n, = struct.unpack("<Q", f.read(8))
+        head = json.loads(f.read(n))
+        data = f.read()
+    head.pop("__metadata__", None)
+    return {k: (v["dtype"], v["shape"], data[slice(*v["data_offsets"])]) for k, v in head.items()}
+
+
+def compare(a, b, only=None):
+    """The same tensors, byte by byte."""
+    x, y = load(a), load(b)
+    if only:
+        x, y = ({k: v for k, v in t.items() if k.endswith(tuple(only))} for t in (x, y))
+    bad = [k for k in sorted(x.keys() | y.keys()) if x.get(k) != y.get(k)]
+    if bad or not x:
+        sys.exit(f"{len(bad)} of {len(x)} tensors differ: {bad[:4]}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "kinds":
+        print("\n".join(KINDS))
+    elif sys.argv[1] == "compare":
+        compare(sys.argv[2], sys.argv[3], sys.argv[4:])
+    else:
+        main(*sys.argv[1:])

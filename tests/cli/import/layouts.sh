@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# Quantized checkpoints of other tools as they lie: as models, and by -q import, they have the values of the float model that
+# they stand for, which layouts.py computes from the codes.
+. tests/tap.bash
+export OMP_NUM_THREADS=2
+"$PYTHON" -c 'import numpy' 2>/dev/null || skip_all "$PYTHON lacks numpy"
+lay() { "$PYTHON" tests/cli/import/layouts.py "$@"; }
+
+one() { # KIND
+    local d="$tmp/$1"
+    lay "$1" "$d" && nt-quant -q import "$d/q" -o "$d/q.nts" --progress none &&
+        nt-pack -m "$d/q" --format hf --dtype f32 "$d/q.nts" -o "$d/hf" --progress none &&
+        lay compare "$d/hf/model.safetensors" "$d/f/model.safetensors"
+}
+logits() { # KIND: one of the above
+    local d="$tmp/$1"
+    nt-eval -m "$d/q" --ids "$d/ids.json" --dump logits -o "$d/q.logits" --progress none &&
+        nt-eval -m "$d/f" --ids "$d/ids.json" --dump logits -o "$d/f.logits" --progress none &&
+        cmp "$d/q.logits" "$d/f.logits"
+}
+for kind in $(lay kinds); do check "$kind: what import gives has the values of the float model" one "$kind"; done
+for kind in gptq4-order; do check "$kind: the logits of the float model" logits "$kind"; done
+
+# ---- what nt-pack writes of imported codes is what was there, byte by byte ----
+
+back() { # KIND
+    local d="$tmp/$1"
+    nt-pack -m "$d/q" --format gptq "$d/q.nts" -o "$d/back" --progress none &&
+        lay compare "$d/back/model.safetensors" "$d/q/model.safetensors" qweight qzeros scales g_idx
+}
+for kind in gptq2 gptq3 gptq4 gptq8 gptq4-sym gptq4-order gptq4-old; do check "$kind: codes come back as they were" back "$kind"; done
+back gptq4-v2 >/dev/null 2>&1; [ $? = 1 ]; ok $? "version 2 leaves as version 1: other zeros"
+again() {
+    nt-quant -q import "$tmp/gptq4-v2/back" -o "$tmp/again.nts" --progress none &&
+        nt-pack -m "$tmp/gptq4-v2/back" --format hf --dtype f32 "$tmp/again.nts" -o "$tmp/again" --progress none &&
+        lay compare "$tmp/again/model.safetensors" "$tmp/gptq4-v2/f/model.safetensors" proj.weight
+}
+check "version 2 as version 1: the same values" again
+finish
