@@ -93,7 +93,7 @@ enum dtype float_type_of(unsigned types) { return types & 1 ? DT_F16 : types & 2
 enum dtype ggml_encode_choose(const struct qtensor *q)
 {
     static const enum dtype types[] = {DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q8_0};
-    if (q->form == QF_PLAIN && dtype_block(q->plain.dtype) > 1) return q->plain.dtype;
+    if (q->form == QF_PLAIN && ggml_type_id(q->plain.dtype) >= 0) return q->plain.dtype;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (tensor_fits(q, types[i])) return types[i];
     size_t n = (size_t)q->out * (size_t)q->in;
@@ -106,7 +106,7 @@ enum dtype ggml_encode_choose(const struct qtensor *q)
 
 void ggml_encode_row(const struct qtensor *q, enum dtype t, int row, void *dst)
 {
-    if (q->form == QF_PLAIN) { /* imported blocks leave as they came */
+    if (q->form == QF_PLAIN) { /* leaves as it came */
         size_t bytes = (size_t)(q->in / dtype_block(t)) * (size_t)dtype_block_bytes(t);
         memcpy(dst, (const char *)q->plain.data + (size_t)row * bytes, bytes);
         return;

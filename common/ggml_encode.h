@@ -5,9 +5,9 @@
 #define NT_GGML_ENCODE_H
 #include "common/qtensor.h"
 
-/* Of imported blocks their own type, else the smallest of Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 F16 BF16 F32 that holds
- * every value of q exactly. Block types need rows of whole blocks of 32, one group per block, scales (and
- * minima) that are exact in f16. */
+/* Of plain tensors (imported blocks, too) their own type, else the smallest of Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 F16
+ * BF16 F32 that holds every value of q exactly. Block types need rows of whole blocks of 32, one group per
+ * block, scales (and minima) that are exact in f16. */
 enum dtype ggml_encode_choose(const struct qtensor *q);
 /* Row `row` of q in that type; dst holds in / dtype_block(t) blocks. */
 void ggml_encode_row(const struct qtensor *q, enum dtype t, int row, void *dst);

@@ -146,6 +146,11 @@ static const struct {
 } unpack[] = {
     {DT_Q4_0, q4_0}, {DT_Q4_1, q4_1}, {DT_Q5_0, q5_0}, {DT_Q5_1, q5_1}, {DT_Q8_0, q8_0},
     {DT_Q2_K, q2_k}, {DT_Q3_K, q3_k}, {DT_Q4_K, q4_k}, {DT_Q5_K, q5_k}, {DT_Q6_K, q6_k},
+    {DT_IQ1_S, ggml_iq1_s},     {DT_IQ1_M, ggml_iq1_m},   {DT_IQ2_XXS, ggml_iq2_xxs},
+    {DT_IQ2_XS, ggml_iq2_xs},   {DT_IQ2_S, ggml_iq2_s},   {DT_IQ3_XXS, ggml_iq3_xxs},
+    {DT_IQ3_S, ggml_iq3_s},     {DT_IQ4_NL, ggml_iq4_nl}, {DT_IQ4_XS, ggml_iq4_xs},
+    {DT_TQ1_0, ggml_tq1_0},     {DT_TQ2_0, ggml_tq2_0},   {DT_MXFP4, ggml_mxfp4},
+    {DT_NVFP4, ggml_nvfp4},
 };
 
 void ggml_to_f32(float *dst, enum dtype t, const void *src, size_t n)
@@ -169,13 +174,13 @@ static const struct {
     [3] = {"Q4_1", DT_Q4_1},    [6] = {"Q5_0", DT_Q5_0},     [7] = {"Q5_1", DT_Q5_1},
     [8] = {"Q8_0", DT_Q8_0},    [9] = {"Q8_1", DT_NONE},     [10] = {"Q2_K", DT_Q2_K},
     [11] = {"Q3_K", DT_Q3_K},   [12] = {"Q4_K", DT_Q4_K},    [13] = {"Q5_K", DT_Q5_K},
-    [14] = {"Q6_K", DT_Q6_K},   [15] = {"Q8_K", DT_NONE},    [16] = {"IQ2_XXS", DT_NONE},
-    [17] = {"IQ2_XS", DT_NONE}, [18] = {"IQ3_XXS", DT_NONE}, [19] = {"IQ1_S", DT_NONE},
-    [20] = {"IQ4_NL", DT_NONE}, [21] = {"IQ3_S", DT_NONE},   [22] = {"IQ2_S", DT_NONE},
-    [23] = {"IQ4_XS", DT_NONE}, [24] = {"I8", DT_I8},        [25] = {"I16", DT_I16},
+    [14] = {"Q6_K", DT_Q6_K},   [15] = {"Q8_K", DT_NONE},    [16] = {"IQ2_XXS", DT_IQ2_XXS},
+    [17] = {"IQ2_XS", DT_IQ2_XS}, [18] = {"IQ3_XXS", DT_IQ3_XXS}, [19] = {"IQ1_S", DT_IQ1_S},
+    [20] = {"IQ4_NL", DT_IQ4_NL}, [21] = {"IQ3_S", DT_IQ3_S},   [22] = {"IQ2_S", DT_IQ2_S},
+    [23] = {"IQ4_XS", DT_IQ4_XS}, [24] = {"I8", DT_I8},        [25] = {"I16", DT_I16},
     [26] = {"I32", DT_I32},     [27] = {"I64", DT_I64},      [28] = {"F64", DT_F64},
-    [29] = {"IQ1_M", DT_NONE},  [30] = {"BF16", DT_BF16},    [34] = {"TQ1_0", DT_NONE},
-    [35] = {"TQ2_0", DT_NONE},  [39] = {"MXFP4", DT_NONE},   [40] = {"NVFP4", DT_NONE},
+    [29] = {"IQ1_M", DT_IQ1_M},  [30] = {"BF16", DT_BF16},    [34] = {"TQ1_0", DT_TQ1_0},
+    [35] = {"TQ2_0", DT_TQ2_0},  [39] = {"MXFP4", DT_MXFP4},   [40] = {"NVFP4", DT_NVFP4},
     [41] = {"Q1_0", DT_NONE},   [42] = {"Q2_0", DT_NONE},
 };
 #define N_IDS (sizeof ids / sizeof *ids)

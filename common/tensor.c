@@ -25,7 +25,13 @@ static const struct {
     [DT_Q5_1] = {"Q5_1", 32, 24, true},     [DT_Q8_0] = {"Q8_0", 32, 34, true},
     [DT_Q2_K] = {"Q2_K", 256, 84, true},    [DT_Q3_K] = {"Q3_K", 256, 110, true},
     [DT_Q4_K] = {"Q4_K", 256, 144, true},   [DT_Q5_K] = {"Q5_K", 256, 176, true},
-    [DT_Q6_K] = {"Q6_K", 256, 210, true},
+    [DT_Q6_K] = {"Q6_K", 256, 210, true},   [DT_IQ1_S] = {"IQ1_S", 256, 50, true},
+    [DT_IQ1_M] = {"IQ1_M", 256, 56, true},  [DT_IQ2_XXS] = {"IQ2_XXS", 256, 66, true},
+    [DT_IQ2_XS] = {"IQ2_XS", 256, 74, true}, [DT_IQ2_S] = {"IQ2_S", 256, 82, true},
+    [DT_IQ3_XXS] = {"IQ3_XXS", 256, 98, true}, [DT_IQ3_S] = {"IQ3_S", 256, 110, true},
+    [DT_IQ4_NL] = {"IQ4_NL", 32, 18, true}, [DT_IQ4_XS] = {"IQ4_XS", 256, 136, true},
+    [DT_TQ1_0] = {"TQ1_0", 256, 54, true},  [DT_TQ2_0] = {"TQ2_0", 256, 66, true},
+    [DT_MXFP4] = {"MXFP4", 32, 17, true},   [DT_NVFP4] = {"NVFP4", 64, 36, true},
 };
 
 const char *dtype_name(enum dtype t)

@@ -27,7 +27,7 @@ enum dtype {
     DT_F8_E4M3,
     DT_F8_E5M2,
     DT_F8_E8M0,
-    /* ggml block types: 32 or 256 elements a block */
+    /* ggml block types: 32, 64 or 256 elements a block */
     DT_Q4_0,
     DT_Q4_1,
     DT_Q5_0,
@@ -38,6 +38,19 @@ enum dtype {
     DT_Q4_K,
     DT_Q5_K,
     DT_Q6_K,
+    DT_IQ1_S,
+    DT_IQ1_M,
+    DT_IQ2_XXS,
+    DT_IQ2_XS,
+    DT_IQ2_S,
+    DT_IQ3_XXS,
+    DT_IQ3_S,
+    DT_IQ4_NL,
+    DT_IQ4_XS,
+    DT_TQ1_0,
+    DT_TQ2_0,
+    DT_MXFP4,
+    DT_NVFP4,
     DT_COUNT
 };
 

@@ -53,8 +53,10 @@ static void packing(enum dtype t, int lo, int hi, float m)
 
 int main(void)
 {
-    static const enum dtype types[] = {DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q8_0,
-                                       DT_Q2_K, DT_Q3_K, DT_Q4_K, DT_Q5_K, DT_Q6_K};
+    static const enum dtype types[] = {
+        DT_Q4_0,   DT_Q4_1,   DT_Q5_0,    DT_Q5_1,   DT_Q8_0,  DT_Q2_K,    DT_Q3_K,  DT_Q4_K,
+        DT_Q5_K,   DT_Q6_K,   DT_IQ1_S,   DT_IQ1_M,  DT_IQ2_XXS, DT_IQ2_XS, DT_IQ2_S, DT_IQ3_XXS,
+        DT_IQ3_S,  DT_IQ4_NL, DT_IQ4_XS,  DT_TQ1_0,  DT_TQ2_0, DT_MXFP4,   DT_NVFP4};
     const char *more = getenv("NT_GGML_DATA");
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) compare("tests/data/ggml", types[i]);
     for (size_t i = 0; more && i < sizeof types / sizeof *types; i++) compare(more, types[i]);
