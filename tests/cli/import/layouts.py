@@ -100,7 +100,71 @@ KINDS = {
 }
 
 
+# ---- AWQ, gemm: eight columns a word in the order 0 2 4 6 1 3 5 7, no minus one ----
+
+def awq(group=32, method="awq", **extra):
+    def words(a):
+        a = a.reshape(a.shape[0], -1, 8)[:, :, [0, 2, 4, 6, 1, 3, 5, 7]].astype(np.uint32)
+        return (a << np.arange(0, 32, 4, dtype=np.uint32)).sum(-1, dtype=np.uint32).view(np.int32)
+    def linear(name, out, inn):
+        codes, zeros, scales, gidx = random_uniform(out, inn, 4, group)
+        return {"qweight": words(codes.T), "qzeros": words(zeros.T), "scales": scales.T}, value(codes, zeros, scales, gidx)
+    return linear, {"quant_method": method, "bits": 4, "group_size": group, "zero_point": True, **extra}, "config.json"
+
+
+KINDS.update({
+    "awq": lambda: awq(32, version="gemm", modules_to_not_convert=None), "awq-row": lambda: awq(-1, version="GEMM"),
+    "autoround-awq": lambda: awq(16, "auto-round", packing_format="auto_round:auto_awq"),
+})
+
+
+# ---- GGUF: random blocks of every type, which must come back as they were ----
+
+SIZES = {"F32": (0, 1, 4), "Q4_0": (2, 32, 18), "Q4_1": (3, 32, 20), "Q5_0": (6, 32, 22), "Q5_1": (7, 32, 24), "Q8_0": (8, 32, 34),
+         "Q2_K": (10, 256, 84), "Q3_K": (11, 256, 110), "Q4_K": (12, 256, 144), "Q5_K": (13, 256, 176), "Q6_K": (14, 256, 210),
+         "IQ2_XXS": (16, 256, 66), "IQ2_XS": (17, 256, 74), "IQ3_XXS": (18, 256, 98), "IQ1_S": (19, 256, 50), "IQ4_NL": (20, 32, 18),
+         "IQ3_S": (21, 256, 110), "IQ2_S": (22, 256, 82), "IQ4_XS": (23, 256, 136), "IQ1_M": (29, 256, 56), "BF16": (30, 1, 2),
+         "TQ1_0": (34, 256, 54), "TQ2_0": (35, 256, 66), "MXFP4": (39, 32, 17), "NVFP4": (40, 64, 36)}
+ROLES = {"attn_q": (256, 256), "attn_k": (128, 256), "attn_v": (128, 256), "attn_output": (256, 256), "ffn_gate": (256, 256),
+         "ffn_up": (256, 256), "ffn_down": (256, 256)}
+
+
+def gguf(path, layers=4):
+    def text(s):
+        return struct.pack("<Q", len(s)) + s.encode()
+    def u32(key, v):
+        return text("llama." + key) + struct.pack("<II", 4, v)
+    kv = [text("general.architecture") + struct.pack("<I", 8) + text("llama"), u32("block_count", layers), u32("context_length", 64),
+          u32("embedding_length", 256), u32("feed_forward_length", 256), u32("attention.head_count", 4),
+          u32("attention.head_count_kv", 2), text("general.file_type") + struct.pack("<II", 4, 0),
+          text("general.quantization_version") + struct.pack("<II", 4, 2),
+          text("llama.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5)]
+    tensors = [("token_embd.weight", "F32", (96, 256)), ("output_norm.weight", "F32", (256,))]
+    types = [t for t in SIZES if t != "F32"]
+    for l in range(layers):
+        for k, (role, shape) in enumerate(ROLES.items()):
+            tensors.append((f"blk.{l}.{role}.weight", types[(7 * l + k) % len(types)], shape))
+        tensors += [(f"blk.{l}.{n}.weight", "F32", (256,)) for n in ("attn_norm", "ffn_norm")]
+    infos, data = b"", b""
+    for name, t, shape in tensors:
+        number, elems, size = SIZES[t]
+        n = int(np.prod(shape)) // elems * size
+        if t in ("F32", "BF16"):
+            x = rng.standard_normal(int(np.prod(shape))).astype(np.float32)
+            raw = x.tobytes() if t == "F32" else (x.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+        else:
+            raw = (rng.integers(0, 256, n, dtype=np.uint8) & 0xBB).tobytes()  # no half is infinite, whatever its place
+        infos += text(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", d) for d in reversed(shape))
+        infos += struct.pack("<IQ", number, len(data))
+        data += raw + bytes(-len(raw) % 32)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(kv)) + b"".join(kv) + infos
+    with open(path, "wb") as f:
+        f.write(head + bytes(-len(head) % 32) + data)
+
+
 def main(kind, where):
+    if kind == "gguf":
+        return gguf(where)
     linear, quantization, config = KINDS[kind]()
     q, f = {}, {}
     for l in range(L):

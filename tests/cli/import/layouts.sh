@@ -19,7 +19,7 @@ logits() { # KIND: one of the above
         cmp "$d/q.logits" "$d/f.logits"
 }
 for kind in $(lay kinds); do check "$kind: what import gives has the values of the float model" one "$kind"; done
-for kind in gptq4-order; do check "$kind: the logits of the float model" logits "$kind"; done
+for kind in gptq4-order awq; do check "$kind: the logits of the float model" logits "$kind"; done
 
 # ---- what nt-pack writes of imported codes is what was there, byte by byte ----
 
@@ -36,4 +36,21 @@ again() {
         lay compare "$tmp/again/model.safetensors" "$tmp/gptq4-v2/f/model.safetensors" proj.weight
 }
 check "version 2 as version 1: the same values" again
+
+# ---- GGUF: blocks of every type ----
+
+lay gguf "$tmp/all.gguf" && nt-quant -q import "$tmp/all.gguf" -o "$tmp/all.nts" --progress none 2>/dev/null
+ok $? "a GGUF file of every type is imported"
+check "and comes back" nt-pack -m "$tmp/all.gguf" --format gguf "$tmp/all.nts" -o "$tmp/back.gguf" --progress none
+"$PYTHON" - "$tmp/all.gguf" "$tmp/back.gguf" <<'EOF'
+import sys  # nt-pack sets general.file_type to the commonest type: everything else is the same
+a, b = (open(p, "rb").read() for p in sys.argv[1:])
+key = a.index(b"general.file_type") + len("general.file_type") + 4
+assert len(a) == len(b) and a[:key] == b[:key] and a[key + 4:] == b[key + 4:]
+EOF
+ok $? "byte by byte"
+nt-quant -q import "$tmp/all.gguf" 2>/dev/null --progress none | nt-eval -m "$tmp/all.gguf" --qweights - --ids <(echo '[[1,2,3,4]]') --dump logits \
+    -o "$tmp/a.logits" --progress none 2>"$tmp/stderr" &&
+    nt-eval -m "$tmp/all.gguf" --ids <(echo '[[1,2,3,4]]') --dump logits -o "$tmp/b.logits" --progress none && cmp "$tmp/a.logits" "$tmp/b.logits"
+ok $? "the imported stream has the logits of the file"
 finish
