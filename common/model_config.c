@@ -114,9 +114,12 @@ bool family_honours(const struct family *f, const char *key)
 
 static int check_refused(const struct family *f, const json_t *c, struct err *e)
 {
-    if (json_is_object(json_object_get(c, "quantization_config")))
+    const json_t *q = json_object_get(c, "quantization_config"); /* those that are read come without it */
+    const char *method = json_string_value(json_object_get(q, "quant_method"));
+    if (json_is_object(q))
         return err_set(e, NT_EXIT_DATA,
-                       "config key quantization_config: a quantized checkpoint, which is not a float model");
+                       "config key quantization_config: weights of quant_method %.40s are not supported",
+                       method ? method : "(none)");
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (!family_honours(f, refused[i].key) && !key_is_neutral(json_object_get(c, refused[i].key), refused[i].neutral))
             return err_set(e, NT_EXIT_DATA,
