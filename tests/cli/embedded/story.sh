@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The generator of stories: same seed same bytes; what it says about its entropy is what a reader of the text, written apart
-# from it, adds up (tests/data/embedded/parse.py); that reader notices a wrong word.
+# from it, adds up (tests/data/embedded/parse.py); that reader notices a wrong word, and a fact that is not so.
 . tests/tap.bash
 story() { "$O/tests/data/embedded/story" "$@"; }
 parse() { "$PYTHON" tests/data/embedded/parse.py; }
@@ -22,6 +22,8 @@ wrong() { # NAME PATTERN REPLACEMENT: one word changed, and the reader refuses t
 wrong "a noun in the wrong number" "The [a-z]*[a-df-rt-z]s that" "The dog that"
 wrong "a wrong sum" " and [0-9]* stayed" " and 99 stayed"
 wrong "a quote that stays open" ",\" said" " said"
+wrong "another animal than is known" "called [A-Z][a-z]* in" "called Socks in"
+wrong "a state that does not go with the animal" " is [a-z]*\." " is thirsty."
 wrong "another home" "went home to [A-Z][a-z]*\." "went home to Nowhere."
 wrong "another thing found" "found the [a-z]* [a-z]* there" "found the small elephant there"
 wrong "the other gender" ", h[ie][sr] \([a-z]*\)," ", their \1,"
