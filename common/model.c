@@ -8,8 +8,8 @@
 #include "common/model.h"
 #include "common/model_find.h"
 
-/* "model.layers.%d.self_attn.q_proj" -> the name with the layer and a suffix; "...c_attn#q" -> "...c_attn", the
- * suffix, "#q". No other % is in a pattern. */
+/* "model.layers.%d.self_attn.q_proj" -> the name with the layer and a suffix; "...c_attn#q" -> "...c_attn",
+ * the suffix, "#q". No other % is in a pattern. */
 void family_tensor_name(char out[256], const char *pattern, int layer, const char *suffix)
 {
     const char *at = strstr(pattern, "%d"), *part = strchr(pattern, '#');
@@ -68,11 +68,10 @@ int model_find_norm(const struct model *m, int64_t layer, const char *name)
 const struct weight_part *model_norm_part(const struct model *m, int i)
 {
     int n = i % NORM_VECTORS, final = i - m->c.n_layers * NORM_VECTORS;
-    const struct weight_part *p = final == 0   ? &m->final_gain
-                                  : final == 1 ? &m->final_bias
-                                  : n < NORM_COUNT
-                                      ? &m->layers[i / NORM_VECTORS].gain[n]
-                                      : &m->layers[i / NORM_VECTORS].norm_bias[n - NORM_COUNT];
+    const struct weight_part *p = final == 0       ? &m->final_gain
+                                  : final == 1     ? &m->final_bias
+                                  : n < NORM_COUNT ? &m->layers[i / NORM_VECTORS].gain[n]
+                                                   : &m->layers[i / NORM_VECTORS].norm_bias[n - NORM_COUNT];
     return p->t ? p : NULL;
 }
 
@@ -116,7 +115,10 @@ bool model_is_final_norm(const struct model *m, const char *name)
     return *own && !strcmp(own, name);
 }
 
-bool model_norm_has_bias(const struct model *m) { return m->c.norm_bias; }
+bool model_norm_has_bias(const struct model *m)
+{
+    return m->c.norm_bias;
+}
 
 /* config.json; of a quantized checkpoint without what says so: to everyone else its weights are floats. */
 static json_t *float_config(struct model *m)

@@ -42,18 +42,18 @@ struct model_config {
     struct block_shape block;
     struct layer_attrs *layer;    /* [n_layers] */
     struct family_names hf, gguf; /* the family's, as its configure left them */
-    bool tied; /* head = embedding */
+    bool tied;                    /* head = embedding */
     bool bf16; /* the backend also keeps bf16 forms of weights; counted in block_bytes and head_bytes */
     bool bias[ROLE_COUNT], norm_bias, qk_norm_bias, head_bias;
     bool norm_constant; /* norms have neither gain nor bias in the file: 1 and 0 */
     bool qkv_groups;    /* fused q k v: the rows of a k/v group together, else all of q, then k, then v */
     bool transposed;    /* the blocks' linears lie as [in, out] */
     struct rope rope[2];
-    int embed_dim;       /* of the embedding and the head; not block.D only with projections */
-    float embed_scale;   /* of embedding rows */
-    int pos_offset;      /* learned positions: position p is row p + pos_offset */
+    int embed_dim;                    /* of the embedding and the head; not block.D only with projections */
+    float embed_scale;                /* of embedding rows */
+    int pos_offset;                   /* learned positions: position p is row p + pos_offset */
     float logit_scale, logit_softcap; /* z = softcap(scale * (W x + b)); 1, 0 = none */
-    int bos, eos;        /* -1 = none */
+    int bos, eos;                     /* -1 = none */
 };
 
 /* A NULL-terminated list of config keys. */
@@ -80,8 +80,8 @@ struct family {
         int orig_pos; /* original_max_position_embeddings, where the class has one */
         double eps, rope_theta, partial_rotary /* 0: no such key */;
         bool tied;
-    } defaults;              /* what keys that config.json lacks mean */
-    const char *eps_key;     /* NULL: rms_norm_eps or layer_norm_eps */
+    } defaults;                   /* what keys that config.json lacks mean */
+    const char *eps_key;          /* NULL: rms_norm_eps or layer_norm_eps */
     const char *const *spellings; /* pairs: the family's own name of a key, the usual one */
     const char *const *keys; /* otherwise refused config keys that configure (or the common code) honours */
     /* After the common keys; may be NULL. */
@@ -118,7 +118,8 @@ struct model {
     bool gguf;                  /* names and q/k row order are GGUF's */
     bool nested;                /* a multimodal checkpoint, of which this is the text model */
     struct model_layer *layers; /* [n_layers] */
-    struct checkpoint_tensor *joined; /* [2 n_layers] of own memory: norms of q and k that a file has by heads */
+    struct checkpoint_tensor
+        *joined; /* [2 n_layers] of own memory: norms of q and k that a file has by heads */
     struct weight_part embed, pos_embed, embed_gain, embed_bias, project_in, project_out;
     struct weight_part final_gain, final_bias, head, head_bias; /* head = embed when tied */
 };
@@ -141,15 +142,15 @@ void model_norm_name(const struct model *m, int layer, enum norm_id n, char out[
 /* The same of gain (i < NORM_COUNT) or bias i. */
 void model_norm_vector_name(const struct model *m, int layer, int i, char out[256]);
 void model_final_norm_name(const struct model *m, char out[256]); /* "" = the model has none */
-/* The other way round: a linear (enum role) or norm vector (as in struct block) of this layer by its name; -1:
- * none. */
+/* The other way round: a linear (enum role) or norm vector (as in struct block) of this layer by its name;
+ * -1: none. */
 int model_find_role(const struct model *m, int64_t layer, const char *name);
 int model_find_norm(const struct model *m, int64_t layer, const char *name);
 bool model_is_joined(const struct model *m, const struct checkpoint_tensor *t); /* of m->joined */
 /* Vector i of the norms of the blocks, NORM_VECTORS a layer, then the final norm's gain and bias: NULL when
  * the file has none. NORM_VECTORS * n_layers + 2 in all. */
 const struct weight_part *model_norm_part(const struct model *m, int i);
-int model_norm_part_name(const struct model *m, int i, char out[256]); /* its layer, or -1 */
+int model_norm_part_name(const struct model *m, int i, char out[256]);            /* its layer, or -1 */
 int model_find_norm_part(const struct model *m, int64_t layer, const char *name); /* -1: none */
 int model_read_norm_part(struct model *m, int i, float *dst, struct err *e) NT_MUST_CHECK;
 /* Which norm vectors of a block are trained: those in the file, of q and k only with qk. */
@@ -175,8 +176,9 @@ int model_read_rows(struct model *m, const struct weight_part *p, uint64_t r0, u
 /* All of it; lets go of the mapped pages. */
 int model_read_part(struct model *m, const struct weight_part *p, float *dst, struct err *e) NT_MUST_CHECK;
 
-/* Where a role's weight lies in its tensor, in a Hugging Face or GGUF file: fills all of *p but t and offset; returns
- * the rows of the whole tensor (of its transposed). A bias lies alike, with cols 1 and never transposed. */
+/* Where a role's weight lies in its tensor, in a Hugging Face or GGUF file: fills all of *p but t and offset;
+ * returns the rows of the whole tensor (of its transposed). A bias lies alike, with cols 1 and never
+ * transposed. */
 uint64_t model_part_layout(const struct model_config *c, enum role r, bool gguf, struct weight_part *p);
 /* The row of that tensor (transposed: column) where row i of a part lies. */
 uint64_t model_part_row(const struct weight_part *p, uint64_t i);
@@ -195,8 +197,8 @@ uint64_t block_bytes(const struct model_config *c);
 uint64_t block_back_bytes(const struct model_config *c);
 uint64_t head_back_bytes(const struct model_config *c);
 
-/* x[B*T,D] (device) = input of the first block for host ids [B, T]; pos0 = position of the first token of every
- * sequence. */
+/* x[B*T,D] (device) = input of the first block for host ids [B, T]; pos0 = position of the first token of
+ * every sequence. */
 int model_embed(struct model *m, const int32_t *ids, int B, int T, int pos0, dev x,
                 struct err *e) NT_MUST_CHECK;
 

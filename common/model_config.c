@@ -42,18 +42,22 @@ bool model_assume_family(const char *model_type)
 /* What is known, or why it never will be. */
 static int unknown_type(const char *type, struct err *e)
 {
-    static const char *const encoders[] = {"bert",    "roberta", "xlm-roberta", "distilbert", "albert", "electra",
-                                           "deberta", "deberta-v2", "modernbert", "mpnet", "esm"};
-    static const char *const pairs[] = {"t5", "mt5", "umt5", "longt5", "bart", "mbart", "pegasus", "marian",
-                                        "m2m_100", "whisper", "led", "fsmt", "blenderbot"};
+    static const char *const encoders[] = {"bert",       "roberta", "xlm-roberta", "distilbert",
+                                           "albert",     "electra", "deberta",     "deberta-v2",
+                                           "modernbert", "mpnet",   "esm"};
+    static const char *const pairs[] = {"t5",    "mt5",     "umt5",      "longt5",  "bart",
+                                        "mbart", "pegasus", "marian",    "m2m_100", "whisper",
+                                        "led",   "fsmt",    "blenderbot"};
     char list[1024] = "";
     for (size_t i = 0; i < sizeof encoders / sizeof *encoders; i++)
         if (!strcmp(encoders[i], type))
-            return err_set(e, NT_EXIT_DATA, "model_type %s is an encoder: only decoder models are supported", type);
+            return err_set(e, NT_EXIT_DATA, "model_type %s is an encoder: only decoder models are supported",
+                           type);
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (!strcmp(pairs[i], type))
             return err_set(e, NT_EXIT_DATA,
-                           "model_type %s is an encoder with a decoder: only decoder models are supported", type);
+                           "model_type %s is an encoder with a decoder: only decoder models are supported",
+                           type);
     for (int i = 0; families[i]; i++) {
         size_t n = strlen(list);
         snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", families[i]->model_type);
@@ -121,13 +125,15 @@ static int check_refused(const struct family *f, const json_t *c, struct err *e)
                        "config key quantization_config: weights of quant_method %.40s are not supported",
                        method ? method : "(none)");
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        if (!family_honours(f, refused[i].key) && !key_is_neutral(json_object_get(c, refused[i].key), refused[i].neutral))
+        if (!family_honours(f, refused[i].key) &&
+            !key_is_neutral(json_object_get(c, refused[i].key), refused[i].neutral))
             return err_set(e, NT_EXIT_DATA,
                            "config key %s changes what the model computes and is not supported",
                            refused[i].key);
     const json_t *types = family_honours(f, "layer_types") ? NULL : json_object_get(c, "layer_types"), *t;
     size_t i;
-    json_array_foreach(types, i, t) {
+    json_array_foreach(types, i, t)
+    {
         if (!json_is_string(t) || strcmp(json_string_value(t), "full_attention"))
             return err_set(e, NT_EXIT_DATA, "config key layer_types: only full_attention is supported");
     }
@@ -182,8 +188,11 @@ static int read_shape(struct model_config *c, const json_t *j, struct err *e)
     double eps = f->defaults.eps;
     *s = f->block;
     if (!(s->residual > 0)) s->residual = 1;
-    if (read_sizes(c, j, e) ||
-        key_number(j, f->eps_key ? f->eps_key : s->rms ? "rms_norm_eps" : "layer_norm_eps", &eps, e))
+    if (read_sizes(c, j, e) || key_number(j,
+                                          f->eps_key ? f->eps_key
+                                          : s->rms   ? "rms_norm_eps"
+                                                     : "layer_norm_eps",
+                                          &eps, e))
         return -1;
     if (s->G > s->H || s->H % s->G)
         return err_set(e, NT_EXIT_DATA,
@@ -224,8 +233,9 @@ static void fill_layers(struct model_config *c)
 
 json_t *model_config_text(json_t *j)
 {
-    static const char *const outer[] = {"tie_word_embeddings", "bos_token_id", "eos_token_id", "torch_dtype",
-                                        "dtype", "quantization_config", "_name_or_path"};
+    static const char *const outer[] = {"tie_word_embeddings", "bos_token_id", "eos_token_id",
+                                        "torch_dtype",         "dtype",        "quantization_config",
+                                        "_name_or_path"};
     json_t *text = json_object_get(j, "text_config");
     const char *type = json_string_value(json_object_get(text, "model_type"));
     if (!json_is_object(text)) return json_incref(j);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Which tensor of a checkpoint is which weight: names by the family's patterns, with or without the prefix that
- * a model saved without its head lacks; parts of fused tensors; shapes. Buffers that are no weights are
+ * Which tensor of a checkpoint is which weight: names by the family's patterns, with or without the prefix
+ * that a model saved without its head lacks; parts of fused tensors; shapes. Buffers that are no weights are
  * ignored, any other tensor that has no place is an error. */
 #include <stdlib.h>
 #include <string.h>
@@ -47,12 +47,12 @@ static int bad_shape(struct finder *f, const struct checkpoint_tensor *t, const 
         snprintf(want, sizeof want, "%llu", (unsigned long long)a);
     else
         snprintf(want, sizeof want, "%llu, %llu", (unsigned long long)a, (unsigned long long)b);
-    return err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: shape [%s], expected [%s]", f->m->ck->path, t->name, has,
-                   want);
+    return err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: shape [%s], expected [%s]", f->m->ck->path, t->name,
+                   has, want);
 }
 
-/* Finds the tensor of *p, whose layout is set; `rows` = all rows of the tensor. 0 when it is there, 1 when it is
- * optional and is not, -1 error. */
+/* Finds the tensor of *p, whose layout is set; `rows` = all rows of the tensor. 0 when it is there, 1 when it
+ * is optional and is not, -1 error. */
 static int find_rows(struct finder *f, const char *pattern, int layer, const char *suffix, bool optional,
                      struct weight_part *p, uint64_t rows)
 {
@@ -71,7 +71,8 @@ static int find_rows(struct finder *f, const char *pattern, int layer, const cha
     if (t->packed && p->transposed)
         return err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: quantized and transposed, which is not supported",
                        ck->path, name);
-    bool plain = t->t.dtype == DT_F32 || t->t.dtype == DT_F16 || t->t.dtype == DT_BF16 || t->t.dtype == DT_F64;
+    bool plain =
+        t->t.dtype == DT_F32 || t->t.dtype == DT_F16 || t->t.dtype == DT_BF16 || t->t.dtype == DT_F64;
     if (!plain && (p->transposed || (p->cols == 1 && p->rows != rows)))
         return err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: parts or columns of type %s are not supported",
                        ck->path, name, dtype_name(t->t.dtype));
@@ -94,7 +95,8 @@ uint64_t model_part_layout(const struct model_config *c, enum role r, bool gguf,
     const char *pattern = (gguf ? &c->gguf : &c->hf)->role[r];
     int out, in;
     role_dims(s, r, &out, &in);
-    *p = (struct weight_part){.rows = (uint64_t)out, .cols = (uint64_t)in, .transposed = c->transposed && !gguf};
+    *p = (struct weight_part){
+        .rows = (uint64_t)out, .cols = (uint64_t)in, .transposed = c->transposed && !gguf};
     rows = p->run = p->stride = p->rows;
     if (gguf && c->family->gguf_permuted_qk && (r == ROLE_Q || r == ROLE_K)) p->head_dim = s->E;
     if (!pattern || !strchr(pattern, '#')) return rows;
@@ -140,7 +142,8 @@ static int find_norm(struct finder *f, const char *pattern, int layer, int dim, 
 }
 
 /* A norm of each head that has a tensor for each head, ".*" in the pattern: read and joined to one [dim]. */
-static int join_heads(struct finder *f, const char *pattern, int layer, enum norm_id n, struct weight_part *gain)
+static int join_heads(struct finder *f, const char *pattern, int layer, enum norm_id n,
+                      struct weight_part *gain)
 {
     struct model *m = f->m;
     int E = m->c.block.E, dim = norm_dim(&m->c.block, n);
@@ -150,7 +153,10 @@ static int join_heads(struct finder *f, const char *pattern, int layer, enum nor
     family_tensor_name(name, pattern, layer, "");
     name[strcspn(name, "*") - 1] = 0;
     t->name = mem_strdup(name);
-    t->t = (struct tensor){.dtype = DT_F32, .rank = 1, .shape = {(uint64_t)dim}, .data = values,
+    t->t = (struct tensor){.dtype = DT_F32,
+                           .rank = 1,
+                           .shape = {(uint64_t)dim},
+                           .data = values,
                            .nbytes = (uint64_t)dim * sizeof(float)};
     for (int h = 0; h < dim / E; h++) {
         struct weight_part p;
@@ -159,8 +165,8 @@ static int join_heads(struct finder *f, const char *pattern, int layer, enum nor
             model_read_part(m, &p, values + h * E, f->e))
             return -1;
     }
-    *gain = (struct weight_part){.t = t, .rows = (uint64_t)dim, .cols = 1, .run = (uint64_t)dim,
-                                 .stride = (uint64_t)dim};
+    *gain = (struct weight_part){
+        .t = t, .rows = (uint64_t)dim, .cols = 1, .run = (uint64_t)dim, .stride = (uint64_t)dim};
     return 0;
 }
 
@@ -191,8 +197,8 @@ static int find_outer(struct finder *f)
     const struct family_names *names = m->gguf ? &c->gguf : &c->hf;
     uint64_t V = (uint64_t)c->vocab, D = (uint64_t)c->block.D, W = (uint64_t)c->embed_dim;
     if (find(f, names->embed, 0, ".weight", false, V, W, &m->embed)) return -1;
-    if (names->pos_embed &&
-        find(f, names->pos_embed, 0, ".weight", false, (uint64_t)(c->max_pos + c->pos_offset), D, &m->pos_embed))
+    if (names->pos_embed && find(f, names->pos_embed, 0, ".weight", false,
+                                 (uint64_t)(c->max_pos + c->pos_offset), D, &m->pos_embed))
         return -1;
     if (names->embed_norm && (find(f, names->embed_norm, 0, ".weight", false, D, 1, &m->embed_gain) ||
                               find(f, names->embed_norm, 0, ".bias", false, D, 1, &m->embed_bias)))
@@ -200,7 +206,8 @@ static int find_outer(struct finder *f)
     if (W != D && (find(f, names->project_in, 0, ".weight", false, D, W, &m->project_in) ||
                    find(f, names->project_out, 0, ".weight", false, W, D, &m->project_out)))
         return -1;
-    if (names->final_norm && find_norm(f, names->final_norm, 0, c->block.D, c->norm_bias, &m->final_gain, &m->final_bias))
+    if (names->final_norm &&
+        find_norm(f, names->final_norm, 0, c->block.D, c->norm_bias, &m->final_gain, &m->final_bias))
         return -1;
     int rc = find(f, names->head, 0, ".weight", true, V, W, &m->head);
     if (rc < 0) return -1;
@@ -212,13 +219,14 @@ static int find_outer(struct finder *f)
 /* Tensors that are no part of the computation, or were already read as configuration. */
 static bool is_harmless(const char *name)
 {
-    static const char *const ends[] = {".attn.bias",      ".attn.masked_bias",      ".attention.bias",
-                                       ".attention.masked_bias", ".rotary_emb.inv_freq", ".position_ids"};
+    static const char *const ends[] = {".attn.bias",           ".attn.masked_bias",
+                                       ".attention.bias",      ".attention.masked_bias",
+                                       ".rotary_emb.inv_freq", ".position_ids"};
     size_t n = strlen(name);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (n >= strlen(ends[i]) && !strcmp(name + n - strlen(ends[i]), ends[i])) return true;
-    return strstr(name, "rotary_emb.inv_freq") || !strcmp(name, "rope_freqs.weight") ||
-           !strncmp(name, "rope_factors_", 13);
+    return strstr(name, "rotary_emb.inv_freq") || strstr(name, "rotary_pos_emb.inv_freq") ||
+           !strcmp(name, "rope_freqs.weight") || !strncmp(name, "rope_factors_", 13);
 }
 
 /* Of a multimodal checkpoint: what sees and hears. */

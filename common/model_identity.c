@@ -61,7 +61,8 @@ static void add_layers(char **text, const struct model_config *c)
 {
     const struct layer_attrs *of = NULL;
     for (int l = 0; l < c->n_layers; l++) {
-        const struct layer_attrs *a = &c->layer[l], usual = {c->block.window, c->block.rot ? 0 : -1, c->block.scale};
+        const struct layer_attrs *a = &c->layer[l],
+                                 usual = {c->block.window, c->block.rot ? 0 : -1, c->block.scale};
         if (!of && a->window == usual.window && a->rope == usual.rope && a->scale == usual.scale) continue;
         if (of && a->window == of->window && a->rope == of->rope && a->scale == of->scale) continue;
         more(text, " layer%d:%d,%d,%.6e", l, a->window, a->rope, (double)a->scale);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Weights of a model on the device: a block's memory that is filled layer by layer, rotary tables, and the input
- * of the first block. */
+ * Weights of a model on the device: a block's memory that is filled layer by layer, rotary tables, and the
+ * input of the first block. */
 #include <stdlib.h>
 #include <string.h>
 #include "common/mem.h"

@@ -302,7 +302,8 @@ void tool_parse(struct tool *t, const char *operands, const char *summary, const
         print_usage(&tab, operands, summary);
         tool_finish(0);
     }
-    if (family && !model_assume_family(family)) die_usage("--family: '%s' is no family (nt-models(7) lists them)", family);
+    if (family && !model_assume_family(family))
+        die_usage("--family: '%s' is no family (nt-models(7) lists them)", family);
     if (version) {
         printf("%s %s\n", tool_name, NT_VERSION);
         tool_finish(0);

@@ -41,13 +41,8 @@ const struct family family_bloom = {
     .spellings = CONFIG_KEYS("n_embed", "hidden_size", "n_layer", "num_hidden_layers", "n_head",
                              "num_attention_heads", "seq_length", "max_position_embeddings"),
     .eps_key = "layer_norm_epsilon",
-    .defaults = {.vocab = 250880,
-                 .hidden = 64,
-                 .layers = 2,
-                 .heads = 8,
-                 .max_pos = 2048,
-                 .eps = 1e-5,
-                 .tied = true},
+    .defaults =
+        {.vocab = 250880, .hidden = 64, .layers = 2, .heads = 8, .max_pos = 2048, .eps = 1e-5, .tied = true},
     .keys = CONFIG_KEYS("apply_residual_connection_post_layernorm"),
     .configure = configure,
 };

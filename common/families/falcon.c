@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Falcon: 7b (one k/v head, one norm, parallel), 40b and 11b (groups; two norms or one), rw (serial, ALiBi, biases). */
+ * Falcon: 7b (one k/v head, one norm, parallel), 40b and 11b (groups; two norms or one), rw (serial, ALiBi,
+ * biases). */
 #include <math.h>
 #include "common/model.h"
 #include "common/model_keys.h"
@@ -46,6 +47,18 @@ static int configure(struct model_config *c, const json_t *j, struct err *e)
     return key_int(j, "num_ln_in_parallel_attn", 1, &f.norms, e) ? -1 : arrange(c, &f, e);
 }
 
+/* Which of the three kinds a GGUF file holds shows in its tensors and groups. */
+static void from_gguf(const struct checkpoint *ck, json_t *j)
+{
+    json_t *groups = json_object_get(j, "num_key_value_heads");
+    bool two = model_gguf_has(ck, "blk.%d.attn_norm_2", ".weight"), one_kv = json_integer_value(groups) == 1;
+    json_object_set(j, "num_kv_heads", groups);
+    json_object_del(j, "num_key_value_heads");
+    json_object_set_new(j, "multi_query", json_boolean(one_kv));
+    json_object_set_new(j, "new_decoder_architecture", json_boolean(two || !one_kv));
+    if (two || !one_kv) json_object_set_new(j, "num_ln_in_parallel_attn", json_integer(two ? 2 : 1));
+}
+
 const struct family family_falcon = {
     .model_type = "falcon",
     .gguf_arch = "falcon",
@@ -79,4 +92,5 @@ const struct family family_falcon = {
                  .tied = true},
     .keys = CONFIG_KEYS("alibi", "parallel_attn"),
     .configure = configure,
+    .from_gguf = from_gguf,
 };

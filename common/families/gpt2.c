@@ -11,8 +11,7 @@ static int configure(struct model_config *c, const json_t *j, struct err *e)
         key_bool(j, "scale_attn_by_inverse_layer_idx", &by_layer, e))
         return -1;
     for (int l = 0; l < c->n_layers; l++)
-        c->layer[l].scale =
-            (float)((scaled ? 1 / sqrt(c->block.E) : 1) / (by_layer ? l + 1 : 1));
+        c->layer[l].scale = (float)((scaled ? 1 / sqrt(c->block.E) : 1) / (by_layer ? l + 1 : 1));
     return 0;
 }
 
@@ -38,9 +37,9 @@ const struct family family_gpt2 = {
     .block = {.norm = {[NORM_ATTN] = true, [NORM_MLP] = true}, .rot = -1, .act = ACT_GELU_TANH},
     .bias = ROLE_BITS_ALL,
     .transposed = true,
-    .spellings = CONFIG_KEYS("n_embd", "hidden_size", "n_layer", "num_hidden_layers", "n_head",
-                             "num_attention_heads", "n_positions", "max_position_embeddings", "n_inner",
-                             "intermediate_size"),
+    .spellings =
+        CONFIG_KEYS("n_embd", "hidden_size", "n_layer", "num_hidden_layers", "n_head", "num_attention_heads",
+                    "n_positions", "max_position_embeddings", "n_inner", "intermediate_size"),
     .eps_key = "layer_norm_epsilon",
     .defaults = {.vocab = 50257,
                  .hidden = 768,

@@ -14,6 +14,11 @@ static int configure(struct model_config *c, const json_t *j, struct err *e)
     return 0;
 }
 
+static void from_gguf(const struct checkpoint *ck, json_t *j)
+{
+    json_object_set_new(j, "attention_bias", json_boolean(model_gguf_has(ck, "blk.%d.attn_output", ".bias")));
+}
+
 const struct family family_gpt_neox = {
     .model_type = "gpt_neox",
     .gguf_arch = "gptneox",
@@ -36,8 +41,7 @@ const struct family family_gpt_neox = {
     .block = {.norm = {[NORM_ATTN] = true, [NORM_MLP] = true}, .act = ACT_GELU},
     .bias = ROLE_BITS_ALL,
     .qkv_groups = true,
-    .spellings =
-        CONFIG_KEYS("rotary_pct", "partial_rotary_factor", "rotary_emb_base", "rope_theta"),
+    .spellings = CONFIG_KEYS("rotary_pct", "partial_rotary_factor", "rotary_emb_base", "rope_theta"),
     .defaults = {.vocab = 50432,
                  .hidden = 6144,
                  .ff = 24576,
@@ -49,4 +53,5 @@ const struct family family_gpt_neox = {
                  .partial_rotary = 0.25},
     .keys = CONFIG_KEYS("use_parallel_residual"),
     .configure = configure,
+    .from_gguf = from_gguf,
 };

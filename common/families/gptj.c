@@ -26,9 +26,9 @@ const struct family family_gptj = {
            .head = "lm_head"},
     .block = {.norm = {[NORM_ATTN] = true}, .rot_pairs = true, .act = ACT_GELU_TANH, .parallel = true},
     .bias = 1u << ROLE_UP | 1u << ROLE_DOWN,
-    .spellings = CONFIG_KEYS("n_embd", "hidden_size", "n_layer", "num_hidden_layers", "n_head",
-                             "num_attention_heads", "n_positions", "max_position_embeddings", "n_inner",
-                             "intermediate_size"),
+    .spellings =
+        CONFIG_KEYS("n_embd", "hidden_size", "n_layer", "num_hidden_layers", "n_head", "num_attention_heads",
+                    "n_positions", "max_position_embeddings", "n_inner", "intermediate_size"),
     .eps_key = "layer_norm_epsilon",
     .defaults = {.vocab = 50400,
                  .hidden = 4096,

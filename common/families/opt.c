@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * OPT: learned positions from row 2 on; the 350m has its norms after the sums, no final norm, and an embedding of
- * fewer dimensions with projections. */
+ * OPT: learned positions from row 2 on; the 350m has its norms after the sums, no final norm, and an
+ * embedding of fewer dimensions with projections. */
 #include "common/model.h"
 #include "common/model_keys.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Phi-1 to Phi-2: attention and feed-forward beside each other after one norm, partial rotation, a head with bias. */
+ * Phi-1 to Phi-2: attention and feed-forward beside each other after one norm, partial rotation, a head with
+ * bias. */
 #include "common/model.h"
 #include "common/model_keys.h"
 

@@ -35,6 +35,39 @@ def model(name):
         return json.load(f)
 
 
+def chatglm(directory):
+    """The model of row glm as its authors lay it out: the same numbers under other names. ChatGLM's own class is not
+    part of transformers, whose conversion this reverses."""
+    m = model("glm")
+    c, old, new = m["config"], weights.tensors_of(m), {}
+    outer = {"model.embed_tokens.weight": "embedding.word_embeddings.weight", "lm_head.weight": "output_layer.weight",
+             "model.norm.weight": "encoder.final_layernorm.weight"}
+    inner = {"self_attn.o_proj": "self_attention.dense", "mlp.gate_up_proj": "mlp.dense_h_to_4h",
+             "mlp.down_proj": "mlp.dense_4h_to_h"}
+    for name, x in old.items():
+        if name in outer:
+            new["transformer." + outer[name]] = x
+        elif ".q_proj." in name:
+            parts = [old[name.replace("q_proj", p)] for p in ("q_proj", "k_proj", "v_proj")]
+            name = name.replace("self_attn.q_proj", "self_attention.query_key_value")
+            new[name.replace("model.", "transformer.encoder.")] = np.concatenate(parts)
+        elif ".k_proj." not in name and ".v_proj." not in name:
+            for a, b in inner.items():
+                name = name.replace(a, b)
+            new[name.replace("model.", "transformer.encoder.")] = x
+    new["transformer.rotary_pos_emb.inv_freq"] = np.ones(4)
+    config = {"model_type": "chatglm", "architectures": ["ChatGLMModel"], "num_layers": c["num_hidden_layers"],
+              "padded_vocab_size": c["vocab_size"], "hidden_size": c["hidden_size"], "kv_channels": c["head_dim"],
+              "ffn_hidden_size": c["intermediate_size"], "num_attention_heads": c["num_attention_heads"],
+              "multi_query_attention": True, "multi_query_group_num": c["num_key_value_heads"], "add_qkv_bias": True,
+              "seq_length": 16, "layernorm_epsilon": 1.5625e-07, "rmsnorm": True, "post_layer_norm": True,
+              "original_rope": True, "rope_ratio": 1, "add_bias_linear": False, "tie_word_embeddings": False}
+    os.makedirs(directory)
+    with open(os.path.join(directory, "config.json"), "w") as f:
+        json.dump(config, f)
+    weights.write_safetensors(os.path.join(directory, "model.safetensors"), new)
+
+
 def make(directory, *options):
     for name in names():
         m = model(name)
@@ -103,6 +136,8 @@ def packed(model, line):
 def main():
     if sys.argv[1] == "make":
         make(*sys.argv[2:])
+    elif sys.argv[1] == "chatglm":
+        chatglm(sys.argv[2])
     elif sys.argv[1] == "packed":
         packed(sys.argv[2], sys.argv[3])
     else:

@@ -16,20 +16,31 @@ KINDS = {
     "llama": ("llama", True), "mistral": ("llama", True), "qwen2": ("qwen2", False), "qwen3": ("qwen3", False),
     "gemma": ("gemma", False), "gemma2": ("gemma2", False), "gemma3_text": ("gemma3", False), "phi3": ("phi3", False),
     "stablelm": ("stablelm", False), "olmo": ("olmo", True), "olmo2": ("olmo2", False), "smollm3": ("smollm3", True),
-    "granite": ("granite", True), "cohere": ("command-r", False), "cohere2": ("cohere2", False),
+    "gpt2": ("gpt2", False), "bloom": ("bloom", False), "gpt_neox": ("gptneox", False), "phi": ("phi2", False),
+    "falcon": ("falcon", False), "glm4": ("glm4", False), "granite": ("granite", True), "cohere": ("command-r", False), "cohere2": ("cohere2", False),
 }
 ROWS = ["llama-yarn", "mistral-full", "mistral", "qwen2-off", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "phi3-long",
         "stablelm", "stablelm-parallel", "olmo", "olmo2", "smollm3-four", "granite", "granite-plain", "cohere", "cohere-qk",
-        "cohere2", "cohere2-types"]
+        "cohere2", "cohere2-types", "gpt2", "bloom", "gpt-neox", "phi", "falcon-7b", "falcon-40b",
+        "falcon-11b", "glm4"]
 NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "self_attn.qkv_proj": "attn_qkv", "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up", "mlp.gate_up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm", "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
     "self_attn.q_layernorm": "attn_q_norm", "self_attn.k_layernorm": "attn_k_norm",
+    "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
+    "ln_1": "attn_norm", "ln_2": "ffn_norm", "self_attention.query_key_value": "attn_qkv",
+    "attention.query_key_value": "attn_qkv", "self_attention.dense": "attn_output", "attention.dense": "attn_output",
+    "mlp.dense_h_to_4h": "ffn_up", "mlp.dense_4h_to_h": "ffn_down", "self_attn.dense": "attn_output",
+    "mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down", "ln_attn": "attn_norm_2", "ln_mlp": "attn_norm",
+    "post_self_attn_layernorm": "post_attention_norm", "post_mlp_layernorm": "post_ffw_norm",
     "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm",
 }
-OUTER = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+OUTER = {"transformer.wte": "token_embd", "transformer.wpe": "position_embd", "transformer.ln_f": "output_norm",
+         "transformer.word_embeddings": "token_embd", "transformer.word_embeddings_layernorm": "token_embd_norm",
+         "gpt_neox.embed_in": "token_embd", "gpt_neox.final_layer_norm": "output_norm", "embed_out": "output",
+         "model.final_layernorm": "output_norm", "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 FOUR_NORMS = ("gemma2", "gemma3_text", "olmo2")  # whose post_attention_layernorm is of what attention gives
 
 
@@ -41,16 +52,42 @@ def name_of(hf, kind):
     base, suffix = hf.rsplit(".", 1)
     if base in OUTER:
         return "%s.%s" % (OUTER[base], suffix)
-    layer, rest = base.split(".", 3)[2:]
+    layer, rest = base.split(".h." if ".h." in base else ".layers.")[1].split(".", 1)
     short = NAMES[rest]
     if rest == "post_attention_layernorm" and kind in FOUR_NORMS:
         short = "post_attention_norm"
     return "blk.%s.%s.%s" % (layer, short, suffix)
 
 
+USUAL = {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",
+         "n_positions": "max_position_embeddings", "num_kv_heads": "num_key_value_heads"}
+
+
+def usual(c):
+    """The keys that older configurations spell otherwise, and what their classes take by default."""
+    c = {USUAL.get(k, k): v for k, v in c.items()}
+    if c["model_type"] in ("gpt2", "bloom", "gpt_neox", "phi", "falcon", "glm4"):
+        c.setdefault("intermediate_size", c.get("ffn_hidden_size", 4 * c["hidden_size"]))
+        c.setdefault("max_position_embeddings", 2048)
+        c.setdefault("num_key_value_heads", 1 if c.get("multi_query") else c["num_attention_heads"])
+    return c
+
+
+def in_order(x, c):
+    """Rows of q k v, which lie by groups, all of q, then k, then v."""
+    G = c["num_key_value_heads"]
+    E = c["hidden_size"] // c["num_attention_heads"]
+    x = x.reshape(G, -1, E, *x.shape[1:])
+    return np.concatenate([p.reshape(-1, *x.shape[3:]) for p in (x[:, :-2], x[:, -2], x[:, -1])])
+
+
 def tensors_of(m):
-    c, kind, out, heads = m["config"], m["config"]["model_type"], {}, {}
+    c, kind, out, heads = usual(m["config"]), m["config"]["model_type"], {}, {}
     for hf, x in families.weights.tensors_of(m).items():
+        if "query_key_value" in hf and not c.get("multi_query"):
+            x = in_order(x, c)
+        if kind == "gpt2" and x.ndim == 2 and ".h." in hf:
+            x = x.T
         if kind.startswith("gemma") and hf.endswith("norm.weight"):
             x = x + 1
         for part, n in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):
@@ -63,7 +100,8 @@ def tensors_of(m):
         out[name_of(hf, kind)] = x
     for hf, parts in heads.items():
         out[name_of(hf, kind)] = np.stack([parts[h] for h in sorted(parts)])
-    if c.get("tie_word_embeddings", kind in ("gemma", "gemma2", "gemma3_text", "smollm3", "cohere", "cohere2")):
+    if c.get("tie_word_embeddings", kind in ("gemma", "gemma2", "gemma3_text", "smollm3", "cohere", "cohere2", "gpt2", "bloom",
+                                             "falcon")):
         out.pop("output.weight", None)
     scaling = c.get("rope_scaling") or {}
     for which in ("long", "short"):
@@ -86,25 +124,31 @@ def rope_keys(c, E):
         keys = {"rope.scaling.attn_factor": float(np.sqrt(1 + np.log(scale) / np.log(orig))) if scale > 1 else 1.0}
     if c["model_type"] == "phi3":
         keys["rope.scaling.original_context_length"] = c["original_max_position_embeddings"]
-    if c["model_type"] in ("phi3", "stablelm"):
-        keys["rope.dimension_count"] = int(c.get("partial_rotary_factor", 0.25 if c["model_type"] == "stablelm" else 1) * E)
+    part = {"phi3": 1, "stablelm": 0.25, "gpt_neox": 0.25, "phi": 0.5, "glm4": 0.5}
+    if c["model_type"] in part:
+        part = c.get("partial_rotary_factor", c.get("rotary_pct", part[c["model_type"]]))
+        keys["rope.dimension_count"] = int(part * E)
     theta = {"smollm3": 2e6, "cohere": 5e5, "gemma3_text": 1e6}.get(c["model_type"], 1e4)
-    keys["rope.freq_base"] = float(c.get("rope_theta", theta))
+    keys["rope.freq_base"] = float(c.get("rope_theta", c.get("rotary_emb_base", theta)))
     return keys
 
 
 def keys_of(c):
     kind, H, D = c["model_type"], c["num_attention_heads"], c["hidden_size"]
     E = c.get("head_dim", D // H)
-    layer_norm = kind in ("stablelm", "olmo", "cohere", "cohere2")
-    eps = c.get("layer_norm_eps", 1e-5) if layer_norm else c.get("rms_norm_eps", 1e-5 if kind in ("phi3", "olmo2") else 1e-6)
+    layer_norm = kind in ("stablelm", "olmo", "cohere", "cohere2", "gpt2", "bloom", "gpt_neox", "phi", "falcon")
+    c = dict({"use_parallel_residual": True}, **c) if kind == "gpt_neox" else c
+    eps = c.get("layer_norm_eps", 1e-5) if layer_norm else c.get("rms_norm_eps", {"phi3": 1e-5, "olmo2": 1e-5, "glm4": 1.5625e-07}.get(kind, 1e-6))
     keys = {"block_count": c["num_hidden_layers"], "embedding_length": D, "feed_forward_length": c["intermediate_size"],
             "attention.head_count": H, "attention.head_count_kv": c["num_key_value_heads"],
             "context_length": c["max_position_embeddings"],
             "attention.layer_norm_epsilon" if layer_norm else "attention.layer_norm_rms_epsilon": float(eps)}
     keys.update(rope_keys(c, E))
     if "head_dim" in c:
-        keys.update({"attention.key_length": E, "attention.value_length": E, "rope.dimension_count": E})
+        keys.update({"attention.key_length": E, "attention.value_length": E})
+        keys.setdefault("rope.dimension_count", E)
+    if kind == "bloom":
+        keys["attention.max_alibi_bias"] = 8.0
     if kind in ("gemma2", "gemma3_text", "cohere2", "phi3") or kind == "mistral" and c.get("sliding_window"):
         keys["attention.sliding_window"] = c.get("sliding_window") or 0
     if "sliding_window_pattern" in c:
@@ -141,7 +185,7 @@ def value(v):
 
 def write(path, m):
     arch, tensors = KINDS[m["config"]["model_type"]][0], tensors_of(m)
-    keys = {"general.architecture": arch, **{"%s.%s" % (arch, k): v for k, v in keys_of(m["config"]).items()}}
+    keys = {"general.architecture": arch, **{"%s.%s" % (arch, k): v for k, v in keys_of(usual(m["config"])).items()}}
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
     head += b"".join(text(k) + value(v) for k, v in keys.items())
     at, blobs = 0, []

@@ -30,6 +30,13 @@ refused() { # TYPE PATTERN
     ok $? "$1: $(tail -n 1 "$tmp/stderr" | cut -c 1-200)"
 }
 
+rm -f "$tmp"/*.out
+"$PYTHON" tests/cli/families/families.py chatglm "$tmp/chatglm" &&
+    nt-eval -m "$tmp/chatglm" --ids "$tmp/glm.ids" --dump logits,hidden -o "$tmp/glm.out" 2>"$tmp/stderr" &&
+    "$PYTHON" tests/cli/families/families.py compare "$tmp" logits | grep -q '^0 glm:' &&
+    "$PYTHON" tests/cli/families/families.py compare "$tmp" hidden | grep -q '^0 glm:'
+ok $? "chatglm: what its conversion to glm computes"
+
 # an unknown model that is built like a known one
 sed -i 's/"model_type": "llama"/"model_type": "unheard-of"/' "$tmp/llama-yarn/config.json"
 rm -f "$tmp"/*.out
