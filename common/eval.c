@@ -98,6 +98,7 @@ int eval_write(const struct eval_table *t, const char *path, bool json, struct e
 static const struct eval_protocol protocols[] = {
     {.name = "gptq-2048", .T = 2048, .first = 0, .line_ends = true},
     {.name = "llama.cpp-512", .T = 512, .first = 256, .special = true, .by_token = true},
+    {.name = "lm-eval-word", .by_token = true, .pages = true},
 };
 
 const struct eval_protocol *eval_protocol_find(const char *name)
@@ -152,8 +153,7 @@ static int bos_rule(const struct tokenizer *tok, int32_t *bos, struct err *e)
     return 0;
 }
 
-/* In place; returns the number of line ends changed. */
-static size_t unify_line_ends(char *text, size_t *len)
+size_t eval_unify_line_ends(char *text, size_t *len)
 {
     size_t n = 0, changed = 0;
     for (size_t i = 0; i < *len; i++) {
@@ -173,7 +173,7 @@ int eval_windows(struct score_set *set, const struct eval_protocol *p, const str
     size_t len = 0, n = 0, cr = 0;
     int32_t *ids = NULL, bos = -1;
     int rc = eval_read_text(path, &text, &len, e);
-    if (!rc && p->line_ends) cr = unify_line_ends(text, &len);
+    if (!rc && p->line_ends) cr = eval_unify_line_ends(text, &len);
     if (!rc && p->special) rc = bos_rule(tok, &bos, e);
     if (!rc) rc = tokenizer_encode(tok, text, len, bos >= 0, &ids, &n, e);
     int64_t have = (int64_t)(n / (size_t)p->T), to = range[1] < have ? range[1] : have;

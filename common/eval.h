@@ -36,12 +36,14 @@ struct eval_protocol {
     bool by_token;    /* standard error over tokens, else over windows */
     bool line_ends;   /* CR LF and CR count as LF (the text mode of Python, in which the figures of the
                          literature were made) */
+    bool pages;       /* pages_read instead of eval_windows; T is the number of positions of the model */
 };
 const struct eval_protocol *eval_protocol_find(const char *name); /* NULL: unknown */
-#define EVAL_PROTOCOLS "gptq-2048|llama.cpp-512"
+#define EVAL_PROTOCOLS "gptq-2048|llama.cpp-512|lm-eval-word"
 
 /* The whole file, at most 2 GiB; *text allocated. */
 int eval_read_text(const char *path, char **text, size_t *len, struct err *e) NT_MUST_CHECK;
+size_t eval_unify_line_ends(char *text, size_t *len); /* in place; the number changed */
 /* Windows from..to-1 (to may exceed what the text holds) into set; *rule gets words about BOS and line ends
  * for people. */
 int eval_windows(struct score_set *set, const struct eval_protocol *p, const struct tokenizer *tok,
@@ -52,6 +54,15 @@ int eval_token_windows(struct score_set *set, struct eval_protocol *p, const cha
 /* Rows ppl and, where the set has them, kl, top1; drift_mean and drift_var when drift is not NULL. */
 void eval_window_rows(struct eval_table *t, const struct score_set *set, const struct eval_protocol *p,
                       const struct score_drift *drift, int n_layers);
+
+/* lm-eval-word: the pages of a WikiText file, range counts them; windows of at most `longest` tokens. Rows
+ * word_ppl, byte_ppl, bits_per_byte. */
+struct pages;
+struct pages *pages_read(const char *path, const int64_t range[2], const struct tokenizer *tok, int longest,
+                         struct score_set *set, char rule[160], struct err *e) NT_MUST_CHECK;
+void pages_rows(struct eval_table *t, const struct pages *p, const struct score_set *set,
+                const char *protocol);
+void pages_free(struct pages *p);
 
 /* LAMBADA: one object with "text" a line. The row "lambada": share of items whose whole last word is
  * predicted. */

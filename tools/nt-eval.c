@@ -90,11 +90,19 @@ static void windows(struct score_source *s, struct model *ref, const struct toke
         MUST(eval_token_windows(&set, &p, o.tokens, s->m->c.vocab, &e));
     else
         p = *eval_protocol_find(o.protocol);
-    if (!o.tokens) MUST(eval_windows(&set, &p, tok, o.ppl, range, rule, &e));
+    struct pages *pages = NULL;
+    if (!o.tokens && p.pages) {
+        p.T = s->m->c.max_pos;
+        if (!(pages = pages_read(o.ppl, range, tok, p.T, &set, rule, &e))) die(&e);
+    } else if (!o.tokens) {
+        MUST(eval_windows(&set, &p, tok, o.ppl, range, rule, &e));
+    }
     struct score_drift *drift = ref && !o.no_drift ? MEM_NEW(struct score_drift, s->m->c.n_layers) : NULL;
     note("protocol %s: windows of %d, %s, %.3f bits per weight", p.name, p.T, rule, table->bits);
     measure(s, ref, &set, drift, o.tokens ? o.tokens : o.ppl);
     eval_window_rows(table, &set, &p, drift, s->m->c.n_layers);
+    if (pages) pages_rows(table, pages, &set, p.name);
+    pages_free(pages);
     mem_free(drift);
     score_clear(&set);
 }
