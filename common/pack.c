@@ -59,7 +59,7 @@ static int spool(struct pack *p, struct qtensor *q, struct err *e)
         .head = *q, .zero = q->zero, .minimum = q->minimum, .gidx = q->gidx};
     if (!p->spool && !(p->spool = tempfile_open(e))) return -1;
     t.at = tempfile_size(p->spool);
-    if (q->form == QF_UNIFORM) {
+    if (q->form != QF_PLAIN) {
         codes = mem_array(qtensor_packed_bytes(n, q->bits), 1);
         qtensor_pack(codes, q->codes, n, q->bits);
     }

@@ -84,6 +84,55 @@ void qtensor_init_uniform(struct qtensor *q, int out, int in, int bits, int grou
     q->zero = sym ? NULL : MEM_NEW(uint8_t, (size_t)out * q->n_groups);
 }
 
+/* ---- levels ---- */
+
+static const struct {
+    const char *name;
+    int bits;
+    enum dtype t; /* of 8 bits: the level of a code is its value as a float of that type */
+    float level[16];
+} levels[] = {
+    {"e2m1", 4, DT_NONE, {0, .5f, 1, 1.5f, 2, 3, 4, 6, -0.f, -.5f, -1, -1.5f, -2, -3, -4, -6}},
+    {"nf4", 4, DT_NONE, {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f,
+                         -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
+                         0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f,
+                         0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f,
+                         0.7229568362236023f, 1.0f}},
+    {"fp4", 4, DT_NONE, {0, 0.0052083334885537624f, 2 / 3.f, 1, 1 / 3.f, .5f, 1 / 6.f, .25f,
+                         -0.f, -0.0052083334885537624f, -2 / 3.f, -1, -1 / 3.f, -.5f, -1 / 6.f, -.25f}},
+    {"e4m3", 8, DT_F8_E4M3, {0}},
+    {"e5m2", 8, DT_F8_E5M2, {0}},
+};
+#define N_LEVELS ((int)(sizeof levels / sizeof *levels))
+
+static int find_levels(const char *name)
+{
+    int i = 0;
+    while (i < N_LEVELS && strcmp(levels[i].name, name)) i++;
+    return i < N_LEVELS ? i : -1;
+}
+
+int qtensor_level_bits(const char *name)
+{
+    int i = find_levels(name);
+    return i < 0 ? 0 : levels[i].bits;
+}
+
+const float *qtensor_levels(const char *name)
+{
+    int i = find_levels(name);
+    return i < 0 || levels[i].t != DT_NONE ? NULL : levels[i].level;
+}
+
+void qtensor_init_codebook(struct qtensor *q, int out, int in, const char *name, int group,
+                           enum dtype scale_dtype)
+{
+    qtensor_init_uniform(q, out, in, qtensor_level_bits(name), group, true, scale_dtype);
+    q->form = QF_CODEBOOK;
+    q->divisor = 0;
+    snprintf(q->levels, sizeof q->levels, "%s", name);
+}
+
 static bool holds(enum dtype t, const float *W, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -129,6 +178,20 @@ static void dequant_row(const struct qtensor *q, int o, float *w)
     }
 }
 
+static void dequant_levels(const struct qtensor *q, int o, float *w)
+{
+    const uint8_t *c = q->codes + (size_t)o * q->in;
+    const float *scale = q->scale + (size_t)o * q->n_groups;
+    int k = find_levels(q->levels), group = q->n_groups == 1 ? q->in : q->group;
+    if (levels[k].t != DT_NONE) dtype_to_f32(w, levels[k].t, c, (size_t)q->in);
+    for (int a = 0, g = 0; a < q->in; g++) {
+        int b = q->gidx ? a + 1 : q->in - a < group ? q->in : a + group;
+        float s = scale[q->gidx ? q->gidx[a] : g];
+        if (q->divisor != 0) s /= q->divisor;
+        for (; a < b; a++) w[a] = (levels[k].t == DT_NONE ? levels[k].level[c[a]] : w[a]) * s;
+    }
+}
+
 void qtensor_dequant_rows(const struct qtensor *q, int r0, int n, float *w)
 {
     int chunks = (n + ROW_CHUNK - 1) / ROW_CHUNK;
@@ -140,6 +203,8 @@ void qtensor_dequant_rows(const struct qtensor *q, int r0, int n, float *w)
             for (int o = k * ROW_CHUNK; o < end; o++)
                 dtype_to_f32(w + (size_t)o * q->in, q->plain.dtype, (char *)q->plain.data + (r0 + o) * row,
                              (size_t)q->in);
+        } else if (q->form == QF_CODEBOOK) {
+            for (int o = k * ROW_CHUNK; o < end; o++) dequant_levels(q, r0 + o, w + (size_t)o * q->in);
         } else {
             for (int o = k * ROW_CHUNK; o < end; o++) dequant_row(q, r0 + o, w + (size_t)o * q->in);
         }
@@ -154,6 +219,7 @@ void qtensor_dequant(const struct qtensor *q, float *w)
 /* ---- parts: the one list that size, writer and reader share ---- */
 
 enum part { PART_DATA, PART_CODES, PART_SCALE, PART_ZERO, PART_MINIMUM, PART_GIDX, PART_COUNT };
+static const char *const form_name[] = {"plain", "uniform", "codebook"};
 static const char *const part_name[PART_COUNT] = {"data", "codes", "scale", "zero", "minimum", "gidx"};
 
 static bool has_part(const struct qtensor *q, enum part p)
@@ -162,9 +228,9 @@ static bool has_part(const struct qtensor *q, enum part p)
     case PART_DATA:
         return q->form == QF_PLAIN;
     case PART_CODES:
-        return q->form == QF_UNIFORM;
+        return q->form != QF_PLAIN;
     case PART_SCALE:
-        return q->form == QF_UNIFORM;
+        return q->form != QF_PLAIN;
     case PART_ZERO:
         return q->zero != NULL;
     case PART_MINIMUM:
@@ -247,14 +313,17 @@ static int write_part(struct stream_writer *w, const struct qtensor *q, enum par
 int qtensor_write(struct stream_writer *w, const struct qtensor *q, struct err *e)
 {
     json_t *meta = json_pack("{s:s, s:s, s:s, s:[i,i]}", "name", q->name, "role", q->role, "form",
-                             q->form == QF_PLAIN ? "plain" : "uniform", "dims", q->out, q->in);
+                             form_name[q->form], "dims", q->out, q->in);
     if (!meta) return err_set(e, NT_EXIT_DATA, "tensor name or role is not UTF-8");
     if (q->layer >= 0) json_object_set_new(meta, "layer", json_integer(q->layer));
-    if (q->form == QF_UNIFORM) {
+    if (q->form != QF_PLAIN) {
         json_object_set_new(meta, "bits", json_integer(q->bits));
         json_object_set_new(meta, "group", json_integer(q->group));
         json_object_set_new(meta, "sym", json_boolean(q->sym));
     }
+    if (q->form == QF_CODEBOOK) json_object_set_new(meta, "levels", json_string(q->levels));
+    if (q->form == QF_CODEBOOK && q->divisor != 0)
+        json_object_set_new(meta, "divisor", json_real((double)q->divisor));
     json_t *parts = json_array();
     for (int p = 0; p < PART_COUNT; p++)
         if (has_part(q, p)) json_array_append_new(parts, json_string(part_name[p]));
@@ -282,6 +351,20 @@ static int get_int(const json_t *meta, const char *key, int64_t lo, int64_t hi, 
     return 0;
 }
 
+/* What a codebook tensor says beside a uniform one. */
+static int read_levels(struct stream_reader *r, const json_t *meta, struct qtensor *q, struct err *e)
+{
+    const char *name = json_string_value(json_object_get(meta, "levels"));
+    const json_t *d = json_object_get(meta, "divisor");
+    if (!name || qtensor_level_bits(name) != q->bits || !q->sym)
+        return bad(r, e, "levels that are not known, or of another number of bits");
+    snprintf(q->levels, sizeof q->levels, "%s", name);
+    q->divisor = (float)json_real_value(d);
+    if (d && !(json_is_real(d) && isfinite(q->divisor) && q->divisor > 0))
+        return bad(r, e, "divisor is no positive number");
+    return 0;
+}
+
 static int read_meta(struct stream_reader *r, const json_t *meta, struct qtensor *q, struct err *e)
 {
     const char *name = json_string_value(json_object_get(meta, "name"));
@@ -304,13 +387,14 @@ static int read_meta(struct stream_reader *r, const json_t *meta, struct qtensor
         return bad(r, e, "its dims are not [out, in]");
     if (form && !strcmp(form, "plain")) {
         q->form = QF_PLAIN;
-    } else if (form && !strcmp(form, "uniform")) {
-        q->form = QF_UNIFORM;
+    } else if (form && (!strcmp(form, "uniform") || !strcmp(form, "codebook"))) {
+        q->form = *form == 'u' ? QF_UNIFORM : QF_CODEBOOK;
         if (get_int(meta, "bits", 2, 8, &q->bits)) return bad(r, e, "bits is not in 2..8");
         if (get_int(meta, "group", 0, INT32_MAX, &q->group)) return bad(r, e, "group is not 0 or more");
         if (!json_is_boolean(json_object_get(meta, "sym"))) return bad(r, e, "sym is missing");
         q->sym = json_is_true(json_object_get(meta, "sym"));
         q->n_groups = qtensor_groups(q->in, q->group);
+        if (q->form == QF_CODEBOOK && read_levels(r, meta, q, e)) return -1;
     } else {
         return stream_err(r, e, "the form '%.40s' is not known here", form ? form : "");
     }
@@ -375,7 +459,9 @@ static int read_part(struct stream_reader *r, struct record *rec, enum part p, s
     }
     if (p == PART_SCALE) {
         q->scale_dtype = rec->t.dtype;
-        if (rec->t.dtype != DT_F16 && rec->t.dtype != DT_F32 && rec->t.dtype != DT_BF16)
+        bool small = rec->t.dtype == DT_F8_E4M3 || rec->t.dtype == DT_F8_E8M0;
+        if (rec->t.dtype != DT_F16 && rec->t.dtype != DT_F32 && rec->t.dtype != DT_BF16 &&
+            !(small && q->form == QF_CODEBOOK))
             return bad(r, e, "scales are not F16, F32 or BF16");
     }
     struct tensor want = part_tensor(q, p);

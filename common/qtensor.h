@@ -9,7 +9,7 @@
 #include "common/stream.h"
 #include "common/tensor.h"
 
-enum qform { QF_PLAIN, QF_UNIFORM };
+enum qform { QF_PLAIN, QF_UNIFORM, QF_CODEBOOK };
 
 struct qtensor {
     char name[256]; /* "model.layers.3.mlp.up_proj.weight" */
@@ -31,6 +31,10 @@ struct qtensor {
     uint8_t *zero;          /* [out, n_groups], NULL when sym or minimum given */
     float *minimum;         /* [out, n_groups] float minima or NULL */
     int32_t *gidx;          /* [in] or NULL: group of column i when it is not i / group */
+    /* QF_CODEBOOK: w[o,i] = scale[o,g] / divisor * level[code[o,i]]; codes, scale and group as above, sym is
+     * true. Scales may also be F8_E4M3 or F8_E8M0. */
+    char levels[12]; /* "e2m1", "nf4", "fp4" (bitsandbytes) of 4 bits, "e4m3", "e5m2" of 8 */
+    float divisor;   /* a scale of all scales; 0: there is none */
     json_t *info;           /* method, options, error: for people; may be NULL */
 };
 
@@ -42,6 +46,13 @@ void qtensor_init_uniform(struct qtensor *q, int out, int in, int bits, int grou
                           enum dtype scale_dtype);
 /* A QF_PLAIN copy of W[out, in] in the smallest of BF16, F16, F32 that holds every value exactly. */
 void qtensor_init_plain(struct qtensor *q, int out, int in, const float *W);
+/* The same of a QF_CODEBOOK tensor; its number of bits follows from the levels, which must be known. */
+void qtensor_init_codebook(struct qtensor *q, int out, int in, const char *levels, int group,
+                           enum dtype scale_dtype);
+/* Bits of a set of levels; 0: not known. */
+int qtensor_level_bits(const char *levels);
+/* The 16 values of one of 4 bits; NULL: none of 4 bits. */
+const float *qtensor_levels(const char *levels);
 void qtensor_dequant(const struct qtensor *q, float *w /* [out, in] */);
 /* Rows r0 .. r0+n-1 alone. */
 void qtensor_dequant_rows(const struct qtensor *q, int r0, int n, float *w /* [n, in] */);
@@ -49,10 +60,10 @@ void qtensor_dequant_rows(const struct qtensor *q, int r0, int n, float *w /* [n
 uint64_t qtensor_stored_bytes(const struct qtensor *q);
 double qtensor_bits(const struct qtensor *q); /* 8 * stored / (out*in) */
 
-/* One record "QTensor" (meta: name, layer, role, form, dims [out, in], bits, group, sym, info, parts)
- * followed by one record "QPart" (meta: name, part) for each part, in the order of `parts`:
- *   codes U8 [packed]   scale F16|F32|BF16 [out, n_groups]   zero U8 [packed]   minimum as scale
- *   gidx I32 [in]
+/* One record "QTensor" (meta: name, layer, role, form, dims [out, in], bits, group, sym, levels, divisor,
+ * info, parts) followed by one record "QPart" (meta: name, part) for each part, in the order of `parts`:
+ *   codes U8 [packed]   scale F16|F32|BF16 [out, n_groups] (codebook: F8_E4M3|F8_E8M0, too)
+ *   zero U8 [packed]   minimum as scale   gidx I32 [in]
  *   data: a plain tensor, any float dtype [out, in] */
 int qtensor_write(struct stream_writer *w, const struct qtensor *q, struct err *e) NT_MUST_CHECK;
 /* rec is a "QTensor" record; reads its parts too. Checks every shape, code range and finite scales. */

@@ -189,11 +189,34 @@ void dtype_to_f32(float *dst, enum dtype t, const void *src, size_t n)
     }
 }
 
+static uint8_t f32_to_e4m3(float x)
+{
+    uint8_t sign = signbit(x) ? 0x80 : 0;
+    float a = fabsf(x);
+    int e;
+    if (!(a <= 464)) return sign | 0x7F; /* the type has no infinity */
+    if (a < 0x1p-6f) return sign | (uint8_t)rintf(a * 512);
+    frexpf(a, &e);
+    int man = (int)rintf(ldexpf(a, 4 - e)), code = (e + 6) * 8 + man - 8; /* man 8..16, a carry included */
+    return sign | (uint8_t)(code > 0x7E ? 0x7E : code);
+}
+
+/* The power of two at or below x. */
+static uint8_t f32_to_e8m0(float x)
+{
+    return isfinite(x) ? (uint8_t)(f32_bits(x) >> 23) : 255;
+}
+
 void dtype_from_f32(void *dst, enum dtype t, const float *src, size_t n)
 {
     uint16_t *h = dst;
-    assert(t == DT_F32 || t == DT_F16 || t == DT_BF16);
-    if (t == DT_F32)
+    uint8_t *b = dst;
+    assert(t == DT_F32 || t == DT_F16 || t == DT_BF16 || t == DT_F8_E4M3 || t == DT_F8_E8M0);
+    if (t == DT_F8_E4M3)
+        for (size_t i = 0; i < n; i++) b[i] = f32_to_e4m3(src[i]);
+    else if (t == DT_F8_E8M0)
+        for (size_t i = 0; i < n; i++) b[i] = f32_to_e8m0(src[i]);
+    else if (t == DT_F32)
         memcpy(dst, src, n * sizeof(float));
     else if (t == DT_F16)
         for (size_t i = 0; i < n; i++) h[i] = f32_to_f16(src[i]);

@@ -78,7 +78,8 @@ uint64_t tensor_count(const struct tensor *t); /* product of the shape (checked 
 
 /* n elements (a multiple of the block size) of any float or block type to F32. Exact for every type. */
 void dtype_to_f32(float *dst, enum dtype t, const void *src, size_t n);
-/* F32 to a plain float type F32 F16 BF16 (round to nearest even; overflow gives infinity). */
+/* F32 to a plain float type F32 F16 BF16 F8_E4M3 (round to nearest even; overflow gives infinity, of E4M3
+ * NaN) or F8_E8M0 (positive, rounded down). */
 void dtype_from_f32(void *dst, enum dtype t, const float *src, size_t n);
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f);
