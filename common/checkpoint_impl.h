@@ -31,7 +31,7 @@ struct packed {
     int out, in, bits, group, groups;
     bool sym;
     int variant; /* the layout's own */
-    double factor;
+    float factor;
     const struct checkpoint_tensor *part[PACKED_PARTS]; /* those that it consumes; NULL: no such part */
     int (*rows)(const struct checkpoint *c, const struct packed *p, int r0, int n, struct qtensor *q,
                 struct err *e);
@@ -62,6 +62,8 @@ void packed_unpack(uint8_t *codes, const void *words, size_t stride, size_t n, i
 uint32_t packed_word(const void *words, uint64_t i);
 /* Code i of such a stream. */
 uint32_t packed_code(const void *words, uint64_t i, int bits);
+/* The same where the words of a stream lie `stride` apart. */
+uint32_t packed_code_apart(const void *words, uint64_t stride, uint64_t i, int bits);
 /* Element i of a tensor of a plain float type. */
 float packed_float(const struct checkpoint_tensor *t, uint64_t i);
 bool packed_method(const struct checkpoint *c, const char *method);

@@ -25,14 +25,16 @@ void packed_unpack(uint8_t *codes, const void *words, size_t stride, size_t n, i
     }
 }
 
-uint32_t packed_code(const void *words, uint64_t i, int bits)
+uint32_t packed_code_apart(const void *words, uint64_t stride, uint64_t i, int bits)
 {
     uint64_t at = i * (uint64_t)bits;
     int off = (int)(at % 32);
-    uint64_t v = packed_word(words, at / 32);
-    if (off + bits > 32) v |= (uint64_t)packed_word(words, at / 32 + 1) << 32;
+    uint64_t v = packed_word(words, at / 32 * stride);
+    if (off + bits > 32) v |= (uint64_t)packed_word(words, (at / 32 + 1) * stride) << 32;
     return (uint32_t)(v >> off & ((1u << bits) - 1));
 }
+
+uint32_t packed_code(const void *words, uint64_t i, int bits) { return packed_code_apart(words, 1, i, bits); }
 
 float packed_float(const struct checkpoint_tensor *t, uint64_t i)
 {

@@ -118,6 +118,108 @@ KINDS.update({
 })
 
 
+# ---- compressed-tensors ----
+
+def padded_words(codes, bits):
+    """Whole codes in each word, from below, as files before the dense packing have them."""
+    n = 32 // bits
+    c = np.pad(codes, ((0, 0), (0, -codes.shape[1] % n))).reshape(codes.shape[0], -1, n).astype(np.uint32)
+    return (c << (bits * np.arange(n, dtype=np.uint32))).sum(-1, dtype=np.uint32)
+
+
+E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+
+
+def e4m3(b):
+    b = b.astype(int)
+    e, m = b >> 3 & 15, b & 7
+    v = np.where(e > 0, (8 + m) * 2.0**(e - 10), m * 2.0**-9)
+    return np.where(b & 128, -v, v).astype(np.float32)
+
+
+def nibbles(codes):
+    return (codes[:, ::2] | codes[:, 1::2] << 4).astype(np.uint8)
+
+
+def ct_config(fmt, **weights):
+    return {"quant_method": "compressed-tensors", "format": fmt, "quantization_status": "compressed", "ignore": ["lm_head"],
+            "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}}
+
+
+def ct_pack(bits=4, group=32, sym=True, old=False, order=False):
+    words = padded_words if old else bits_to_words
+    def linear(name, out, inn):
+        codes, zeros, scales, gidx = random_uniform(out, inn, bits, group, sym)
+        if order:
+            gidx = rng.permutation(gidx)
+        t = {"weight_packed": words(codes, bits).view(np.int32), "weight_scale": scales, "weight_shape": np.array([out, inn], np.int64)}
+        if not sym:
+            t["weight_zero_point"] = words(zeros.T, bits).T.view(np.int32)
+        if order:
+            t["weight_g_idx"] = gidx.astype(np.int32)
+        return t, value(codes, zeros, scales, gidx)
+    return linear, ct_config("pack-quantized", num_bits=bits, type="int", symmetric=sym, strategy="group", group_size=group), "config.json"
+
+
+def ct_int(sym=True):
+    def linear(name, out, inn):
+        codes, zeros, scales, gidx = random_uniform(out, inn, 8, -1, sym)
+        t = {"weight": (codes - 128).astype(np.int8), "weight_scale": scales}
+        if not sym:
+            t["weight_zero_point"] = (zeros - 128).astype(np.int8)
+        return t, value(codes, zeros, scales, gidx)
+    return linear, ct_config("int-quantized", num_bits=8, type="int", symmetric=sym, strategy="channel"), "config.json"
+
+
+def ct_fp8(per):
+    def linear(name, out, inn):
+        codes = rng.integers(0, 127, (out, inn)) | rng.integers(0, 2, (out, inn)) << 7
+        scales = rng.uniform(1e-3, 2e-3, {"tensor": (1,), "channel": (out, 1)}[per]).astype(np.float32)
+        t = {"weight": Raw("F8_E4M3", codes.astype(np.uint8)), "weight_scale": scales, "input_scale": np.ones(1, np.float32)}
+        return t, e4m3(codes) * scales.reshape(-1, 1)
+    return linear, ct_config("float-quantized", num_bits=8, type="float", symmetric=True, strategy=per), "config.json"
+
+
+def ct_fp4(nv):
+    def linear(name, out, inn):
+        group = 16 if nv else 32
+        codes, g = rng.integers(0, 16, (out, inn)), np.arange(inn) // group
+        if nv:
+            s, globe = rng.integers(1, 120, (out, inn // group)), np.array([rng.uniform(500, 900)], np.float32)
+            t = {"weight_packed": nibbles(codes), "weight_scale": Raw("F8_E4M3", s.astype(np.uint8)), "weight_global_scale": globe}
+            return t, E2M1[codes] * (e4m3(s) / globe)[:, g]
+        s = rng.integers(115, 125, (out, inn // group))
+        t = {"weight_packed": nibbles(codes), "weight_scale": s.astype(np.uint8)}
+        return t, E2M1[codes] * (2.0**(s - 127)).astype(np.float32)[:, g]
+    fmt = "nvfp4-pack-quantized" if nv else "mxfp4-pack-quantized"
+    return linear, ct_config(fmt, num_bits=4, type="float", symmetric=True, strategy="group", group_size=16 if nv else 32), "config.json"
+
+
+# ---- MLX ----
+
+def mlx(bits=4, group=32, mode="affine"):
+    def linear(name, out, inn):
+        codes, _, scales, g = random_uniform(out, inn, bits, group)
+        t = {"weight": bits_to_words(codes, bits)}
+        if mode == "mxfp4":
+            s = rng.integers(115, 125, scales.shape)
+            return {**t, "scales": s.astype(np.uint8)}, E2M1[codes] * (2.0**(s - 127)).astype(np.float32)[:, g]
+        bias = rng.standard_normal(scales.shape).astype(np.float16)
+        w = scales.astype(np.float32)[:, g] * codes.astype(np.float32) + bias.astype(np.float32)[:, g]
+        return {**t, "scales": scales, "biases": bias}, w
+    return linear, {"group_size": group, "bits": bits, "mode": mode}, "mlx"
+
+
+KINDS.update({
+    "ct4": lambda: ct_pack(4), "ct4-asym": lambda: ct_pack(4, sym=False), "ct3": lambda: ct_pack(3), "ct8": lambda: ct_pack(8, -1),
+    "ct3-old": lambda: ct_pack(3, sym=False, old=True), "ct3-asym": lambda: ct_pack(3, sym=False),
+    "ct4-order": lambda: ct_pack(4, order=True), "ct-int8": lambda: ct_int(), "ct-int8-asym": lambda: ct_int(False),
+    "ct-fp8": lambda: ct_fp8("channel"), "ct-fp8-tensor": lambda: ct_fp8("tensor"), "ct-nvfp4": lambda: ct_fp4(True),
+    "ct-mxfp4": lambda: ct_fp4(False), "mlx4": lambda: mlx(4), "mlx3": lambda: mlx(3), "mlx2": lambda: mlx(2, 16),
+    "mlx-mxfp4": lambda: mlx(4, 32, "mxfp4"),
+})
+
+
 # ---- GGUF: random blocks of every type, which must come back as they were ----
 
 SIZES = {"F32": (0, 1, 4), "Q4_0": (2, 32, 18), "Q4_1": (3, 32, 20), "Q5_0": (6, 32, 22), "Q5_1": (7, 32, 24), "Q8_0": (8, 32, 34),
@@ -175,16 +277,23 @@ def main(kind, where):
             f[f"{base}.weight"] = values.astype(np.float32)
         for n in ("input_layernorm", "post_attention_layernorm"):
             f[f"model.layers.{l}.{n}.weight"] = q[f"model.layers.{l}.{n}.weight"] = rng.uniform(0.5, 1.5, D).astype(np.float32)
+    if config == "mlx":  # the vocabulary's tables are quantized, too
+        for name in ("model.embed_tokens", "lm_head"):
+            parts, values = linear(name, V, D)
+            q.update({f"{name}.{k}": v for k, v in parts.items()})
+            f[f"{name}.weight"] = values.astype(np.float32)
     for name, shape in (("model.embed_tokens", (V, D)), ("lm_head", (V, D)), ("model.norm", (D,))):
+        if name + ".weight" in q:
+            continue
         w = rng.standard_normal(shape).astype(np.float16)
         q[name + ".weight"], f[name + ".weight"] = w, w.astype(np.float32)
     for d, t in (("q", q), ("f", f)):
         os.makedirs(os.path.join(where, d))
         save(os.path.join(where, d, "model.safetensors"), t)
-    own = {**CONFIG, "quantization_config": quantization} if config == "config.json" else CONFIG
+    own = {"config.json": {**CONFIG, "quantization_config": quantization}, "mlx": {**CONFIG, "quantization": quantization}}.get(config, CONFIG)
     json.dump(own, open(os.path.join(where, "q", "config.json"), "w"))
     json.dump(CONFIG, open(os.path.join(where, "f", "config.json"), "w"))
-    if config != "config.json":
+    if config.startswith("quantize_"):
         json.dump(quantization, open(os.path.join(where, "q", config), "w"))
     json.dump([rng.integers(0, V, 12).tolist()], open(os.path.join(where, "ids.json"), "w"))
 
@@ -211,6 +320,17 @@ def compare(a, b, only=None):
 if __name__ == "__main__":
     if sys.argv[1] == "kinds":
         print("\n".join(KINDS))
+    elif sys.argv[1] == "all":
+        for k in KINDS:
+            main(k, os.path.join(sys.argv[2], k))
+    elif sys.argv[1] == "compare-all":  # KIND/FROM with KIND/TO for lines "KIND FROM TO SUFFIX..." of stdin
+        for line in sys.stdin:
+            k, a, b, *only = line.split()
+            try:
+                compare(*(os.path.join(sys.argv[2], k, d, "model.safetensors") for d in (a, b)), only)
+                print(k, "ok")
+            except (SystemExit, OSError) as e:
+                print(k, e)
     elif sys.argv[1] == "compare":
         compare(sys.argv[2], sys.argv[3], sys.argv[4:])
     else:

@@ -2,34 +2,48 @@
 # Quantized checkpoints of other tools as they lie: as models, and by -q import, they have the values of the float model that
 # they stand for, which layouts.py computes from the codes.
 . tests/tap.bash
-export OMP_NUM_THREADS=2
+export OMP_NUM_THREADS=1 # many short runs
 "$PYTHON" -c 'import numpy' 2>/dev/null || skip_all "$PYTHON lacks numpy"
 lay() { "$PYTHON" tests/cli/import/layouts.py "$@"; }
 
-one() { # KIND
-    local d="$tmp/$1"
-    lay "$1" "$d" && nt-quant -q import "$d/q" -o "$d/q.nts" --progress none &&
-        nt-pack -m "$d/q" --format hf --dtype f32 "$d/q.nts" -o "$d/hf" --progress none &&
-        lay compare "$d/hf/model.safetensors" "$d/f/model.safetensors"
+lay all "$tmp"; ok $? "checkpoints of all kinds are made"
+kinds=$(lay kinds)
+verdicts() { # WHAT: lines "KIND FROM TO SUFFIX..." on stdin
+    lay compare-all "$tmp" >"$tmp/verdicts"
+    while read -r kind rest; do [ "$rest" = ok ]; ok $? "$kind: $1${rest#ok}"; done <"$tmp/verdicts"
 }
+
+for kind in $kinds; do
+    d="$tmp/$kind"
+    nt-quant -q import "$d/q" -o "$d/q.nts" --progress none 2>"$tmp/stderr" &&
+        nt-pack -m "$d/q" --format hf --dtype f32 "$d/q.nts" -o "$d/hf" --progress none 2>"$tmp/stderr" || cat "$tmp/stderr"
+done
+verdicts "what import gives has the values of the float model" < <(for kind in $kinds; do echo "$kind hf f"; done)
 logits() { # KIND: one of the above
     local d="$tmp/$1"
     nt-eval -m "$d/q" --ids "$d/ids.json" --dump logits -o "$d/q.logits" --progress none &&
         nt-eval -m "$d/f" --ids "$d/ids.json" --dump logits -o "$d/f.logits" --progress none &&
         cmp "$d/q.logits" "$d/f.logits"
 }
-for kind in $(lay kinds); do check "$kind: what import gives has the values of the float model" one "$kind"; done
-for kind in gptq4-order awq; do check "$kind: the logits of the float model" logits "$kind"; done
+for kind in gptq4-order awq ct-nvfp4 mlx3; do check "$kind: the logits of the float model" logits "$kind"; done
 
 # ---- what nt-pack writes of imported codes is what was there, byte by byte ----
 
-back() { # KIND
-    local d="$tmp/$1"
-    nt-pack -m "$d/q" --format gptq "$d/q.nts" -o "$d/back" --progress none &&
-        lay compare "$d/back/model.safetensors" "$d/q/model.safetensors" qweight qzeros scales g_idx
+pack() { # FORMAT KIND...
+    for kind in "${@:2}"; do
+        nt-pack -m "$tmp/$kind/q" --format "$1" --dtype f16 "$tmp/$kind/q.nts" -o "$tmp/$kind/back" --progress none 2>"$tmp/stderr" || cat "$tmp/stderr"
+    done
 }
-for kind in gptq2 gptq3 gptq4 gptq8 gptq4-sym gptq4-order gptq4-old; do check "$kind: codes come back as they were" back "$kind"; done
-back gptq4-v2 >/dev/null 2>&1; [ $? = 1 ]; ok $? "version 2 leaves as version 1: other zeros"
+gptq="gptq2 gptq3 gptq4 gptq8 gptq4-sym gptq4-order gptq4-old" awq="awq awq-row" ct="ct4 ct4-asym ct3 ct8 ct3-asym ct4-order" mlx="mlx4 mlx3"
+pack gptq $gptq gptq4-v2; pack awq $awq; pack compressed-tensors $ct; pack mlx $mlx
+verdicts "codes come back as they were" < <(
+    for kind in $gptq; do echo "$kind back q qweight qzeros scales g_idx"; done
+    for kind in $awq; do echo "$kind back q qweight qzeros scales"; done
+    for kind in $ct; do echo "$kind back q weight_packed weight_scale weight_zero_point weight_g_idx"; done
+    for kind in $mlx; do echo "$kind back q proj.weight proj.scales proj.biases"; done
+)
+! lay compare "$tmp/gptq4-v2/back/model.safetensors" "$tmp/gptq4-v2/q/model.safetensors" qzeros >/dev/null 2>&1
+ok $? "version 2 leaves as version 1: other zeros"
 again() {
     nt-quant -q import "$tmp/gptq4-v2/back" -o "$tmp/again.nts" --progress none &&
         nt-pack -m "$tmp/gptq4-v2/back" --format hf --dtype f32 "$tmp/again.nts" -o "$tmp/again" --progress none &&
