@@ -135,7 +135,8 @@ static int plan(struct codes_job *j, struct err *e)
     for (size_t i = 0; i < p->n_items; i++) {
         const struct pack_item *it = &p->items[i];
         char module[256];
-        if (it->q >= 0 && p->q[it->q].head.form != QF_PLAIN) {
+        const struct qtensor *head = it->q >= 0 ? &p->q[it->q].head : NULL;
+        if (head && (head->form != QF_PLAIN || dtype_block(head->plain.dtype) > 1)) {
             if (!it->linear && !j->f->embeddings)
                 return err_set(
                     e, NT_EXIT_DATA,
