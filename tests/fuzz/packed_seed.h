@@ -13,7 +13,7 @@ enum { SEED_OPTIONAL = 1, SEED_LOOSE = 2 };
 struct seed_part {
     const char *name, *dtype;
     int rank, shape[2], size;
-    const char *data; /* NULL: zeros */
+    const char *data; /* 16 bytes; NULL: zeros */
     int flags;        /* SEED_OPTIONAL: may be missing; SEED_LOOSE: other sizes would be valid, too */
 };
 
@@ -46,7 +46,7 @@ static const struct seed {
      "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\"}}",
      {{"b.weight_packed", "U8", 2, {32, 16}, 1, NULL, 0},
       {"b.weight_scale", "F8_E4M3", 2, {32, 2}, 1, NULL, 0},
-      {"b.weight_global_scale", "F32", 1, {1, 0}, 4, "\0\0\x80\x3f", 0}}},
+      {"b.weight_global_scale", "F32", 1, {1, 0}, 4, "\0\0\x80\x3f\0\0\0\0\0\0\0\0\0\0\0", 0}}},
     {"compressed-tensors",
      "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\"}}",
      {{"c.weight", "I8", 2, {32, 32}, 1, NULL, SEED_LOOSE},
