@@ -186,5 +186,11 @@ int scope_all_check(const struct model *m, struct err *e)
             return err_set(e, NT_EXIT_USAGE,
                            "--params all: training the biases of linears (%s has them) is not available",
                            m->ck->path);
+    if (m->pos_embed.t || m->embed_gain.t || m->project_in.t || m->project_out.t || m->head_bias.t ||
+        m->c.embed_scale != 1)
+        return err_set(e, NT_EXIT_USAGE,
+                       "--params all: %s has more than rows of an embedding before its blocks and a matrix after "
+                       "them, which is not available",
+                       m->ck->path);
     return 0;
 }
