@@ -13,7 +13,7 @@
 static const char *const role_names[ROLE_COUNT] = {"q", "k", "v", "o", "gate", "up", "down"};
 static const char *const site_names[SITE_COUNT] = {"qkv", "o", "mlp", "down"};
 static const char *const norm_names[NORM_COUNT] = {"attn_norm",    "mlp_norm", "attn_out_norm",
-                                                  "mlp_out_norm", "q_norm",   "k_norm"};
+                                                   "mlp_out_norm", "q_norm",   "k_norm"};
 
 const char *role_name(enum role r)
 {
@@ -240,8 +240,8 @@ static void norm(const struct backend *be, const struct block *blk, enum norm_id
 }
 
 /* dx may be dy */
-static void norm_back(const struct backend *be, const struct block *blk, enum norm_id n, dev x, dev stat, dev dy,
-                      dev dx, int R, const struct block_grads *g)
+static void norm_back(const struct backend *be, const struct block *blk, enum norm_id n, dev x, dev stat,
+                      dev dy, dev dx, int R, const struct block_grads *g)
 {
     be->norm_back(blk->s.rms, dx, g->gain[n], g->bias[n], dy, x, stat, blk->gain[n], 1, R, blk->s.D);
 }
@@ -272,8 +272,8 @@ static void project_qk(const struct backend *be, const struct block *blk, struct
     if (s->rot) be->rope(y, R, T, i ? s->G : s->H, s->E, s->rot, s->rot_pairs, blk->cossin, pos0, 1);
 }
 
-static void project(const struct backend *be, const struct block *blk, struct block_work *w, dev x, int R, int T,
-                    int pos0)
+static void project(const struct backend *be, const struct block *blk, struct block_work *w, dev x, int R,
+                    int T, int pos0)
 {
     project_qk(be, blk, w, 0, x, R, T, pos0);
     project_qk(be, blk, w, 1, x, R, T, pos0);
@@ -345,8 +345,8 @@ static void finish(const struct backend *be, const struct block *blk, struct blo
 static struct attention attention_of(const struct block *blk, int B, int T)
 {
     const struct block_shape *s = &blk->s;
-    return (struct attention){B, T, s->H, s->G, s->E, s->scale, s->softcap, s->window,
-                              s->alibi ? blk->slopes : DEV_NONE};
+    return (struct attention){
+        B, T, s->H, s->G, s->E, s->scale, s->softcap, s->window, s->alibi ? blk->slopes : DEV_NONE};
 }
 
 void block_forward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T,
@@ -435,8 +435,8 @@ static void feed_back(const struct back *b, dev n2, dev dout)
     linear_dx(be, b->blk, ROLE_UP, w->up, s->gated ? 1 : 0, w->xn[NORM_MLP], b->R);
 }
 
-/* The feed-forward's part. Leaves in w->dmid the gradient of the sum a (serial), of x by way of the norm before
- * the feed-forward (parallel, with that norm), or of n1 (parallel, without). */
+/* The feed-forward's part. Leaves in w->dmid the gradient of the sum a (serial), of x by way of the norm
+ * before the feed-forward (parallel, with that norm), or of n1 (parallel, without). */
 static void back_mlp(const struct back *b, dev x, dev dsum)
 {
     const struct backend *be = b->be;
@@ -447,7 +447,8 @@ static void back_mlp(const struct back *b, dev x, dev dsum)
     feed_back(b, feed_input(b->blk, w, x, w->mid), sublayer_back(b, NORM_MLP_OUT, dsum));
     if (s->residual_normed && !s->parallel) be->add(dn2, dn2, dsum, count);
     if (s->norm[NORM_MLP])
-        norm_back(be, b->blk, NORM_MLP, s->parallel ? x : w->mid, w->stat[NORM_MLP], dn2, w->dmid, b->R, b->g);
+        norm_back(be, b->blk, NORM_MLP, s->parallel ? x : w->mid, w->stat[NORM_MLP], dn2, w->dmid, b->R,
+                  b->g);
     else
         be->copy(w->dmid, dn2, count * sizeof(float));
     if (!s->parallel && !s->residual_normed) be->add(w->dmid, w->dmid, dsum, count);
@@ -476,8 +477,8 @@ static bool wants_front(const struct block_grads *g, dev dx, block_grad_tap *tap
     return any;
 }
 
-/* Attention's part from the gradient of its output projection's result to, with `input`, that of its input n1,
- * which is left in w->xn[NORM_ATTN]. */
+/* Attention's part from the gradient of its output projection's result to, with `input`, that of its input
+ * n1, which is left in w->xn[NORM_ATTN]. */
 static void back_attention(const struct back *b, int B, int T, int pos0, dev n1, dev dproj, bool input)
 {
     const struct backend *be = b->be;

@@ -36,20 +36,21 @@ const char *norm_name(enum norm_id n); /* "attn_norm", "mlp_norm" */
 /* The gradient of every flag is tested in tests/unit/test_block.c. */
 struct block_shape {
     int D, H, G, E, F;
-    bool norm[NORM_COUNT]; /* which there are; parallel without NORM_MLP: the feed-forward reads what attention
-                              reads; without NORM_ATTN (NORM_MLP): a sublayer reads its input as it is */
-    bool rms;              /* the norms of D channels are RMSNorms, else LayerNorms */
+    bool
+        norm[NORM_COUNT]; /* which there are; parallel without NORM_MLP: the feed-forward reads what attention
+                             reads; without NORM_ATTN (NORM_MLP): a sublayer reads its input as it is */
+    bool rms;             /* the norms of D channels are RMSNorms, else LayerNorms */
     enum qk_norm qk_norm;
     bool qk_rms; /* those of q and k */
     float eps;
-    int rot;          /* rotary dimensions per head; 0: none */
-    bool rot_pairs;   /* pairs are (2i, 2i + 1), else (i, i + rot/2) */
-    float scale;      /* attention logits multiplier, 1/sqrt(E) */
-    float softcap;    /* of attention logits: c tanh(z/c); 0: none */
-    int window;       /* the last so many keys; 0: all */
-    bool alibi;       /* slope[h] * (key's position - query's) is added to logits */
+    int rot;           /* rotary dimensions per head; 0: none */
+    bool rot_pairs;    /* pairs are (2i, 2i + 1), else (i, i + rot/2) */
+    float scale;       /* attention logits multiplier, 1/sqrt(E) */
+    float softcap;     /* of attention logits: c tanh(z/c); 0: none */
+    int window;        /* the last so many keys; 0: all */
+    bool alibi;        /* slope[h] * (key's position - query's) is added to logits */
     float alibi_scale; /* of the slopes (Falcon scales them with the logits); 0: 1 */
-    bool gated;       /* act(gate) * up, else act(up): then there is no ROLE_GATE */
+    bool gated;        /* act(gate) * up, else act(up): then there is no ROLE_GATE */
     enum act act;
     bool parallel;        /* y = x + attention(n1 x) + mlp(n2 x) */
     bool post_add;        /* NORM_*_OUT act on the sum (post-norm OPT) */
@@ -75,15 +76,18 @@ static inline dev block_norm_vector(const struct block *b, int i)
 }
 /* The flags of a llama block; sizes, eps and scale are left 0. */
 #define BLOCK_SHAPE_PLAIN                                                                                    \
-    (struct block_shape){                                                                                    \
-        .norm = {[NORM_ATTN] = true, [NORM_MLP] = true}, .rms = true, .gated = true, .residual = 1}
+    (struct block_shape)                                                                                     \
+    {                                                                                                        \
+        .norm = {[NORM_ATTN] = true, [NORM_MLP] = true}, .rms = true, .gated = true, .residual = 1           \
+    }
 
 void role_dims(const struct block_shape *s, enum role r, int *out, int *in);
 int site_dim(const struct block_shape *s, enum site t);
 /* Loops over roles (norms) leave out those that a shape has not: ask, or get dimensions of 0. */
 bool block_has_role(const struct block_shape *s, enum role r);
-int norm_dim(const struct block_shape *s, enum norm_id n); /* of gain and bias: D, E, H*E ...; 0: no such norm */
-int norm_max_dim(const struct block_shape *s);             /* the largest of them and D */
+int norm_dim(const struct block_shape *s,
+             enum norm_id n);                  /* of gain and bias: D, E, H*E ...; 0: no such norm */
+int norm_max_dim(const struct block_shape *s); /* the largest of them and D */
 /* False: norms of q and k, which are tweaked only when asked for. */
 static inline bool norm_tweaked(enum norm_id n)
 {

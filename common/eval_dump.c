@@ -137,8 +137,8 @@ static void dump_free(struct dump *d)
 static int forward(struct dump *d, struct err *e)
 {
     for (int i = 0; i < d->set.n; i++)
-        if (model_embed(d->s->m, d->set.batch[i].ids, d->set.batch[i].B, d->set.batch[i].T, 0, d->x[0][i],
-                        e)) return -1;
+        if (model_embed(d->s->m, d->set.batch[i].ids, d->set.batch[i].B, d->set.batch[i].T, 0, d->x[0][i], e))
+            return -1;
     for (int l = 0; l < d->L; l++) {
         if (score_load(d->s, d->blk, l, e)) return -1;
         for (int i = 0; i < d->set.n; i++) {
@@ -169,8 +169,8 @@ static void run_head(struct dump *d)
                          dfinal, dbias);
     }
     for (int i = 0; i < 2; i++)
-        d->be->get(d->grad + (size_t)(d->L * NORM_VECTORS + i) * d->stride, dev_at(dfinal, (size_t)(i * d->D)),
-                   (size_t)d->D * sizeof(float));
+        d->be->get(d->grad + (size_t)(d->L * NORM_VECTORS + i) * d->stride,
+                   dev_at(dfinal, (size_t)(i * d->D)), (size_t)d->D * sizeof(float));
     d->be->release(dfinal);
 }
 
@@ -179,7 +179,8 @@ static int backward(struct dump *d, struct err *e)
     struct block_grads g = {0};
     int rc = 0;
     for (int i = 0; i < NORM_VECTORS; i++)
-        if (dev_ok(block_norm_vector(d->blk, i))) *grad_norm_vector(&g, i) = d->be->alloc(d->stride * sizeof(float));
+        if (dev_ok(block_norm_vector(d->blk, i)))
+            *grad_norm_vector(&g, i) = d->be->alloc(d->stride * sizeof(float));
     for (int l = d->L - 1; l >= 0 && !rc; l--) {
         rc = score_load(d->s, d->blk, l, e);
         for (int i = 0; i < NORM_VECTORS; i++)
@@ -223,8 +224,8 @@ static void list_item(struct safetensors_entry *list, struct item *items, size_t
 }
 
 /* A norm that the file has by heads. */
-static void list_heads(const struct dump *d, struct safetensors_entry *list, struct item *items, size_t *n, int i,
-                       const struct checkpoint_tensor *t)
+static void list_heads(const struct dump *d, struct safetensors_entry *list, struct item *items, size_t *n,
+                       int i, const struct checkpoint_tensor *t)
 {
     uint64_t E = (uint64_t)d->s->m->c.block.E;
     char name[300];
@@ -299,7 +300,8 @@ static int write_items(struct dump *d, struct safetensors_writer *w, float *buf,
         const struct item *it = entry->user;
         int rc = 0;
         if (it->what == ITEM_GRAD)
-            rc = safetensors_put_f32(w, d->grad + (size_t)it->index * d->stride + it->at, entry_count(entry), e);
+            rc = safetensors_put_f32(w, d->grad + (size_t)it->index * d->stride + it->at, entry_count(entry),
+                                     e);
         for (int i = 0; i < d->set.n && it->what != ITEM_GRAD && !rc; i++) rc = put_rows(d, w, it, i, buf, e);
         if (rc) return -1;
     }
@@ -308,8 +310,8 @@ static int write_items(struct dump *d, struct safetensors_writer *w, float *buf,
 
 static int write_file(struct dump *d, const char *path, struct err *e)
 {
-    size_t most = (size_t)(d->L * (NORM_VECTORS + 1 + 2 * d->s->m->c.block.H) + 5), by_row = (size_t)d->rows * (size_t)d->D,
-           by_logit = 64 * (size_t)d->V;
+    size_t most = (size_t)(d->L * (NORM_VECTORS + 1 + 2 * d->s->m->c.block.H) + 5),
+           by_row = (size_t)d->rows * (size_t)d->D, by_logit = 64 * (size_t)d->V;
     struct safetensors_entry *list = MEM_NEW(struct safetensors_entry, most);
     struct item *items = MEM_NEW(struct item, most);
     float *buf = MEM_NEW(float, by_row > by_logit ? by_row : by_logit);

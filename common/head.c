@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Final norm and vocabulary projection in tiles: HEAD_ROWS rows by HEAD_COLS words of logits exist at a time,
  * folded at once into a few running numbers per row. The weights stay on the device; heads of one model can
- * share them. Logits are softcap(scale (W p + b)), p = P norm(x); norm, P, b and the soft cap may be absent. */
+ * share them. Logits are softcap(scale (W p + b)), p = P norm(x); norm, P, b and the soft cap may be absent.
+ */
 #include <math.h>
 #include <string.h>
 #include "common/mem.h"
@@ -128,8 +129,22 @@ void head_train(struct head *h, dev W, dev dW)
 void head_free(struct head *h)
 {
     if (!h) return;
-    dev parts[] = {h->gain, h->bias,    h->P,   h->b,   h->xn,   h->stat, h->z,    h->st,   h->best,
-                   h->kl,   h->targets, h->lse, h->dxn, h->z_ce, h->z_cap, h->P.at ? h->p : DEV_NONE,
+    dev parts[] = {h->gain,
+                   h->bias,
+                   h->P,
+                   h->b,
+                   h->xn,
+                   h->stat,
+                   h->z,
+                   h->st,
+                   h->best,
+                   h->kl,
+                   h->targets,
+                   h->lse,
+                   h->dxn,
+                   h->z_ce,
+                   h->z_cap,
+                   h->P.at ? h->p : DEV_NONE,
                    h->P.at ? h->dp : DEV_NONE};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) h->be->release(parts[i]);
     if (h->owns_W) h->be->release(h->W);

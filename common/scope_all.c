@@ -83,7 +83,8 @@ void scope_all_load(struct scope *s, int layer)
 {
     for (int r = 0; r < ROLE_COUNT; r++) {
         int i = layer * ROLE_COUNT + r;
-        if (block_has_role(&s->blk->s, r)) s->be->copy(s->blk->w[r], dev_at(s->p, s->matrix_at[i]), matrix_size(s, i) * sizeof(float));
+        if (block_has_role(&s->blk->s, r))
+            s->be->copy(s->blk->w[r], dev_at(s->p, s->matrix_at[i]), matrix_size(s, i) * sizeof(float));
     }
 }
 
@@ -188,9 +189,10 @@ int scope_all_check(const struct model *m, struct err *e)
                            m->ck->path);
     if (m->pos_embed.t || m->embed_gain.t || m->project_in.t || m->project_out.t || m->head_bias.t ||
         m->c.embed_scale != 1)
-        return err_set(e, NT_EXIT_USAGE,
-                       "--params all: %s has more than rows of an embedding before its blocks and a matrix after "
-                       "them, which is not available",
-                       m->ck->path);
+        return err_set(
+            e, NT_EXIT_USAGE,
+            "--params all: %s has more than rows of an embedding before its blocks and a matrix after "
+            "them, which is not available",
+            m->ck->path);
     return 0;
 }

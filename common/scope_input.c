@@ -181,7 +181,7 @@ static void alloc_scratch(struct scope_input *in, const struct model *m)
 
 int scope_input_read(struct scope_input *in, struct model *m, bool in_memory, struct err *e)
 {
-    bool *has_new = MEM_NEW(bool, (size_t)in->n_layers * NORM_VECTORS + 2);
+    bool *has_new = MEM_NEW(bool, (size_t)in->n_layers *NORM_VECTORS + 2);
     struct record rec;
     int got = 0, rc = 0;
     in->t = MEM_NEW(struct scope_tensor, (size_t)in->n_layers * ROLE_COUNT);

@@ -180,8 +180,8 @@ void scope_close(struct scope *s)
 {
     if (!s) return;
     dev held[] = {s->bound, s->xt, s->dy, s->dx, s->p, s->g, s->am, s->av, s->ids};
-    void *host[] = {s->norm_at, s->scale_at, s->min_at, s->matrix_at, s->value,   s->grad,  s->first,
-                    s->w,       s->scale,    s->minimum, s->kl_row,   s->nll_row, s->target};
+    void *host[] = {s->norm_at, s->scale_at, s->min_at,  s->matrix_at, s->value,   s->grad,  s->first,
+                    s->w,       s->scale,    s->minimum, s->kl_row,    s->nll_row, s->target};
     head_free(s->student);
     head_free(s->teacher);
     block_free(s->m, s->blk);
@@ -375,8 +375,7 @@ int scope_gradient(struct scope *s, const int32_t *ids, double *kl, double *ce, 
     s->be->fill(s->g, 0, s->n);
     head_kl_back(use_kl ? s->teacher : NULL, s->xt, s->student, boundary_at(s, s->L),
                  use_ce ? s->target : NULL, s->R, (float)(s->o->kl / s->R), (float)(s->o->ce / count),
-                 s->kl_row, s->nll_row, s->dy,
-                 final_grad(s, 0), final_grad(s, 1));
+                 s->kl_row, s->nll_row, s->dy, final_grad(s, 0), final_grad(s, 1));
     *kl = use_kl ? mean(s->kl_row, s->R, s->R) : NAN;
     *ce = use_ce ? mean(s->nll_row, s->R, count) : NAN;
     memset(s->grad + s->n_norms, 0, (s->n - s->n_norms) * sizeof(float));

@@ -68,13 +68,13 @@ int scope_write_norm(const struct scope *s, struct stream_writer *w, int i, stru
 {
     const float *both[] = {s->in->norms + s->in->at[i], scope_norm(s, i)};
     uint64_t size = s->in->at[i + 1] - s->in->at[i];
-    bool quiet = !norm_tweaked(i % NORM_COUNT) && i < s->L * NORM_VECTORS; /* of q and k: only what was trained */
+    bool quiet =
+        !norm_tweaked(i % NORM_COUNT) && i < s->L * NORM_VECTORS; /* of q and k: only what was trained */
     char name[256];
     if (!size || (quiet && s->norm_at[i] == SCOPE_NONE && !s->in->has_norm[i])) return 0;
     int layer = model_norm_part_name(s->m, i, name);
     for (int k = 0; k < 2; k++) {
-        struct tensor t = {
-            .dtype = DT_F32, .rank = 1, .shape = {size}, .nbytes = size * sizeof(float)};
+        struct tensor t = {.dtype = DT_F32, .rank = 1, .shape = {size}, .nbytes = size * sizeof(float)};
         t.data = (void *)both[k];
         json_t *meta = json_pack("{s:s, s:s}", "name", name, "which", k ? "new" : "old");
         if (layer >= 0) json_object_set_new(meta, "layer", json_integer(layer));

@@ -217,8 +217,8 @@ int tweak_block_step(struct tweak_block *t, const float *x, const float *target,
     }
     for (int i = 0; i < t->n_params; i++)
         t->be->adam(rounded ? dev_at(t->master, (size_t)t->param[i].at) : t->param[i].p, t->param[i].g,
-                    t->param[i].m, t->param[i].v, (size_t)t->param[i].n, (float)lr, 0.9f,
-                    0.999f, 1e-8f, 0, t->step);
+                    t->param[i].m, t->param[i].v, (size_t)t->param[i].n, (float)lr, 0.9f, 0.999f, 1e-8f, 0,
+                    t->step);
     if (rounded) put_rounded(t, t->master);
     return 0;
 }

@@ -16,8 +16,8 @@ struct tweak_opts {
     bool qk;             /* norms of q and k are trained, too */
     int iters;           /* passes over the training sequences; 0: advance only */
     enum dtype norm_dtype; /* new norms are rounded to it, in every forward, too; DT_NONE: not */
-    bool bf16;           /* products round their inputs (--precision); for headers */
-    int skip_first;      /* leading tokens of every sequence that the loss leaves out */
+    bool bf16;             /* products round their inputs (--precision); for headers */
+    int skip_first;        /* leading tokens of every sequence that the loss leaves out */
 };
 
 struct tweak_block {
@@ -38,11 +38,11 @@ struct tweak_block {
         int vector, at, n; /* which of the norm vectors; its place among the values, and how many it has */
     } param[NORM_VECTORS];
     int n_params, n_values;
-    dev master;      /* [n_values], with norm_dtype: what Adam steps; the block runs with it rounded */
+    dev master;        /* [n_values], with norm_dtype: what Adam steps; the block runs with it rounded */
     float norm_offset; /* files hold gain - norm_offset: that is what is rounded */
-    float *host;     /* [n_values] */
-    double *moments; /* [n + 1, 2, D]: moments of the targets seen, kept for losses that need no more */
-    bool *known;     /* [n] */
+    float *host;       /* [n_values] */
+    double *moments;   /* [n + 1, 2, D]: moments of the targets seen, kept for losses that need no more */
+    bool *known;       /* [n] */
     int n, step;
 };
 
@@ -75,8 +75,8 @@ double tweak_block_loss(struct tweak_block *t, const float *x, const float *targ
 /* Values as a file keeps them: (v - offset) rounded to F16 or BF16, plus offset. */
 void tweak_round_norms(float *v, size_t n, enum dtype type, float offset);
 /* One Adam step on one sequence; *loss is the value before it. With norm_dtype the step is taken from
- * unrounded values by the gradient at the rounded ones (straight through). -1 and nothing changed: loss or gradient not
- * finite. */
+ * unrounded values by the gradient at the rounded ones (straight through). -1 and nothing changed: loss or
+ * gradient not finite. */
 int tweak_block_step(struct tweak_block *t, const float *x, const float *target, int slot, double lr,
                      double *loss) NT_MUST_CHECK;
 /* The closed form for the norms that are read by linears, from one pass of q over the boundary.

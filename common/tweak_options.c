@@ -35,8 +35,8 @@ static int check_tokens(const struct tweak_args *a, const struct tokens *tk, int
     return 0;
 }
 
-/* "norms" and what is trained beside: returns 0 with the flags set, or -1: something that is not `more`, a list
- * of two, or qk. */
+/* "norms" and what is trained beside: returns 0 with the flags set, or -1: something that is not `more`, a
+ * list of two, or qk. */
 static int parse_params(const char *params, const char *more, bool *has_more, bool *qk)
 {
     *has_more = *qk = false;
@@ -124,9 +124,10 @@ static int check_model_options(const struct tweak_args *a, const struct scope_op
 {
     bool scales, qk;
     if (!o->all && parse_params(a->params, "scales", &scales, &qk))
-        return err_set(e, NT_EXIT_USAGE,
-                       "--params: '%s' is not available in model scope, only norms, norms+scales, norms+qk and all",
-                       a->params);
+        return err_set(
+            e, NT_EXIT_USAGE,
+            "--params: '%s' is not available in model scope, only norms, norms+scales, norms+qk and all",
+            a->params);
     if (o->all && (o->kl > 0 || o->layers[0] > 0 || o->layers[1] < INT64_MAX))
         return err_set(e, NT_EXIT_USAGE, "--params all: %s",
                        o->kl > 0 ? "there is no other model to follow, only --loss ce"

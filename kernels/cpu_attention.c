@@ -22,7 +22,8 @@ struct shape {
 
 static struct shape shape_of(const struct attention *a)
 {
-    struct shape s = {a->B, a->T, a->H, a->G, a->E, a->H / a->G, a->scale, a->softcap, a->window, NULL, false};
+    struct shape s = {a->B,     a->T,       a->H,      a->G, a->E, a->H / a->G,
+                      a->scale, a->softcap, a->window, NULL, false};
     if (dev_ok(a->slopes)) s.slopes = cpu_f(a->slopes);
     s.plain = !s.slopes && !(s.softcap > 0);
     return s;

@@ -18,8 +18,8 @@ void cpu_norm(bool rms, dev y, dev stat, dev x, dev gain, dev bias, int gains, i
     }
 }
 
-void cpu_norm_back(bool rms, dev dx, dev dgain, dev dbias, dev dy, dev x, dev stat, dev gain, int gains, int R,
-                   int D)
+void cpu_norm_back(bool rms, dev dx, dev dgain, dev dbias, dev dy, dev x, dev stat, dev gain, int gains,
+                   int R, int D)
 {
     float *pdx = dev_ok(dx) ? cpu_f(dx) : NULL;
     const float *pdy = cpu_f(dy), *px = cpu_f(x), *ps = cpu_f(stat), *pg = cpu_f(gain);
@@ -36,7 +36,8 @@ void cpu_norm_back(bool rms, dev dx, dev dgain, dev dbias, dev dy, dev x, dev st
         for (int r = k * each; r < end; r++) {
             size_t at = (size_t)r * D, own = (size_t)(r % gains) * D;
             vec->norm_back_row(rms, pdx ? pdx + at : NULL, want_gain ? dg + own : NULL,
-                               want_bias ? db + own : NULL, pdy + at, px + at, ps + 2 * (size_t)r, pg + own, D);
+                               want_bias ? db + own : NULL, pdy + at, px + at, ps + 2 * (size_t)r, pg + own,
+                               D);
         }
     }
     for (int k = 0; k < chunks; k++) {

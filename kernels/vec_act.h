@@ -23,8 +23,9 @@ static inline float act_silu(float x, float *slope)
     return x * sig;
 }
 
-/* x Phi(x); the smaller tail of the normal distribution is exp(-x^2/2) erfcx(|x|/sqrt 2) / 2 with a polynomial
- * in 1 / (1 + t/2) for erfcx(t) (relative error below 1e-7), so that both tails keep their accuracy. */
+/* x Phi(x); the smaller tail of the normal distribution is exp(-x^2/2) erfcx(|x|/sqrt 2) / 2 with a
+ * polynomial in 1 / (1 + t/2) for erfcx(t) (relative error below 1e-7), so that both tails keep their
+ * accuracy. */
 static inline float act_gelu(float x, float *slope)
 {
     float t = fabsf(x) * 0.707106781f, y = 1.0f / (1.0f + 0.5f * t), z = y - 0.5f, e = vexp(-t * t);
@@ -73,7 +74,7 @@ static inline float act_relu2(float x, float *slope)
 }
 
 #define ACT_LOOPS(NAME)                                                                                      \
-    static void NAME##_row(float *h, const float *gate, const float *up, size_t n)                          \
+    static void NAME##_row(float *h, const float *gate, const float *up, size_t n)                           \
     {                                                                                                        \
         float slope;                                                                                         \
         if (up) {                                                                                            \
@@ -117,7 +118,8 @@ static void swiglu_row(float *h, const float *gate, const float *up, size_t n)
     for (size_t i = 0; i < n; i++) h[i] = gate[i] / (1.0f + vexp(-gate[i])) * up[i];
 }
 
-static void swiglu_back(float *dgate, float *dup, const float *dh, const float *gate, const float *up, size_t n)
+static void swiglu_back(float *dgate, float *dup, const float *dh, const float *gate, const float *up,
+                        size_t n)
 {
 #pragma omp simd
     for (size_t i = 0; i < n; i++) {

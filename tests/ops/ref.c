@@ -64,12 +64,18 @@ void ref_norm_back(bool rms, double *dx, double *dgain, double *dbias, const dou
 double ref_act(enum act kind, double x)
 {
     switch (kind) {
-    case ACT_SILU: return x / (1 + exp(-x));
-    case ACT_GELU: return 0.5 * x * erfc(-x / sqrt(2));
-    case ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case ACT_QUICK_GELU: return x / (1 + exp(-1.702 * x));
-    case ACT_RELU: return x > 0 ? x : 0;
-    default: return x > 0 ? x * x : 0;
+    case ACT_SILU:
+        return x / (1 + exp(-x));
+    case ACT_GELU:
+        return 0.5 * x * erfc(-x / sqrt(2));
+    case ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ACT_QUICK_GELU:
+        return x / (1 + exp(-1.702 * x));
+    case ACT_RELU:
+        return x > 0 ? x : 0;
+    default:
+        return x > 0 ? x * x : 0;
     }
 }
 

@@ -43,7 +43,7 @@ static bool sloped;
 
 static struct attention case_of(struct ref_attn *s)
 {
-    struct attention a = {s->B,    s->T, s->H, s->G, s->E, (float)s->scale, (float)(s->softcap = cap),
+    struct attention a = {s->B,      s->T,    s->H, s->G, s->E, (float)s->scale, (float)(s->softcap = cap),
                           s->window, DEV_NONE};
     if (!sloped) return a;
     struct arr slopes = arr_random((size_t)s->H, 0.5);
@@ -97,8 +97,8 @@ static void step_case(int B, int n, int room, int H, int G, int E, int window)
         memcpy(o1.d + (size_t)b * H * E, o.d + last, (size_t)H * E * sizeof(double));
     }
     be->attention_step(o1.p, q1.p, kc.p, vc.p, n, room, &a);
-    CHECK(arr_err(&o1) < 5e-6, "attention_step B=%d n=%d room=%d H=%d G=%d E=%d window=%d cap=%g%s", B, n, room,
-          H, G, E, window, cap, sloped ? " slopes" : "");
+    CHECK(arr_err(&o1) < 5e-6, "attention_step B=%d n=%d room=%d H=%d G=%d E=%d window=%d cap=%g%s", B, n,
+          room, H, G, E, window, cap, sloped ? " slopes" : "");
     arr_free_all();
 }
 

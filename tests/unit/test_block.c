@@ -108,12 +108,18 @@ static void ref_attention(const struct ref *f, const double *q, const double *k,
 static double ref_act(enum act act, double x)
 {
     switch (act) {
-    case ACT_SILU: return x / (1 + exp(-x));
-    case ACT_GELU: return 0.5 * x * erfc(-x / sqrt(2));
-    case ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case ACT_RELU: return x > 0 ? x : 0;
-    case ACT_QUICK_GELU: return x / (1 + exp(-1.702 * x));
-    default: return x > 0 ? x * x : 0;
+    case ACT_SILU:
+        return x / (1 + exp(-x));
+    case ACT_GELU:
+        return 0.5 * x * erfc(-x / sqrt(2));
+    case ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ACT_RELU:
+        return x > 0 ? x : 0;
+    case ACT_QUICK_GELU:
+        return x / (1 + exp(-1.702 * x));
+    default:
+        return x > 0 ? x * x : 0;
     }
 }
 
@@ -155,7 +161,8 @@ static void ref_add(const struct ref *f, enum norm_id n, const double *base, dou
 static void ref_block(const struct ref *f, const double *x, double *y)
 {
     int R = f->B * f->T, n = R * f->s.D;
-    double *n1 = MEM_NEW(double, n), *n2 = MEM_NEW(double, n), *o = MEM_NEW(double, n), *a = MEM_NEW(double, n);
+    double *n1 = MEM_NEW(double, n), *n2 = MEM_NEW(double, n), *o = MEM_NEW(double, n),
+           *a = MEM_NEW(double, n);
     ref_norm(f, NORM_ATTN, x, n1, R);
     ref_attend(f, n1, o);
     ref_add(f, NORM_ATTN_OUT, f->s.residual_normed ? n1 : x, o, a);
@@ -221,7 +228,7 @@ static void set_up_positions(struct test *c, int n)
         c->blk.slopes = upload(c->f.slopes, (size_t)s->H);
     }
     if (!s->rot) return;
-    c->f.cossin = MEM_NEW(double, n *s->rot);
+    c->f.cossin = MEM_NEW(double, n * s->rot);
     for (int p = 0; p < n; p++)
         for (int i = 0; i < s->rot / 2; i++) {
             c->f.cossin[p * s->rot + i] = (double)(float)cos(p * pow(50, -2.0 * i / s->rot));
@@ -449,10 +456,11 @@ static void run(const char *name, struct block_shape s, int B, int T, int pos0, 
 static void run_llama(void)
 {
     run("grouped keys, biases",
-        SHAPE(.D = 24, .H = 6, .E = 6, .F = 20, .rot = 6, .rms = true, .gated = true, PRE_NORMS), 2, 7, 0, true);
+        SHAPE(.D = 24, .H = 6, .E = 6, .F = 20, .rot = 6, .rms = true, .gated = true, PRE_NORMS), 2, 7, 0,
+        true);
     run("odd heads, wide heads",
-        SHAPE(.D = 15, .H = 3, .G = 1, .E = 10, .F = 9, .rot = 10, .rms = true, .gated = true, PRE_NORMS), 1, 11,
-        3, false);
+        SHAPE(.D = 15, .H = 3, .G = 1, .E = 10, .F = 9, .rot = 10, .rms = true, .gated = true, PRE_NORMS), 1,
+        11, 3, false);
     run("partial rotation, window",
         SHAPE(.H = 2, .E = 8, .F = 40, .rot = 4, .window = 4, .rms = true, .gated = true, PRE_NORMS), 2, 9, 0,
         false);
@@ -460,15 +468,17 @@ static void run_llama(void)
 
 static void run_families(void)
 {
-    run("LayerNorm, plain GELU (GPT-2)", SHAPE(.H = 2, .E = 8, .F = 20, .act = ACT_GELU_TANH, PRE_NORMS), 2, 7, 0,
-        true);
+    run("LayerNorm, plain GELU (GPT-2)", SHAPE(.H = 2, .E = 8, .F = 20, .act = ACT_GELU_TANH, PRE_NORMS), 2,
+        7, 0, true);
     run("LayerNorm without bias, ReLU^2",
-        SHAPE(.H = 4, .E = 6, .F = 20, .rot = 6, .act = ACT_RELU2, .rot_pairs = true, PRE_NORMS), 2, 7, 2, false);
+        SHAPE(.H = 4, .E = 6, .F = 20, .rot = 6, .act = ACT_RELU2, .rot_pairs = true, PRE_NORMS), 2, 7, 2,
+        false);
     run("parallel with two norms, partial rotation (GPT-NeoX)",
-        SHAPE(.H = 2, .E = 8, .F = 24, .rot = 2, .act = ACT_GELU, .parallel = true, PRE_NORMS), 2, 7, 0, true);
+        SHAPE(.H = 2, .E = 8, .F = 24, .rot = 2, .act = ACT_GELU, .parallel = true, PRE_NORMS), 2, 7, 0,
+        true);
     run("parallel with one norm (Phi-2), norms of heads with biases",
-        SHAPE(.H = 4, .E = 6, .F = 24, .rot = 4, .act = ACT_GELU_TANH, .parallel = true, .qk_norm = QK_NORM_HEAD,
-              .norm[NORM_ATTN] = true, QK_NORMS),
+        SHAPE(.H = 4, .E = 6, .F = 24, .rot = 4, .act = ACT_GELU_TANH, .parallel = true,
+              .qk_norm = QK_NORM_HEAD, .norm[NORM_ATTN] = true, QK_NORMS),
         2, 7, 0, true);
     run("parallel, gated, a gain for every head (Cohere)",
         SHAPE(.H = 4, .E = 6, .F = 12, .rot = 6, .rot_pairs = true, .gated = true, .parallel = true,
@@ -479,8 +489,8 @@ static void run_families(void)
               .qk_rms = true, OUT_NORMS, QK_NORMS),
         2, 7, 0, false);
     run("four norms, soft cap, window (Gemma 2)",
-        SHAPE(.H = 4, .E = 6, .F = 12, .rot = 6, .rms = true, .gated = true, .act = ACT_GELU_TANH, .softcap = 1,
-              .window = 3, PRE_NORMS, OUT_NORMS),
+        SHAPE(.H = 4, .E = 6, .F = 12, .rot = 6, .rms = true, .gated = true, .act = ACT_GELU_TANH,
+              .softcap = 1, .window = 3, PRE_NORMS, OUT_NORMS),
         2, 7, 0, false);
     run("six norms (Gemma 3)",
         SHAPE(.H = 3, .G = 1, .E = 6, .F = 12, .rot = 6, .rms = true, .gated = true, .act = ACT_GELU_TANH,
@@ -497,8 +507,8 @@ static void run_families(void)
               .norm[NORM_ATTN] = true),
         2, 9, 0, false);
     run("residual multiplier (Granite)",
-        SHAPE(.H = 2, .E = 8, .F = 20, .rot = 8, .rms = true, .gated = true, .residual = 0.22f, PRE_NORMS), 2, 7,
-        0, true);
+        SHAPE(.H = 2, .E = 8, .F = 20, .rot = 8, .rms = true, .gated = true, .residual = 0.22f, PRE_NORMS), 2,
+        7, 0, true);
 }
 
 /* What no family has, but the flags allow. */
@@ -509,12 +519,12 @@ static void run_mixtures(void)
               .residual = 0.5f, .norm[NORM_ATTN_OUT] = true, PRE_NORMS),
         2, 7, 0, true);
     run("norms of sums and multiplier",
-        SHAPE(.H = 2, .E = 8, .F = 20, .rot = 8, .gated = true, .act = ACT_RELU, .residual = 0.5f, .post_add = true,
-              PRE_NORMS, OUT_NORMS),
+        SHAPE(.H = 2, .E = 8, .F = 20, .rot = 8, .gated = true, .act = ACT_RELU, .residual = 0.5f,
+              .post_add = true, PRE_NORMS, OUT_NORMS),
         2, 7, 0, true);
     run("parallel, norms' outputs are added to, soft cap with slopes",
-        SHAPE(.H = 2, .E = 8, .F = 20, .act = ACT_GELU, .parallel = true, .residual_normed = true, .alibi = true,
-              .softcap = 0.8f, PRE_NORMS, OUT_NORMS),
+        SHAPE(.H = 2, .E = 8, .F = 20, .act = ACT_GELU, .parallel = true, .residual_normed = true,
+              .alibi = true, .softcap = 0.8f, PRE_NORMS, OUT_NORMS),
         2, 7, 0, true);
     run("no norm at all", SHAPE(.H = 2, .E = 8, .F = 20, .act = ACT_SILU), 2, 7, 0, true);
 }
