@@ -46,6 +46,16 @@ ok $? "compressed-tensors warns of weight_g_idx"
 no awq order 'activation order'
 no mlx order 'activation order'
 
+for s in 3-32 8-32--sym; do yes_ gptq gptq $s; done
+# what nt-quant -q import reads of them leaves as it came
+for x in awq:4-64 awq:4-32 gptq:3-32 gptq:8-32--sym gptq:mix gptq:order; do
+    d=$tmp/d-${x/:/-}
+    nt-quant --progress none -q import "$d" -o "$tmp/i.nts" 2>"$tmp/stderr" &&
+        pack -m "$d" "$tmp/i.nts" --format ${x%:*} -o "$tmp/again-$x" 2>"$tmp/stderr" &&
+        cmp -s "$d/model.safetensors" "$tmp/again-$x/model.safetensors"
+    ok $? "$x: imported and packed again, the same bytes $(tail -n 1 "$tmp/stderr" | cut -c 1-120)"
+done
+
 for f in awq compressed-tensors mlx; do
     pack -m $hf "$tmp/w4-32.nts" --format $f -j 1 -o "$tmp/j1-$f" 2>/dev/null && pack -m $gguf "$tmp/w4-32.nts" --format $f -j 3 -o "$tmp/j3-$f" 2>/dev/null &&
         cmp -s "$tmp/j1-$f/model.safetensors" "$tmp/j3-$f/model.safetensors"
