@@ -43,6 +43,7 @@ enum pack_which { PACK_VERDICT, PACK_OLD, PACK_NEW };
 struct pack {
     struct model *m;         /* -m; borrowed; NULL where not needed */
     const char *out, *like;  /* like: template of the GGUF packer */
+    bool loose;              /* gguf: codes that fit no block type become floats instead of a refusal */
     enum dtype dtype, norm_dtype; /* DT_NONE = the packer's default */
     uint64_t max_shard;      /* bytes of tensors in a safetensors file of a directory; 0: no limit */
     /* from the stream */

@@ -10,13 +10,15 @@
 static struct {
     const char *format, *like, *dtype, *norm_dtype, *norms, *apply, *norms_into, *bundle, *unbundle;
     uint64_t max_shard;
-    bool unchecked, text;
+    bool unchecked, text, loose;
 } arg = {.norms = "verdict", .max_shard = 5ull << 30};
 
 static const struct opt options[] = {
     {0, "format", OPT_STR, &arg.format, "NAME|list", "what to write; list prints all of them"},
     {0, "like", OPT_STR, &arg.like, "FILE",
      "gguf: template whose keys and tensor order are kept (default: MODEL)"},
+    {0, "loose", OPT_FLAG, &arg.loose, NULL,
+     "gguf: codes that fit no block type become floats, not a refusal"},
     {0, "dtype", OPT_CHOICE, &arg.dtype, "f32|f16|bf16",
      "directories: type of float tensors (default hf f32, others f16)"},
     {0, "norm-dtype", OPT_CHOICE, &arg.norm_dtype, "f32|f16|bf16",
@@ -161,7 +163,7 @@ int main(int argc, char **argv)
     if (!packer) die_usage("unknown format '%s' (nt-pack --format list prints them)", arg.format);
     if (!t.model) die_usage("no model: -m MODEL (it has what is not in the stream)");
     if (packer->directory) need_file(&t);
-    p.out = t.out, p.like = arg.like, p.dtype = parse_dtype(arg.dtype),
+    p.out = t.out, p.loose = arg.loose, p.like = arg.like, p.dtype = parse_dtype(arg.dtype),
     p.norm_dtype = parse_dtype(arg.norm_dtype), p.max_shard = arg.max_shard;
     p.m = model_open(t.model, NULL, &e);
     if (!p.m || pack_read(&p, stream, which, t.layers[0], t.layers[1], &e) || pack_bind(&p, &e)) die(&e);

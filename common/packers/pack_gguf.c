@@ -21,7 +21,7 @@ struct plan {
 struct job {
     struct pack *p;
     struct checkpoint *like;
-    int permuted;                /* head dimension when q and k rows are permuted in the file, else 0 */
+    int permuted; /* head dimension when q and k rows are permuted in the file, else 0 */
     struct plan *plan;
     struct gguf_writer *w;
 };
@@ -34,7 +34,10 @@ static uint64_t hf_row(uint64_t f, uint64_t E)
     return f - k + (k & 1 ? E / 2 + k / 2 : k / 2);
 }
 
-static int head_of(const struct job *j, const struct pack_item *it) { return it->qk ? j->permuted : 0; }
+static int head_of(const struct job *j, const struct pack_item *it)
+{
+    return it->qk ? j->permuted : 0;
+}
 
 /* ---- planning ---- */
 
@@ -94,8 +97,15 @@ static int plan_codes(struct job *j, struct plan *x, struct err *e)
     if (pack_load(j->p, x->it->q, &q, e) < 0) return -1;
     x->t = ggml_encode_choose(&q);
     x->source = dtype_block(x->t) > 1 ? FROM_CODES : FROM_VALUES;
+    bool fits = x->source == FROM_CODES || q.form == QF_PLAIN || j->p->loose;
     qtensor_clear(&q);
-    return 0;
+    return fits ? 0
+                : err_set(
+                      e, NT_EXIT_DATA,
+                      "%s: tensor %s: its codes fit no block type of GGUF without loss: --loose stores such "
+                      "tensors as floats; codes that fit come from nt-quant with --sym and -g 32, or from -q "
+                      "kquant, which quantize anew",
+                      j->p->stream, x->it->name);
 }
 
 static int plan_one(struct job *j, struct plan *x, struct err *e)
@@ -288,8 +298,10 @@ static int write_gguf(struct pack *p, struct err *e)
     int rc = f ? write_file(&j, f, e) : -1;
     if (rc == 0) rc = outfile_flush(f, e);
     if (rc == 0 && outfile_tmp(f)) rc = pack_verify(p, outfile_tmp(f), e);
-    if (rc == 0) rc = outfile_commit(f, e);
-    else outfile_discard(f);
+    if (rc == 0)
+        rc = outfile_commit(f, e);
+    else
+        outfile_discard(f);
     if (p->like) checkpoint_close(j.like);
     mem_free(j.plan);
     return rc;

@@ -43,7 +43,8 @@ run "gguf 8 bits" pack -m $gguf "$tmp/w8.nts" --format gguf -o "$tmp/w8.gguf"
 run "gguf 8 bits: values" oracle gguf "$tmp/w8.nts" $hf "$tmp/w8.gguf" 16 $gguf
 want "$tmp/w8.gguf" "BF16:2 F32:5 Q8_0:14" "symmetric 8-bit groups of 32 are Q8_0"
 quant -b 4 -g 24 -o "$tmp/odd.nts"
-run "gguf, groups of 24" pack -m $gguf "$tmp/odd.nts" --format gguf -o "$tmp/odd.gguf"
+try "gguf, groups of 24 are refused" 65 'fit no block type .*--loose' pack -m $gguf "$tmp/odd.nts" --format gguf -o "$tmp/out.gguf"
+run "gguf, groups of 24, --loose" pack --loose -m $gguf "$tmp/odd.nts" --format gguf -o "$tmp/odd.gguf"
 grep -q 'fit no block type' "$tmp/stderr"; ok $? "codes that fit no block type are said aloud: $(grep -o '[0-9]* quantized tensors.*' "$tmp/stderr")"
 run "gguf, groups of 24: values" oracle gguf "$tmp/odd.nts" $hf "$tmp/odd.gguf" 16 $gguf
 
