@@ -24,8 +24,13 @@ static bool is_qat(const struct calib_opts *o)
 {
     return !strcmp(o->scheme, "llm-qat");
 }
+/* Where a sequence begins: after BOS, where there is one. */
+static int lead(const struct calib_opts *o)
+{
+    return o->bos >= 0;
+}
 
-int calib_check(const struct model *m, const struct tokenizer *t, const struct calib_opts *o, struct err *e)
+int calib_check(const struct model *m, const struct tokenizer *t, struct calib_opts *o, struct err *e)
 {
     if (o->T > m->c.max_pos)
         return err_set(e, NT_EXIT_DATA, "-T %d: the model has %d positions", o->T, m->c.max_pos);
@@ -35,6 +40,9 @@ int calib_check(const struct model *m, const struct tokenizer *t, const struct c
                        tokenizer_size(t), m->c.vocab);
     if (o->n < 2 && o->holdout > 0)
         return err_set(e, NT_EXIT_USAGE, "-n 1 leaves nothing to hold out; say --holdout 0");
+    if (tokenizer_first(t, &o->bos, e)) return -1;
+    if (o->T < 2 + lead(o))
+        return err_set(e, NT_EXIT_USAGE, "-T %d: nothing follows BOS and the first token", o->T);
     return 0;
 }
 
@@ -42,6 +50,7 @@ json_t *calib_header(struct model *m, const struct calib_opts *o)
 {
     json_t *p = json_pack("{s:s, s:i, s:i, s:i, s:f}", "scheme", o->scheme, "T", o->T, "n", o->n, "vocab",
                           m->c.vocab, "holdout", o->holdout);
+    if (lead(o)) json_object_set_new(p, "bos", json_integer(o->bos));
     if (is_text(o)) {
         json_object_set_new(p, "join", json_string("\n\n"));
     } else {
@@ -79,8 +88,14 @@ int calib_text(const struct tokenizer *t, const struct calib_opts *o, struct str
     int32_t *ids;
     int r = calib_read_text(t, o, w, &ids, e);
     if (r) return r;
-    for (int i = 0; i < o->n && !r; i++) r = put_sequence(w, o, i, ids + (size_t)i * (size_t)o->T, NULL, e);
-    mem_free(ids);
+    int32_t *window = MEM_NEW(int32_t, o->T);
+    int first = lead(o), n = o->T - first;
+    window[0] = o->bos;
+    for (int i = 0; i < o->n && !r; i++) {
+        memcpy(window + first, ids + (size_t)i * (size_t)n, (size_t)n * sizeof *ids);
+        r = put_sequence(w, o, i, window, NULL, e);
+    }
+    mem_free(ids), mem_free(window);
     return r;
 }
 
@@ -194,7 +209,9 @@ static int first_token(struct generator *g, int seq, int b, struct err *e)
             (int32_t)rng_below(g->o->seed, (uint64_t)seq, START_DRAWS + k, (uint64_t)tokenizer_size(g->t));
         const char *lang = may_start(g, id, &text, e);
         if (lang) {
-            g->ids[(size_t)b * (size_t)g->o->T] = id;
+            int32_t *ids = g->ids + (size_t)b * (size_t)g->o->T;
+            ids[0] = g->o->bos;
+            ids[lead(g->o)] = id;
             g->meta[b] = json_pack("{s:i, s:s}", "start", id, "start_text", text);
             if (g->lang)
                 json_object_set_new(g->meta[b], "language", json_string(lang));
@@ -237,7 +254,7 @@ static int choose(struct generator *g, int first, int B, int pos, struct err *e)
         int greedy = is_qat(g->o) ? 3 + (first + b) % 3 : 5;
         double u = rng_uniform(g->o->seed, (uint64_t)(first + b), (uint64_t)pos);
         int32_t id = f32_first_nonfinite(z, (size_t)g->V) < (size_t)g->V ? -1
-                     : pos < greedy                                      ? sample_greedy(&g->sampler, z, g->V)
+                     : pos < greedy + lead(g->o)                         ? sample_greedy(&g->sampler, z, g->V)
                                     : sample_top_k(&g->sampler, z, g->V, u);
         if (id >= 0)
             g->ids[(size_t)b * (size_t)g->o->T + (size_t)pos] = id;
@@ -251,10 +268,11 @@ static int choose(struct generator *g, int first, int B, int pos, struct err *e)
 
 static int generate_batch(struct generator *g, int first, int B, struct stream_writer *w, struct err *e)
 {
-    const int T = g->o->T;
+    const int T = g->o->T, given = 1 + lead(g->o);
     for (int b = 0; b < B; b++)
         if (first_token(g, first + b, b, e)) return -1;
-    for (int pos = 1; pos < T; pos++) {
+    if (lead(g->o) && step(g, B, 0, e)) return -1;
+    for (int pos = given; pos < T; pos++) {
         if (tool_stopping()) return err_set(e, NT_EXIT_TERM, "stopped by a signal in sequence %d", first);
         if (step(g, B, pos - 1, e) || choose(g, first, B, pos, e)) return -1;
         progress_at((double)first * T + (double)(pos + 1) * B, "sequences %d..%d", first, first + B - 1);

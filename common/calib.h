@@ -16,11 +16,12 @@ struct calib_opts {
     double temperature;
     const char *languages; /* norm-tweaking: of the first token, by commas */
     uint64_t seed;
+    int32_t bos; /* every sequence begins with it; -1: none (calib_check sets it by the vocabulary's rule) */
 };
 
 /* What cannot work, before anything is read or computed: T beyond the model's positions, a tokenizer of
  * another model. */
-int calib_check(const struct model *m, const struct tokenizer *t, const struct calib_opts *o,
+int calib_check(const struct model *m, const struct tokenizer *t, struct calib_opts *o,
                 struct err *e) NT_MUST_CHECK;
 json_t *calib_header(struct model *m, const struct calib_opts *o); /* of the tokens stream; new reference */
 uint64_t calib_bytes(const struct model *m, const struct calib_opts *o); /* predicted memory */
@@ -30,7 +31,7 @@ int calib_generate(struct model *m, const struct tokenizer *t, const struct cali
 int calib_text(const struct tokenizer *t, const struct calib_opts *o, struct stream_writer *w,
                struct err *e) NT_MUST_CHECK;
 
-/* The ids of the opts' text, which must be n * T at least: plain text, or one JSON object with "text" a line;
+/* The ids of the opts' text, which must be enough for n sequences of T, BOS included: plain text, or one JSON object with "text" a line;
  * the texts are joined by empty lines. Allocated. w's trailer will name the text by its hash. */
 int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, struct stream_writer *w,
                     int32_t **ids, struct err *e) NT_MUST_CHECK;

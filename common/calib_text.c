@@ -81,7 +81,7 @@ int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, struc
 {
     struct buf in = {0}, text = {0};
     const char *name = strcmp(o->text, "-") ? o->text : "<stdin>";
-    size_t n = 0, want = (size_t)o->n * (size_t)o->T;
+    size_t n = 0, each = (size_t)o->T - (o->bos >= 0), want = (size_t)o->n * each;
     int r = read_all(o->text, &in, e);
     *ids = NULL;
     bool jsonl = !r && is_jsonl(&in);
@@ -94,8 +94,8 @@ int calib_read_text(const struct tokenizer *t, const struct calib_opts *o, struc
     if (r) return -1;
     if (n >= want) return 0;
     mem_free(*ids);
-    return err_set(e, NT_EXIT_DATA, "%s: %zu tokens of text, but %d sequences of %d need %zu", name, n, o->n,
-                   o->T, want);
+    return err_set(e, NT_EXIT_DATA, "%s: %zu tokens of text, but %d sequences of %zu need %zu", name, n, o->n,
+                   each, want);
 }
 
 /* ---- lines ---- */

@@ -141,18 +141,6 @@ static void add_window(struct score_set *set, const struct eval_protocol *p, int
     mem_free(target);
 }
 
-/* The vocabulary's rule: does encoding with special tokens put BOS in front? */
-static int bos_rule(const struct tokenizer *tok, int32_t *bos, struct err *e)
-{
-    int32_t *ids = NULL;
-    size_t n = 0;
-    *bos = -1;
-    if (tokenizer_encode(tok, "a", 1, true, &ids, &n, e)) return -1;
-    if (n && tokenizer_bos(tok) >= 0 && ids[0] == tokenizer_bos(tok)) *bos = ids[0];
-    mem_free(ids);
-    return 0;
-}
-
 size_t eval_unify_line_ends(char *text, size_t *len)
 {
     size_t n = 0, changed = 0;
@@ -174,7 +162,7 @@ int eval_windows(struct score_set *set, const struct eval_protocol *p, const str
     int32_t *ids = NULL, bos = -1;
     int rc = eval_read_text(path, &text, &len, e);
     if (!rc && p->line_ends) cr = eval_unify_line_ends(text, &len);
-    if (!rc && p->special) rc = bos_rule(tok, &bos, e);
+    if (!rc && p->special) rc = tokenizer_first(tok, &bos, e);
     if (!rc) rc = tokenizer_encode(tok, text, len, bos >= 0, &ids, &n, e);
     int64_t have = (int64_t)(n / (size_t)p->T), to = range[1] < have ? range[1] : have;
     snprintf(rule, 160, "%s%s",

@@ -244,6 +244,16 @@ int32_t tokenizer_bos(const struct tokenizer *t)
 {
     return t->bos;
 }
+int tokenizer_first(const struct tokenizer *t, int32_t *bos, struct err *e)
+{
+    int32_t *ids = NULL;
+    size_t n = 0;
+    *bos = -1;
+    if (tokenizer_encode(t, "a", 1, true, &ids, &n, e)) return -1;
+    if (n && t->bos >= 0 && ids[0] == t->bos) *bos = ids[0];
+    mem_free(ids);
+    return 0;
+}
 int32_t tokenizer_eos(const struct tokenizer *t)
 {
     return t->eos;

@@ -31,5 +31,7 @@ int tokenizer_size(const struct tokenizer *t);
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id); /* control/added special token */
 bool tokenizer_is_end(const struct tokenizer *t, int32_t id); /* ends a generation: EOS, end of turn ... */
 int32_t tokenizer_bos(const struct tokenizer *t);             /* -1: none */
+/* The vocabulary's rule: *bos = the BOS that encoding with special tokens puts in front, -1: it puts none. */
+int tokenizer_first(const struct tokenizer *t, int32_t *bos, struct err *e) NT_MUST_CHECK;
 int32_t tokenizer_eos(const struct tokenizer *t);
 #endif

@@ -21,10 +21,10 @@ printf '{"text": "a b c"}\n{"text": "word"}\n' >"$tmp/j"; check_exit 65 'line 2:
 
 cp -r $B "$tmp/m"; head -c 30000 $B/model.safetensors >"$tmp/m/model.safetensors"
 check_exit 65 'model.safetensors' ev -m "$tmp/m" --ppl $B/text.txt
-cp $B/model.safetensors "$tmp/m/"; sed -i 's/"hidden_act": "silu"/"hidden_act": "relu"/' "$tmp/m/config.json"
+cp $B/model.safetensors "$tmp/m/"; sed -i 's/"hidden_act": "silu"/"hidden_act": "maxout"/' "$tmp/m/config.json"
 check_exit 65 'hidden_act' ev -m "$tmp/m" --ppl $B/text.txt
 sed 's/"hidden_size": 24/"hidden_size": 48/; s/"head_dim": 8/"head_dim": 16/' $B/config.json >"$tmp/m/config.json"
-check_exit 65 'model.embed_tokens.weight' ev -m "$tmp/m" --ppl $B/text.txt
+check_exit 65 'q_proj.weight: shape [24, 24], expected [48, 48]' ev -m "$tmp/m" --ppl $B/text.txt
 cp $B/config.json "$tmp/m/"; size=$(stat -c %s "$tmp/m/model.safetensors")
 printf '\377\377\377\177' | dd of="$tmp/m/model.safetensors" bs=1 seek=$((size - 4)) conv=notrunc 2>/dev/null
 check_exit 65 'is not finite' ev -m "$tmp/m" --ppl $B/text.txt

@@ -104,14 +104,15 @@ def main(d, path):
     banned = [a["id"] for a in tok["added_tokens"] if a["content"] in VOCAB_ENDS]
     bad = starts = 0
     for i, (meta, ids) in enumerate(records):
-        assert meta["seq"] == i and len(ids) == par["T"] and ids[0] == meta["start"]
-        greedy = meta.get("greedy", par["greedy"])
+        lead = "bos" in par
+        assert meta["seq"] == i and len(ids) == par["T"] and ids[lead] == meta["start"] and (not lead or ids[0] == par["bos"])
+        greedy = meta.get("greedy", par["greedy"]) + lead
         z = logits(conf, w, ids)
-        for pos in range(1, par["T"]):
+        for pos in range(1 + lead, par["T"]):
             u = (philox(seed, i, pos) >> 11) / 2.0 ** 53
             bad += wrong(z[pos - 1], banned, greedy, pos, ids[pos], u, par["top_k"], par["temperature"])
         draws = [philox(seed, i, (1 << 32) + n) * len(tok["model"]["vocab"]) >> 64 for n in range(300)]
-        starts += ids[0] not in draws if par["scheme"] == "norm-tweaking" else ids[0] != draws[0]
+        starts += ids[lead] not in draws if par["scheme"] == "norm-tweaking" else ids[lead] != draws[0]
     held = [m["seq"] for m, _ in records if m["split"] == "holdout"]
     print(json.dumps({"n": len(records), "wrong": int(bad), "wrong_starts": starts, "held": held, "params": par,
                       "ended": sum(t in banned for _, ids in records for t in ids[1:]),

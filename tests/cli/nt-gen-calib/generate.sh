@@ -54,4 +54,28 @@ for part in open(sys.argv[1]).read().split("\n\n"):
 PY
 gen --scheme text --text "$tmp/text.jsonl" -n 9 -T 32 -o "$tmp/j.nts"
 cmp -s <(dump "$tmp/j.nts") "$tmp/windows"; ok $? "jsonl: texts joined by empty lines"
+
+# a vocabulary whose template puts BOS in front
+"$PYTHON" - "$tiny/tokenizer.json" <<'PY'
+import json, sys
+t = json.load(open(sys.argv[1]))
+one = [{"SpecialToken": {"id": "<|begin|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+t["post_processor"] = {"type": "TemplateProcessing", "single": one, "pair": one + [{"Sequence": {"id": "B", "type_id": 0}}],
+                       "special_tokens": {"<|begin|>": {"id": "<|begin|>", "ids": [0], "tokens": ["<|begin|>"]}}}
+json.dump(t, open(sys.argv[1], "w"))
+PY
+echo '{"bos_token": "<|begin|>"}' >"$tiny/tokenizer_config.json"
+for scheme in norm-tweaking llm-qat; do
+    gen -n 5 -T 24 --scheme $scheme --seed 3 -o "$tmp/$scheme.nts" && "$PYTHON" $here/check.py "$tiny" "$tmp/$scheme.nts" >"$tmp/r" &&
+        has 'r["params"]["bos"] == 0 and r["wrong"] == 0 and r["wrong_starts"] == 0'
+    ok $? "$scheme: BOS first, then the drawn token, and every later one as the logits after them give"
+done
+gen --scheme text --text "$tmp/text" -n 9 -T 32 -o "$tmp/b.nts"
+"$PYTHON" - "$tmp/ids" >"$tmp/windows" <<'PY'
+import json, sys
+ids = json.load(open(sys.argv[1]))
+for i in range(9): print(json.dumps([0] + ids[31 * i:31 * i + 31]))
+PY
+cmp -s <(dump "$tmp/b.nts") "$tmp/windows"; ok $? "text: BOS before every window"
+nt-gen-calib --progress none -m "$tiny" -n 2 -T 2 -o "$tmp/none.nts" 2>"$tmp/r"; [ $? = 2 ] && grep -q BOS "$tmp/r"; ok $? "no room after BOS: $(tail -n 1 "$tmp/r")"
 finish

@@ -57,7 +57,7 @@ killed_twice() {
     nt-tweak "${long[@]}" --checkpoint "$tmp/killed/state" --report "$tmp/r.tsv" -o "$tmp/x.nts" 2>/dev/null
     from=$(sed -n 2p "$tmp/r.tsv" | cut -f 1)
 }
-for attempt in 1 2 3; do # on a busy machine the signal may come after the last step: then there was nothing to take up
+for attempt in 1 2 3 4 5 6 7 8; do # on a busy machine the signal may come after the last step: then there was nothing to take up
     killed_twice
     [ -z "$from" ] || break
 done
