@@ -46,6 +46,14 @@ run_make() {
 }
 peak_of() { awk -v t="$1" '$1 == t && $2 > m { m = $2 } END { printf "%d", m }' "$tmp/peaks"; }
 
+# A peak of some milliseconds may be missed on a busy machine: before 4 layers are said to take more than 2, those run again.
+again() {
+    make_model 2 && rm -f "$tmp/peaks" && run_$1 >/dev/null 2>&1 || return 1
+    for t in nt-collect nt-quant nt-tweak; do
+        local peak; peak=$(peak_of $t)
+        [ "$peak" -le "${before[$t]}" ] || before[$t]=$peak
+    done
+}
 for form in ring make; do
     declare -A before=()
     for layers in 2 4; do
@@ -53,12 +61,20 @@ for form in ring make; do
         make_model $layers || { ok 1 "a model of $layers layers is generated"; finish; }
         rm -f "$tmp/peaks"
         check "$form, $layers layers, under the hard limit" run_$form
+        declare -A peaks=()
         for t in nt-collect nt-quant nt-tweak; do
-            peak=$(peak_of $t)
-            [ "$peak" -gt $((weights / 4)) ] && [ "$peak" -le "${formula[$t]}" ]
-            ok $? "$form, $layers layers: $t held $(mib "$peak"), the formula gives $(mib "${formula[$t]}")"
-            [ $layers = 2 ] || { [ "$peak" -le $((before[$t] + (16 << 20))) ]; ok $? "$form: $t is flat in depth"; }
-            before[$t]=$peak
+            peaks[$t]=$(peak_of $t)
+            [ "${peaks[$t]}" -gt $((weights / 4)) ] && [ "${peaks[$t]}" -le "${formula[$t]}" ]
+            ok $? "$form, $layers layers: $t held $(mib "${peaks[$t]}"), the formula gives $(mib "${formula[$t]}")"
+            [ $layers = 4 ] || before[$t]=${peaks[$t]}
+        done
+        [ $layers = 4 ] || continue
+        for t in nt-collect nt-quant nt-tweak; do
+            [ "${peaks[$t]}" -le $((before[$t] + (16 << 20))) ] || { again $form; break; }
+        done
+        for t in nt-collect nt-quant nt-tweak; do
+            [ "${peaks[$t]}" -le $((before[$t] + (16 << 20))) ]
+            ok $? "$form: $t is flat in depth ($(mib "${before[$t]}") with 2 layers)"
         done
     done
 done
