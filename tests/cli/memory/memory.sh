@@ -4,6 +4,7 @@
 # time. NT_BIG=1: hidden 4096, feed-forward 11008 (a quarter of an hour, 4 GB of disk); else a middle size.
 . tests/tap.bash
 need_python
+nm -D "$(command -v nt-quant)" | grep -q __asan_init && skip_all "the address sanitizer reserves more than any limit"
 if [ -n "${NT_BIG:-}" ]; then D=4096 F=11008 H=32; else D=1024 F=2048 H=8; fi
 T=128 n=4 hold=1 threads=2
 M=$tmp/m C=$tmp/c.nts watch="$PYTHON $PWD/tests/cli/memory/watch.py $tmp"
