@@ -63,6 +63,16 @@ void role_dims(const struct block_shape *s, enum role r, int *out, int *in)
                                             : s->D;
 }
 
+uint64_t block_weights(const struct block_shape *s)
+{
+    uint64_t n = 0;
+    for (int r = 0, out, in; r < ROLE_COUNT; r++) {
+        role_dims(s, r, &out, &in);
+        n += (uint64_t)out * (uint64_t)in;
+    }
+    return n;
+}
+
 int site_dim(const struct block_shape *s, enum site t)
 {
     return t == SITE_O ? s->H * s->E : t == SITE_DOWN ? s->F : s->D;

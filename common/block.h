@@ -83,6 +83,7 @@ static inline dev block_norm_vector(const struct block *b, int i)
 
 void role_dims(const struct block_shape *s, enum role r, int *out, int *in);
 int site_dim(const struct block_shape *s, enum site t);
+uint64_t block_weights(const struct block_shape *s); /* in all linears */
 /* Loops over roles (norms) leave out those that a shape has not: ask, or get dimensions of 0. */
 bool block_has_role(const struct block_shape *s, enum role r);
 int norm_dim(const struct block_shape *s,

@@ -151,14 +151,7 @@ done:
 
 uint64_t block_back_bytes(const struct model_config *c)
 {
-    uint64_t weights = 0;
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        int out, in;
-        if (!block_has_role(&c->block, r)) continue;
-        role_dims(&c->block, r, &out, &in);
-        weights += (uint64_t)out * (uint64_t)in;
-    }
-    return c->bf16 ? weights * sizeof(uint16_t) : 0;
+    return c->bf16 ? block_weights(&c->block) * sizeof(uint16_t) : 0;
 }
 
 /* One block, the staged rows, and the rotary table of 8192 positions or the model's own length if shorter. */
@@ -167,11 +160,10 @@ uint64_t block_bytes(const struct model_config *c)
     uint64_t floats = 2 * staged_floats(&c->block);
     for (int n = 0; n < NORM_COUNT; n++)
         if (c->block.norm[n]) floats += 2 * (uint64_t)norm_dim(&c->block, n);
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        int out, in;
-        if (!block_has_role(&c->block, r)) continue;
+    floats += block_weights(&c->block);
+    for (int r = 0, out, in; r < ROLE_COUNT; r++) { /* biases */
         role_dims(&c->block, r, &out, &in);
-        floats += (uint64_t)out * (uint64_t)in + (uint64_t)out;
+        floats += (uint64_t)out;
     }
     floats += (1 + (uint64_t)rope_tables(c)) * rope_floats(c, c->max_pos < 8192 ? c->max_pos : 8192);
     return floats * sizeof(float) + block_back_bytes(c); /* a form for W^T is as large as one for W */

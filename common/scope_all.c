@@ -34,12 +34,8 @@ static size_t matrix_size(const struct scope *s, int i)
 
 uint64_t scope_all_values(const struct model_config *c)
 {
-    uint64_t n = (uint64_t)c->vocab * (uint64_t)c->block.D * (c->tied ? 1 : 2);
-    for (int r = 0, out, in; r < ROLE_COUNT; r++) {
-        role_dims(&c->block, r, &out, &in);
-        n += (uint64_t)c->n_layers * (uint64_t)out * (uint64_t)in;
-    }
-    return n;
+    uint64_t table = (uint64_t)c->vocab * (uint64_t)c->block.D;
+    return table * (c->tied ? 1 : 2) + (uint64_t)c->n_layers * block_weights(&c->block);
 }
 
 size_t scope_all_place(struct scope *s, size_t n)

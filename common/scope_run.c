@@ -180,14 +180,8 @@ static int write_all(struct scope_train *t, struct stream_writer *w, struct err 
 /* A pipe's size is not known yet: the float model's linears at a byte a weight are more than it brings. */
 static void predict_spool(const struct model_config *c, const char *path)
 {
-    uint64_t bytes = 0;
     if (!respool_copies(path)) return;
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        int out, in;
-        role_dims(&c->block, r, &out, &in);
-        bytes += (uint64_t)out * (uint64_t)in * (uint64_t)c->n_layers;
-    }
-    tool_predict(0, bytes, tempfile_dir());
+    tool_predict(0, block_weights(&c->block) * (uint64_t)c->n_layers, tempfile_dir());
 }
 
 /* Packed codes are kept in memory unless --max-mem says that they do not fit there; then in a temporary file.
