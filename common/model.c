@@ -288,6 +288,13 @@ int model_read_bias(struct model *m, int layer, enum role r, float *dst, struct 
     return model_read_part(m, p, dst, e) ? -1 : 1;
 }
 
+bool model_linear_has_bias(const struct model *m)
+{
+    for (int r = 0; r < ROLE_COUNT; r++)
+        if (m->layers[0].b[r].t) return true; /* all layers have the same tensors */
+    return false;
+}
+
 /* A norm without a tensor has gain 1 and bias 0. */
 static int read_norm(struct model *m, const struct weight_part *gain, const struct weight_part *bias, int dim,
                      float *g, float *b, struct err *e)

@@ -163,6 +163,7 @@ void family_tensor_name(char out[256], const char *pattern, int layer, const cha
 int model_read_linear(struct model *m, int layer, enum role r, float *dst, struct err *e) NT_MUST_CHECK;
 /* 1 read, 0 there is none, -1 error */
 int model_read_bias(struct model *m, int layer, enum role r, float *dst, struct err *e) NT_MUST_CHECK;
+bool model_linear_has_bias(const struct model *m); /* any linear of the blocks has one */
 int model_read_norm(struct model *m, int layer, enum norm_id n, float *gain, float *bias,
                     struct err *e) NT_MUST_CHECK;
 int model_read_final_norm(struct model *m, float *gain, float *bias, struct err *e) NT_MUST_CHECK;

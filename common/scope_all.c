@@ -178,11 +178,10 @@ int scope_all_write(const struct scope *s, struct stream_writer *w, struct err *
 /* What --params all cannot train. */
 int scope_all_check(const struct model *m, struct err *e)
 {
-    for (int r = 0; r < ROLE_COUNT; r++)
-        if (m->layers[0].b[r].t)
-            return err_set(e, NT_EXIT_USAGE,
-                           "--params all: training the biases of linears (%s has them) is not available",
-                           m->ck->path);
+    if (model_linear_has_bias(m))
+        return err_set(e, NT_EXIT_USAGE,
+                       "--params all: training the biases of linears (%s has them) is not available",
+                       m->ck->path);
     if (m->pos_embed.t || m->embed_gain.t || m->project_in.t || m->project_out.t || m->head_bias.t ||
         m->c.embed_scale != 1)
         return err_set(

@@ -109,12 +109,10 @@ int tweak_block_check(const struct tweak_args *a, const struct tweak_opts *o, co
                       const struct tokens *tk, struct err *e)
 {
     if (check_tokens(a, tk, o->skip_first, e)) return -1;
-    for (int r = 0; r < ROLE_COUNT && strstr(a->params, "+bias"); r++)
-        if (m->layers[0].b[r].t)
-            return err_set(
-                e, NT_EXIT_USAGE,
-                "--params norms+bias: training the biases of linears (%s has them) is not available",
-                m->ck->path);
+    if (strstr(a->params, "+bias") && model_linear_has_bias(m))
+        return err_set(e, NT_EXIT_USAGE,
+                       "--params norms+bias: training the biases of linears (%s has them) is not available",
+                       m->ck->path);
     return o->iters || o->closed_form ? check_norms(m, o->qk, o->closed_form, a->params, e) : 0;
 }
 
