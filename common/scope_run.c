@@ -217,8 +217,8 @@ static void say(const struct scope_train *t, const struct scope_input *in)
              t->best_step, t->step, t->lr);
 }
 
-static int open_files(const struct scope_job *job, const struct scope_input *in, struct scope_train *t,
-                      struct stream_writer **w, struct err *e)
+static int open_files(const struct scope_job *job, const struct scope_input *in, struct stream_writer **w,
+                      struct outfile **report, struct err *e)
 {
     struct outfile *out = outfile_open(job->out, e);
     if (!out) return -1;
@@ -227,10 +227,10 @@ static int open_files(const struct scope_job *job, const struct scope_input *in,
     json_decref(header);
     if (!*w) return -1;
     if (!job->report) return 0;
-    t->report = outfile_open(job->report, e);
+    *report = outfile_open(job->report, e);
     char head[sizeof SCOPE_REPORT_HEAD];
     snprintf(head, sizeof head, SCOPE_REPORT_HEAD, job->o->all ? "ce" : "kl");
-    return t->report ? outfile_write(t->report, head, strlen(head), e) : -1;
+    return *report ? outfile_write(*report, head, strlen(head), e) : -1;
 }
 
 static int open_input(struct scope_input *in, struct model *m, const struct scope_job *job, struct err *e)
@@ -254,8 +254,7 @@ int scope_run(struct model *m, const struct scope_job *job, struct tweak_verdict
     struct scope *s = NULL;
     struct outfile *report = NULL;
     int rc = open_input(&in, m, job, e);
-    if (!rc) rc = open_files(job, &in, &t, &w, e);
-    report = t.report;
+    if (!rc) rc = open_files(job, &in, &w, &report, e);
     if (!rc) rc = (s = scope_open(m, &in, job->o, job->tk->T, e)) ? 0 : -1;
     if (!rc) progress_start("tweak", "rows", work(job->o, job->tk, &m->c));
     if (!rc) rc = scope_train_open(&t, s, job->tk, e);
