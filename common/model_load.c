@@ -123,8 +123,8 @@ static int load_linear(struct model *m, dev w, int layer, enum role r, int out, 
 
 int block_load(struct model *m, struct block *b, int layer, struct err *e)
 {
-    size_t most = staged_floats(&m->c.block);
-    float *buf = MEM_NEW(float, most), *bias = MEM_NEW(float, most);
+    float *buf = MEM_NEW(float, staged_floats(&m->c.block)),
+          *bias = MEM_NEW(float, (size_t)norm_max_dim(&m->c.block));
     int rc = -1;
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in, has;
@@ -157,7 +157,7 @@ uint64_t block_back_bytes(const struct model_config *c)
 /* One block, the staged rows, and the rotary table of 8192 positions or the model's own length if shorter. */
 uint64_t block_bytes(const struct model_config *c)
 {
-    uint64_t floats = 2 * staged_floats(&c->block);
+    uint64_t floats = staged_floats(&c->block) + (uint64_t)norm_max_dim(&c->block);
     for (int n = 0; n < NORM_COUNT; n++)
         if (c->block.norm[n]) floats += 2 * (uint64_t)norm_dim(&c->block, n);
     floats += block_weights(&c->block);
