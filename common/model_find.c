@@ -67,10 +67,8 @@ static int find_rows(struct finder *f, const char *pattern, int layer, const cha
     if (!dtype_is_float(t->t.dtype))
         return err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: type %s is no float type", ck->path, name,
                        dtype_name(t->t.dtype));
+    if (t->packed) p->transposed = false; /* codes of Conv1D lie as those of any linear */
     if (!fits(&t->t, p, rows)) return bad_shape(f, t, p, rows);
-    if (t->packed && p->transposed)
-        return err_set(f->e, NT_EXIT_DATA, "%s: tensor %s: quantized and transposed, which is not supported",
-                       ck->path, name);
     bool plain =
         t->t.dtype == DT_F32 || t->t.dtype == DT_F16 || t->t.dtype == DT_BF16 || t->t.dtype == DT_F64;
     if (!plain && (p->transposed || (p->cols == 1 && p->rows != rows)))

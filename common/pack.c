@@ -359,6 +359,11 @@ uint64_t pack_memory(const struct pack *p)
         const struct pack_item *it = &p->items[i];
         uint64_t n = it->rank == 2 ? it->shape[0] * it->shape[1] : it->shape[0];
         if (!it->linear && n > CHUNK_VALUES) n = CHUNK_VALUES;
+        for (int gguf = 0; gguf < 2 && it->linear; gguf++) { /* joined with the other parts of its tensor */
+            struct weight_part at;
+            uint64_t rows = model_part_layout(&p->m->c, (enum role)it->role, gguf, &at);
+            if (rows * at.cols > n) n = rows * at.cols;
+        }
         if (n > most) most = n;
     }
     return most * (4 + 4 + 4 + 2); /* values, converted, read back; codes */

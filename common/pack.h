@@ -92,25 +92,28 @@ typedef int pack_sink(void *ctx, const float *x, size_t n, struct err *e);
 int pack_values(struct pack *p, const struct pack_item *it, pack_sink *sink, void *ctx,
                 struct err *e) NT_MUST_CHECK;
 
-/* ---- the tensors of a Hugging Face directory (pack_whole.c) ---- */
+/* ---- the tensors of a file (pack_whole.c) ---- */
 
-/* pack_values, of a norm as the files hold it: without what the family adds; and what that is. */
-int pack_hf_values(struct pack *p, const struct pack_item *it, pack_sink *sink, void *ctx,
-                   struct err *e) NT_MUST_CHECK;
-float pack_hf_offset(const struct pack *p, const struct pack_item *it);
-/* A tensor of the family's files: an item, several that are parts of one tensor ("NAME#q" ...), or one head of a
- * norm ("NAME.*"). */
+/* A tensor of the family's files, Hugging Face or GGUF: an item, several that are parts of one tensor ("NAME#q"
+ * ...), or one head of a norm ("NAME.*"). */
 struct pack_whole {
     const struct pack_item *part[3];
     int n, rank;
+    bool gguf;
     char name[256];
     uint64_t shape[2];
     uint64_t from; /* of a head: its first value */
 };
-struct pack_whole *pack_wholes(const struct pack *p, size_t *n); /* the caller frees the list */
-/* All values of it; joined or transposed ones are in memory at once. */
+struct pack_whole *pack_wholes(const struct pack *p, bool gguf, size_t *n); /* the caller frees the list */
+/* All values of it; those of several parts, transposed or permuted ones are in memory at once. */
 int pack_whole_values(struct pack *p, const struct pack_whole *w, pack_sink *sink, void *ctx,
                       struct err *e) NT_MUST_CHECK;
+/* How many of its parts are codes (or blocks) of the stream. */
+int pack_whole_coded(const struct pack *p, const struct pack_whole *w);
+/* The codes of all its parts as one tensor [out, in], never transposed, rows in the order of the file; the caller
+ * clears it. *why: what keeps them from being one ("has ..."), then q is empty; NULL: nothing. */
+int pack_whole_load(const struct pack *p, const struct pack_whole *w, struct qtensor *q, const char **why,
+                    struct err *e) NT_MUST_CHECK;
 
 /* Opens the checkpoint that was written and compares every value with what should be there, as rounded to the
  * element type it is stored in. Returns 0 or an error that names the first difference. */

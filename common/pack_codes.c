@@ -7,9 +7,9 @@
 
 /* Where the bytes of one tensor of the file come from. */
 struct codes_entry {
-    const struct pack_item *it;
+    const struct pack_whole *w;
     size_t setting;
-    int part; /* -1: the item's values as floats */
+    int part; /* -1: its values as floats */
     char name[272];
 };
 
@@ -41,9 +41,9 @@ int codes_group(const struct qtensor *q, int most, bool rows)
     return -1;
 }
 
-void codes_module(const struct pack_item *it, char out[256])
+void codes_module(const struct pack_whole *w, char out[256])
 {
-    snprintf(out, 256, "%.*s", (int)(strlen(it->name) - strlen(".weight")), it->name);
+    snprintf(out, 256, "%.*s", (int)(strlen(w->name) - strlen(".weight")), w->name);
 }
 
 size_t codes_most(const struct codes_job *j)
@@ -72,17 +72,22 @@ const char *codes_no_integers(const struct qtensor *q)
     return q->minimum ? "has float minima where the format has integer zeros" : NULL;
 }
 
+const char *codes_no_linear(const struct pack *p)
+{
+    return p->m->c.transposed ? "lies as [in, out] in this family (Conv1D), where loaders expect floats" : NULL;
+}
+
 /* ---- planning ---- */
 
-static void add(struct codes_job *j, const struct pack_item *it, size_t setting, int part,
+static void add(struct codes_job *j, const struct pack_whole *w, size_t setting, int part,
                 const struct codes_part *x)
 {
     struct codes_entry *s = &j->entries[j->n_list];
-    *s = (struct codes_entry){.it = it, .setting = setting, .part = part};
+    *s = (struct codes_entry){.w = w, .setting = setting, .part = part};
     if (part >= 0)
-        codes_module(it, s->name), strcat(s->name, x->suffix);
+        codes_module(w, s->name), strcat(s->name, x->suffix);
     else
-        strcpy(s->name, it->name);
+        strcpy(s->name, w->name);
     j->list[j->n_list++] = (struct safetensors_entry){
         .name = s->name, .dtype = x->dtype, .rank = x->rank, .shape = {x->shape[0], x->shape[1]}, .user = s};
 }
@@ -102,15 +107,15 @@ static size_t add_setting(struct codes_job *j, const struct qtensor *q, int grou
     return i;
 }
 
-static int plan_linear(struct codes_job *j, const struct pack_item *it, struct err *e)
+static int plan_linear(struct codes_job *j, const struct pack_whole *w, struct err *e)
 {
     struct codes_part part[CODES_PARTS];
     struct qtensor q;
+    const char *why;
     int group = 0, n = 0;
     size_t setting = 0;
-    if (pack_load(j->p, it->q, &q, e) < 0) return -1;
-    const char *why = strchr(it->name, '#') ? "is part of a tensor that holds several linears"
-                                            : j->f->refusal(j->p, &q, &group);
+    if (pack_whole_load(j->p, w, &q, &why, e) < 0) return -1;
+    if (!why) why = j->f->refusal(j->p, &q, &group);
     if (!why) {
         setting = add_setting(j, &q, group);
         n = j->f->list(j->p, &q, group, part);
@@ -118,39 +123,39 @@ static int plan_linear(struct codes_job *j, const struct pack_item *it, struct e
     qtensor_clear(&q);
     if (why)
         return err_set(e, NT_EXIT_DATA, "%s: tensor %s %s: not possible in --format %s", j->p->stream,
-                       it->name, why, j->f->name);
+                       w->name, why, j->f->name);
     if (setting && !j->f->mixed)
         return err_set(e, NT_EXIT_DATA,
                        "%s: tensor %s has other bits, group or symmetry than those before: --format %s needs "
                        "one setting for all",
-                       j->p->stream, it->name, j->f->name);
-    j->linears[j->n_linears++] = (struct codes_linear){it, setting};
-    for (int i = 0; i < n; i++) add(j, it, setting, i, &part[i]);
+                       j->p->stream, w->name, j->f->name);
+    j->linears[j->n_linears++] = (struct codes_linear){w, setting};
+    for (int i = 0; i < n; i++) add(j, w, setting, i, &part[i]);
     return 0;
 }
 
 static int plan(struct codes_job *j, struct err *e)
 {
     struct pack *p = j->p;
-    for (size_t i = 0; i < p->n_items; i++) {
-        const struct pack_item *it = &p->items[i];
+    for (size_t i = 0; i < j->n_wholes; i++) {
+        const struct pack_whole *w = &j->wholes[i];
+        const struct pack_item *it = w->part[0];
         char module[256];
-        const struct qtensor *head = it->q >= 0 ? &p->q[it->q].head : NULL;
-        if (head && (head->form != QF_PLAIN || dtype_block(head->plain.dtype) > 1)) {
+        if (pack_whole_coded(p, w)) {
             if (!it->linear && !j->f->embeddings)
                 return err_set(
                     e, NT_EXIT_DATA,
                     "%s: tensor %s is quantized: --format %s stores embeddings and heads as floats",
                     p->stream, it->name, j->f->name);
-            if (plan_linear(j, it, e) < 0) return -1;
+            if (plan_linear(j, w, e) < 0) return -1;
             continue;
         }
-        codes_module(it, module);
+        codes_module(w, module);
         if (it->linear) json_array_append_new(j->floats, json_string(module));
         struct codes_part x = {.dtype = it->norm ? p->norm_dtype : p->dtype,
-                               .rank = it->rank,
-                               .shape = {it->shape[0], it->shape[1]}};
-        add(j, it, 0, -1, &x);
+                               .rank = w->rank,
+                               .shape = {w->shape[0], w->shape[1]}};
+        add(j, w, 0, -1, &x);
     }
     return j->n_linears ? 0 : err_set(e, NT_EXIT_DATA, "%s: holds no quantized linear", p->stream);
 }
@@ -163,9 +168,10 @@ static int put(struct pack_file *f, struct err *e)
     const struct codes_entry *s = f->entry->user;
     struct codes_part part[CODES_PARTS];
     struct qtensor q;
+    const char *why;
     uint64_t bytes;
-    if (s->part < 0) return pack_hf_values(j->p, s->it, pack_put_floats, f, e);
-    if (pack_load(j->p, s->it->q, &q, e) < 0) return -1;
+    if (s->part < 0) return pack_whole_values(j->p, s->w, pack_put_floats, f, e);
+    if (pack_whole_load(j->p, s->w, &q, &why, e) < 0) return -1;
     int group = j->settings[s->setting].group;
     j->f->list(j->p, &q, group, part);
     int rc = tensor_nbytes(f->entry->dtype, f->entry->rank, f->entry->shape, &bytes, e);
@@ -181,22 +187,43 @@ static int put(struct pack_file *f, struct err *e)
 
 /* ---- reading back ---- */
 
+/* One part against its rows of the whole. */
 struct compare {
     const float *got;
     const char *name;
-    size_t at;
+    struct weight_part file;
+    uint64_t row;
 };
 
 static int same(void *ctx, const float *x, size_t n, struct err *e)
 {
     struct compare *c = ctx;
-    for (size_t i = 0; i < n; i++)
-        if (x[i] != c->got[c->at + i])
-            return err_set(e, NT_EXIT_DATA,
-                           "verification failed: tensor %s: value %zu reads back as %.9g, should be %.9g",
-                           c->name, c->at + i, (double)c->got[c->at + i], (double)x[i]);
-    c->at += n;
+    uint64_t cols = c->file.cols;
+    for (size_t i = 0; i < n; i += cols, c->row++) {
+        const float *got = c->got + model_part_row(&c->file, c->row) * cols;
+        for (uint64_t k = 0; k < cols; k++)
+            if (x[i + k] != got[k])
+                return err_set(e, NT_EXIT_DATA,
+                               "verification failed: tensor %s: row %llu, column %llu reads back as %.9g, "
+                               "should be %.9g",
+                               c->name, (unsigned long long)c->row, (unsigned long long)k, (double)got[k],
+                               (double)x[i + k]);
+    }
     return 0;
+}
+
+static int same_parts(struct codes_job *j, const struct pack_whole *w, const float *got, struct err *e)
+{
+    int rc = 0;
+    for (int i = 0; i < w->n && rc == 0; i++) {
+        const struct pack_item *it = w->part[i];
+        struct weight_part all = {
+            .rows = it->shape[0], .cols = it->shape[1], .run = it->shape[0], .stride = it->shape[0]};
+        struct compare c = {.got = got, .name = it->name, .file = all};
+        if (it->role >= 0) model_part_layout(&j->p->m->c, (enum role)it->role, false, &c.file);
+        rc = pack_values(j->p, it, same, &c, e);
+    }
+    return rc;
 }
 
 /* Floats as rounded to the type they are stored in. */
@@ -238,7 +265,7 @@ static int verify_float(struct codes_job *j, const struct checkpoint *c, const s
     const struct codes_entry *s = x->user;
     const struct checkpoint_tensor *t = find(c, s->name, x->dtype, x->rank, x->shape, e);
     struct rounded r = {.t = x->dtype, .raw = t ? t->t.data : NULL, .name = s->name};
-    return t ? pack_hf_values(j->p, s->it, same_rounded, &r, e) : -1;
+    return t ? pack_whole_values(j->p, s->w, same_rounded, &r, e) : -1;
 }
 
 static int verify_linear(struct codes_job *j, const struct checkpoint *c, const struct codes_linear *l,
@@ -248,10 +275,11 @@ static int verify_linear(struct codes_job *j, const struct checkpoint *c, const 
     const struct codes_setting *s = &j->settings[l->setting];
     const void *data[CODES_PARTS] = {0};
     struct qtensor q;
+    const char *why;
     char module[256];
-    if (pack_load(j->p, l->it->q, &q, e) < 0) return -1;
+    if (pack_whole_load(j->p, l->w, &q, &why, e) < 0) return -1;
     int n = j->f->list(j->p, &q, s->group, part), rc = 0;
-    codes_module(l->it, module);
+    codes_module(l->w, module);
     for (int i = 0; i < n && rc == 0; i++) {
         char *name = mem_printf("%s%s", module, part[i].suffix);
         const struct checkpoint_tensor *t = find(c, name, part[i].dtype, part[i].rank, part[i].shape, e);
@@ -261,11 +289,10 @@ static int verify_linear(struct codes_job *j, const struct checkpoint *c, const 
             rc = -1;
         mem_free(name);
     }
-    float *w = mem_array((size_t)q.out * (size_t)q.in, sizeof *w);
-    struct compare cmp = {.got = w, .name = module};
-    if (rc == 0) j->f->decode(s, part, data, q.out, q.in, w);
-    if (rc == 0) rc = pack_values(j->p, l->it, same, &cmp, e);
-    mem_free(w);
+    float *got = mem_array((size_t)q.out * (size_t)q.in, sizeof *got);
+    if (rc == 0) j->f->decode(s, part, data, q.out, q.in, got);
+    if (rc == 0) rc = same_parts(j, l->w, got, e);
+    mem_free(got);
     qtensor_clear(&q);
     return rc;
 }
@@ -303,9 +330,10 @@ int codes_write(struct pack *p, const struct codes_format *f, struct err *e)
     struct outdir *d = NULL;
     if (p->dtype == DT_NONE) p->dtype = f->dtype;
     if (p->norm_dtype == DT_NONE) p->norm_dtype = f->norm_dtype == DT_NONE ? p->dtype : f->norm_dtype;
-    j.list = MEM_NEW(struct safetensors_entry, CODES_PARTS * p->n_items);
-    j.entries = MEM_NEW(struct codes_entry, CODES_PARTS * p->n_items);
-    j.linears = MEM_NEW(struct codes_linear, p->n_items);
+    j.wholes = pack_wholes(p, false, &j.n_wholes);
+    j.list = MEM_NEW(struct safetensors_entry, CODES_PARTS * j.n_wholes);
+    j.entries = MEM_NEW(struct codes_entry, CODES_PARTS * j.n_wholes);
+    j.linears = MEM_NEW(struct codes_linear, j.n_wholes);
     int rc = plan(&j, e);
     if (rc == 0) rc = (d = outdir_open(p->out, e)) ? write_all(&j, outdir_tmp(d), e) : -1;
     if (rc == 0)
@@ -317,5 +345,6 @@ int codes_write(struct pack *p, const struct codes_format *f, struct err *e)
     mem_free(j.linears);
     mem_free(j.entries);
     mem_free(j.list);
+    mem_free(j.wholes);
     return rc;
 }

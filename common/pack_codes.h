@@ -23,7 +23,7 @@ struct codes_setting {
 };
 
 struct codes_linear {
-    const struct pack_item *it;
+    const struct pack_whole *w;
     size_t setting;
 };
 
@@ -35,7 +35,8 @@ struct codes_job {
     const struct codes_format *f;
     struct codes_setting *settings; /* in order of appearance */
     struct codes_linear *linears;
-    size_t n_settings, settings_cap, n_linears, n_list;
+    struct pack_whole *wholes;
+    size_t n_settings, settings_cap, n_linears, n_list, n_wholes;
     struct safetensors_entry *list;
     struct codes_entry *entries;
     json_t *floats;   /* names of linears that stay float, without .weight */
@@ -73,12 +74,14 @@ int codes_zero(const struct qtensor *q, size_t param);
 /* The largest group not above `most` (0: any) that divides both the tensor's groups and its rows, so that
  * scales need only be repeated; it is a multiple of 32. 0: whole rows, where `rows`; -1: there is none. */
 int codes_group(const struct qtensor *q, int most, bool rows);
-/* Name of a linear without ".weight": of item it. */
-void codes_module(const struct pack_item *it, char out[256]);
+/* Name of a linear without ".weight". */
+void codes_module(const struct pack_whole *w, char out[256]);
 /* The setting that most linears have. */
 size_t codes_most(const struct codes_job *j);
 /* Does dtype t hold every scale exactly? */
 bool codes_scales_exact(const struct qtensor *q, enum dtype t);
-/* Why q is not codes with integer zeros of this many bits, or NULL. */
+/* Why q is not codes with integer zeros, or NULL. */
 const char *codes_no_integers(const struct qtensor *q);
+/* Why the model's linears cannot be codes where loaders know torch.nn.Linear alone, or NULL. */
+const char *codes_no_linear(const struct pack *p);
 #endif

@@ -63,7 +63,9 @@ int pack_verify(struct pack *p, const char *path, struct err *e)
                      p->n_items);
     for (size_t i = 0; i < p->n_items && rc == 0; i++) {
         const struct pack_item *theirs = &written.items[i];
-        if (strcmp(theirs->name, p->items[i].name) != 0)
+        bool same = written.m->gguf ? strcmp(theirs->gguf_name, p->items[i].gguf_name) == 0
+                                    : strcmp(theirs->name, p->items[i].name) == 0;
+        if (!same) /* a glm model is a chatglm one in GGUF */
             rc = err_set(e, NT_EXIT_DATA, "%s: tensor %s where %s should be", path, theirs->name,
                          p->items[i].name);
         else

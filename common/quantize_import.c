@@ -17,13 +17,26 @@ static void copy_rows(const struct weight_part *p, struct qtensor *q)
         memcpy((char *)q->plain.data + i * bytes, (const char *)t->data + model_part_row(p, i) * bytes, bytes);
 }
 
+/* Rows of an array to its front, in the part's order; none of them lies before its new place. */
+static void take(void *array, const struct weight_part *p, size_t bytes)
+{
+    for (size_t i = 0; array && i < (size_t)p->rows; i++)
+        memmove((char *)array + i * bytes, (char *)array + model_part_row(p, i) * bytes, bytes);
+}
+
 /* Some rows of a packed weight: those of a fused one that are this part. */
 static int code_rows(const struct model *m, const struct weight_part *p, struct qtensor *q, struct err *e)
 {
-    if (p->rows == p->t->t.shape[0]) return checkpoint_codes(m->ck, p->t, 0, q->out, q, e);
-    if (p->run == p->rows) return checkpoint_codes(m->ck, p->t, (int)p->row0, q->out, q, e);
-    return err_set(e, NT_EXIT_DATA, "%s: tensor %s: its rows are those of several weights in turns", m->ck->path,
-                   p->t->name);
+    bool together = p->run == p->rows;
+    int all = (int)p->t->t.shape[0];
+    if (checkpoint_codes(m->ck, p->t, together ? (int)p->row0 : 0, together ? (int)p->rows : all, q, e)) return -1;
+    if (together) return 0;
+    take(q->codes, p, (size_t)q->in);
+    take(q->scale, p, (size_t)q->n_groups * sizeof *q->scale);
+    take(q->zero, p, (size_t)q->n_groups);
+    take(q->minimum, p, (size_t)q->n_groups * sizeof *q->minimum);
+    q->out = (int)p->rows;
+    return 0;
 }
 
 int quantize_import(struct model *m, int layer, enum role r, struct qtensor *q, struct err *e)

@@ -32,6 +32,17 @@ static int configure(struct model_config *c, const json_t *j, struct err *e)
     return 0;
 }
 
+static void from_gguf(const struct checkpoint *ck, json_t *j)
+{
+    double theta = json_number_value(json_object_get(j, "rope_theta"));
+    json_object_set_new(j, "multi_query_attention", json_true());
+    json_object_set(j, "multi_query_group_num", json_object_get(j, "num_key_value_heads"));
+    json_object_set_new(j, "add_qkv_bias", json_boolean(model_gguf_has(ck, "blk.%d.attn_qkv", ".bias")));
+    json_object_set_new(j, "add_bias_linear", json_boolean(model_gguf_has(ck, "blk.%d.attn_output", ".bias")));
+    json_object_set_new(j, "rope_ratio", json_real(theta / 10000));
+    json_object_del(j, "attention_bias"), json_object_del(j, "mlp_bias");
+}
+
 const struct family family_chatglm = {
     .model_type = "chatglm",
     .gguf_arch = "chatglm",
@@ -73,4 +84,5 @@ const struct family family_chatglm = {
                  .rope_theta = 10000,
                  .partial_rotary = 0.5},
     .configure = configure,
+    .from_gguf = from_gguf,
 };

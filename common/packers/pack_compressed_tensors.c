@@ -17,6 +17,7 @@ enum { WEIGHTS, SCALES, SHAPE, ZEROS, GROUPS };
 static const char *refusal(const struct pack *p, const struct qtensor *q, int *group)
 {
     const char *why = codes_no_integers(q);
+    if (!why) why = codes_no_linear(p);
     if (why) return why;
     *group = codes_group(q, 0, true);
     if (*group < 0) return "has groups that cannot be cut into equal ones of a multiple of 32";
@@ -97,7 +98,7 @@ static json_t *setting(const struct codes_job *j, size_t i)
     if (j->n_settings == 1) json_array_append_new(targets, json_string("Linear"));
     for (size_t k = 0; k < j->n_linears && j->n_settings > 1; k++) {
         char module[256];
-        codes_module(j->linears[k].it, module);
+        codes_module(j->linears[k].w, module);
         if (j->linears[k].setting == i) json_array_append_new(targets, json_string(module));
     }
     return json_pack("{s:o, s:o}", "targets", targets, "weights", w);

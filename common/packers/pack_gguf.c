@@ -13,68 +13,48 @@ enum source { FROM_TEMPLATE, FROM_FILE, FROM_CODES, FROM_VALUES };
 
 struct plan {
     const struct checkpoint_tensor *like;
-    struct pack_item *it;
+    const struct pack_whole *w; /* NULL: a table that the template alone has */
     enum source source;
     enum dtype t;
+    bool loose; /* codes that are stored as floats */
 };
 
 struct job {
     struct pack *p;
     struct checkpoint *like;
-    int permuted; /* head dimension when q and k rows are permuted in the file, else 0 */
+    struct pack_whole *wholes;
+    size_t n_wholes;
     struct plan *plan;
     struct gguf_writer *w;
 };
 
-/* The HF row that lies at row f of a permuted file; E = 0: not permuted. */
-static uint64_t hf_row(uint64_t f, uint64_t E)
-{
-    if (!E) return f;
-    uint64_t k = f % E;
-    return f - k + (k & 1 ? E / 2 + k / 2 : k / 2);
-}
-
-static int head_of(const struct job *j, const struct pack_item *it)
-{
-    return it->qk ? j->permuted : 0;
-}
-
 /* ---- planning ---- */
 
-/* All values of an item, whole; the caller frees. */
-struct whole {
+/* All values of a tensor; the caller frees. */
+struct values {
     float *x;
     size_t n;
 };
 
 static int collect(void *ctx, const float *x, size_t n, struct err *e)
 {
-    struct whole *w = ctx;
+    struct values *v = ctx;
     (void)e;
-    memcpy(w->x + w->n, x, n * sizeof *x);
-    w->n += n;
+    memcpy(v->x + v->n, x, n * sizeof *x);
+    v->n += n;
     return 0;
 }
 
-static int read_whole(struct job *j, const struct pack_item *it, struct whole *w, struct err *e)
-{
-    w->n = 0;
-    w->x = mem_array((size_t)(it->shape[0] * (it->rank == 2 ? it->shape[1] : 1)), sizeof(float));
-    return pack_values(j->p, it, collect, w, e);
-}
-
 /* Does the template hold these very values? Then its bytes are the smallest way to store them. */
-static bool same_as_template(const struct job *j, const struct plan *x, const struct whole *w)
+static bool same_as_template(const struct tensor *t, const float *x)
 {
-    const struct tensor *t = &x->like->t;
-    uint64_t rows = x->it->shape[0], cols = x->it->shape[1], bytes = t->nbytes / rows;
+    uint64_t rows = t->shape[0], cols = t->shape[1], bytes = t->nbytes / rows;
     if (!dtype_is_float(t->dtype)) return false;
     float *row = mem_array((size_t)cols, sizeof *row);
     bool same = true;
     for (uint64_t r = 0; r < rows && same; r++) {
-        const float *mine = w->x + hf_row(r, (uint64_t)head_of(j, x->it)) * cols;
         dtype_to_f32(row, t->dtype, (char *)t->data + r * bytes, (size_t)cols);
-        for (uint64_t i = 0; i < cols && same; i++) same = row[i] == mine[i];
+        for (uint64_t i = 0; i < cols && same; i++) same = row[i] == x[r * cols + i];
     }
     mem_free(row);
     return same;
@@ -82,81 +62,93 @@ static bool same_as_template(const struct job *j, const struct plan *x, const st
 
 static int plan_values(struct job *j, struct plan *x, struct err *e)
 {
-    struct whole w;
-    int rc = read_whole(j, x->it, &w, e);
+    const struct tensor *t = &x->like->t;
+    struct values v = {.x = mem_array((size_t)tensor_count(t), sizeof(float))};
+    int rc = pack_whole_values(j->p, x->w, collect, &v, e);
     x->source = FROM_VALUES;
-    if (rc == 0) x->t = float_type_of(float_types_for(w.x, w.n));
-    if (rc == 0 && same_as_template(j, x, &w)) x->source = FROM_TEMPLATE, x->t = x->like->t.dtype;
-    mem_free(w.x);
+    if (rc == 0) x->t = float_type_of(float_types_for(v.x, v.n));
+    if (rc == 0 && same_as_template(t, v.x)) x->source = FROM_TEMPLATE, x->t = t->dtype;
+    mem_free(v.x);
     return rc;
 }
 
 static int plan_codes(struct job *j, struct plan *x, struct err *e)
 {
     struct qtensor q;
-    if (pack_load(j->p, x->it->q, &q, e) < 0) return -1;
-    x->t = ggml_encode_choose(&q);
-    x->source = dtype_block(x->t) > 1 ? FROM_CODES : FROM_VALUES;
-    bool fits = x->source == FROM_CODES || q.form == QF_PLAIN || j->p->loose;
+    const char *why;
+    if (pack_whole_load(j->p, x->w, &q, &why, e) < 0) return -1;
+    if (!why) x->t = ggml_encode_choose(&q);
+    bool fits = !why && (dtype_block(x->t) > 1 || q.form == QF_PLAIN);
     qtensor_clear(&q);
-    return fits ? 0
-                : err_set(
-                      e, NT_EXIT_DATA,
-                      "%s: tensor %s: its codes fit no block type of GGUF without loss: --loose stores such "
-                      "tensors as floats; codes that fit come from nt-quant with --sym and -g 32, or from -q "
-                      "kquant, which quantize anew",
-                      j->p->stream, x->it->name);
+    x->source = fits && dtype_block(x->t) > 1 ? FROM_CODES : FROM_VALUES;
+    x->loose = !fits;
+    if (!fits && !j->p->loose)
+        return err_set(e, NT_EXIT_DATA,
+                       "%s: tensor %s %s: --loose stores such tensors as floats; codes that fit come from "
+                       "nt-quant with --sym and -g 32, or from -q kquant, which quantize anew",
+                       j->p->stream, x->w->part[0]->name,
+                       why ? why : "has codes that fit no block type of GGUF without loss");
+    return why ? plan_values(j, x, e) : 0;
+}
+
+static bool fits_template(const struct pack_whole *w, const struct tensor *t)
+{
+    uint64_t count = w->shape[0] * (w->rank == 2 ? w->shape[1] : 1);
+    if (w->part[0]->norm) return tensor_count(t) == count; /* of heads: [heads, E] there */
+    return t->rank == w->rank && t->shape[0] == w->shape[0] && (t->rank == 1 || t->shape[1] == w->shape[1]);
 }
 
 static int plan_one(struct job *j, struct plan *x, struct err *e)
 {
     const struct tensor *t = &x->like->t;
     struct pack *p = j->p;
-    for (size_t i = 0; i < p->n_items && !x->it; i++)
-        if (strcmp(p->items[i].gguf_name, x->like->name) == 0) x->it = &p->items[i];
-    if (!x->it) {
+    for (size_t i = 0; i < j->n_wholes && !x->w; i++)
+        if (strcmp(j->wholes[i].name, x->like->name) == 0) x->w = &j->wholes[i];
+    if (!x->w) {
         x->source = FROM_TEMPLATE;
         x->t = t->dtype;
-        return strcmp(x->like->name, "rope_freqs.weight") == 0
+        return strcmp(x->like->name, "rope_freqs.weight") == 0 || strncmp(x->like->name, "rope_factors_", 13) == 0
                    ? 0
                    : err_set(e, NT_EXIT_DATA, "%s: tensor %s is no tensor of %s", j->like->path,
                              x->like->name, p->m->ck->path);
     }
-    if (t->rank != x->it->rank || t->shape[0] != x->it->shape[0] ||
-        (t->rank == 2 && t->shape[1] != x->it->shape[1]))
+    if (!fits_template(x->w, t))
         return err_set(e, NT_EXIT_DATA, "%s: tensor %s has another shape than in %s", j->like->path,
                        x->like->name, p->m->ck->path);
     x->source = FROM_VALUES;
     x->t = DT_F32;
-    if (x->it->norm || x->it->rank == 1) return 0;
-    if (x->it->q >= 0) return plan_codes(j, x, e);
-    if (!p->m->gguf) return plan_values(j, x, e);
+    if (x->w->part[0]->norm || x->w->rank == 1) return 0;
+    if (pack_whole_coded(p, x->w)) return plan_codes(j, x, e);
+    for (int i = 0; i < x->w->n; i++)
+        if (!p->m->gguf || x->w->part[i]->q >= 0) return plan_values(j, x, e);
     x->source = FROM_FILE;
-    x->t = x->it->part.t->t.dtype;
+    x->t = x->w->part[0]->part.t->t.dtype;
     return 0;
 }
 
 static int plan_all(struct job *j, struct err *e)
 {
     struct pack *p = j->p;
-    const char *arch = json_string_value(json_object_get(j->like->meta, "general.architecture"));
-    const struct family *f = arch ? family_by_gguf_arch(arch) : NULL;
+    const char *arch = json_string_value(json_object_get(j->like->meta, "general.architecture")),
+               *own = p->m->c.family->gguf_arch;
     if (strcmp(j->like->format, "gguf") != 0)
         return err_set(e, NT_EXIT_DATA, "%s: no GGUF file", j->like->path);
-    if (f != p->m->c.family)
+    if (!own)
+        return err_set(e, NT_EXIT_DATA, "%s: llama.cpp has no architecture for %s models", j->like->path,
+                       p->m->c.arch);
+    if (!arch || strcmp(arch, own) != 0)
         return err_set(e, NT_EXIT_DATA, "%s: a template of architecture %.40s for a %s model", j->like->path,
                        arch ? arch : "(none)", p->m->c.arch);
-    j->permuted = f->gguf_permuted_qk ? p->m->c.block.E : 0;
     size_t bound = 0;
     int rc = 0;
     for (int i = 0; i < j->like->n_tensors && rc == 0; i++) {
         j->plan[i].like = &j->like->tensors[i];
         rc = plan_one(j, &j->plan[i], e);
-        bound += j->plan[i].it != NULL;
+        bound += j->plan[i].w != NULL;
     }
-    if (rc == 0 && bound != p->n_items)
+    if (rc == 0 && bound != j->n_wholes)
         rc = err_set(e, NT_EXIT_DATA, "%s: a template with %zu of the model's %zu tensors", j->like->path,
-                     bound, p->n_items);
+                     bound, j->n_wholes);
     return rc;
 }
 
@@ -168,9 +160,9 @@ static enum dtype say_types(const struct job *j)
     for (int i = 0; i < j->like->n_tensors; i++) {
         const struct plan *x = &j->plan[i];
         of[x->t]++;
-        if (!x->it || !x->it->linear) continue;
+        if (!x->w || !x->w->part[0]->linear) continue;
         linear[x->t]++;
-        loose += x->it->q >= 0 && dtype_block(x->t) == 1 && j->p->q[x->it->q].head.form != QF_PLAIN;
+        loose += x->loose;
     }
     for (int t = 0; t < DT_COUNT; t++) {
         size_t n = strlen(text);
@@ -208,13 +200,12 @@ static void put_keys(struct job *j, enum dtype most)
 static int put_rows_of_codes(struct job *j, const struct plan *x, struct err *e)
 {
     struct qtensor q;
-    if (pack_load(j->p, x->it->q, &q, e) < 0) return -1;
+    const char *why;
+    if (pack_whole_load(j->p, x->w, &q, &why, e) < 0) return -1;
     size_t bytes = (size_t)q.in / (size_t)dtype_block(x->t) * (size_t)dtype_block_bytes(x->t);
-    uint64_t E = (uint64_t)head_of(j, x->it);
     uint8_t *out = mem_array((size_t)q.out, bytes);
 #pragma omp parallel for schedule(static)
-    for (int r = 0; r < q.out; r++)
-        ggml_encode_row(&q, x->t, (int)hf_row((uint64_t)r, E), out + (size_t)r * bytes);
+    for (int r = 0; r < q.out; r++) ggml_encode_row(&q, x->t, r, out + (size_t)r * bytes);
     int rc = gguf_put(j->w, out, (uint64_t)q.out * bytes, e);
     mem_free(out);
     qtensor_clear(&q);
@@ -233,34 +224,21 @@ static int put_values(void *ctx, const float *v, size_t n, struct err *e)
     struct put *o = ctx;
     size_t size = (size_t)dtype_block_bytes(o->x->t);
     o->buf = mem_grow(o->buf, &o->cap, n * size, 1);
-    if (pack_round(o->buf, o->x->t, v, n, o->x->it->name, e) < 0) return -1;
+    if (pack_round(o->buf, o->x->t, v, n, o->x->w->name, e) < 0) return -1;
     return gguf_put(o->j->w, o->buf, n * size, e);
-}
-
-/* q and k: rows in the file's order, which needs the whole matrix. */
-static int put_permuted(struct put *o, struct err *e)
-{
-    const struct pack_item *it = o->x->it;
-    uint64_t cols = it->rank == 2 ? it->shape[1] : 1, E = (uint64_t)head_of(o->j, it);
-    struct whole w;
-    int rc = read_whole(o->j, it, &w, e);
-    for (uint64_t r = 0; r < it->shape[0] && rc == 0; r++)
-        rc = put_values(o, w.x + hf_row(r, E) * cols, (size_t)cols, e);
-    mem_free(w.x);
-    return rc;
 }
 
 static int put_tensor(struct job *j, const struct plan *x, struct err *e)
 {
     struct put o = {.j = j, .x = x};
-    const struct checkpoint_tensor *raw = x->source == FROM_FILE ? x->it->part.t : x->like;
+    const struct checkpoint_tensor *raw = x->source == FROM_FILE ? x->w->part[0]->part.t : x->like;
     if (x->source == FROM_CODES) return put_rows_of_codes(j, x, e);
     if (x->source != FROM_VALUES) {
         int rc = gguf_put(j->w, raw->t.data, raw->t.nbytes, e);
         checkpoint_release(x->source == FROM_FILE ? j->p->m->ck : j->like, raw);
         return rc;
     }
-    int rc = head_of(j, x->it) ? put_permuted(&o, e) : pack_values(j->p, x->it, put_values, &o, e);
+    int rc = pack_whole_values(j->p, x->w, put_values, &o, e);
     mem_free(o.buf);
     return rc;
 }
@@ -294,6 +272,7 @@ static int write_gguf(struct pack *p, struct err *e)
     struct job j = {.p = p, .like = p->like ? checkpoint_open(p->like, e) : p->m->ck};
     if (!j.like) return -1;
     j.plan = MEM_NEW(struct plan, (size_t)j.like->n_tensors);
+    j.wholes = pack_wholes(p, true, &j.n_wholes);
     struct outfile *f = plan_all(&j, e) < 0 ? NULL : outfile_open(p->out, e);
     int rc = f ? write_file(&j, f, e) : -1;
     if (rc == 0) rc = outfile_flush(f, e);
@@ -303,7 +282,7 @@ static int write_gguf(struct pack *p, struct err *e)
     else
         outfile_discard(f);
     if (p->like) checkpoint_close(j.like);
-    mem_free(j.plan);
+    mem_free(j.plan), mem_free(j.wholes);
     return rc;
 }
 

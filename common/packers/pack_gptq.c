@@ -107,7 +107,7 @@ static json_t *rules(const struct codes_job *j, const struct codes_setting *most
     for (i = 0; i < j->n_linears; i++) {
         const struct codes_setting *s = &j->settings[j->linears[i].setting];
         char module[256];
-        codes_module(j->linears[i].it, module);
+        codes_module(j->linears[i].w, module);
         if (s->bits != most->bits || s->group != most->group || s->sym != most->sym)
             add_rule(r, '+', module, setting(s));
     }

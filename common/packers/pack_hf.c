@@ -11,7 +11,7 @@ static int put(struct pack_file *f, struct err *e)
 static int write_tensors(struct pack *p, const char *dir, struct err *e)
 {
     size_t n;
-    struct pack_whole *wholes = pack_wholes(p, &n);
+    struct pack_whole *wholes = pack_wholes(p, false, &n);
     struct safetensors_entry *list = MEM_NEW(struct safetensors_entry, n);
     for (size_t i = 0; i < n; i++) {
         struct pack_whole *w = &wholes[i];

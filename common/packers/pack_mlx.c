@@ -13,8 +13,8 @@ enum { WEIGHTS, SCALES, BIASES };
 
 static const char *refusal(const struct pack *p, const struct qtensor *q, int *group)
 {
-    (void)p;
     if (q->form != QF_UNIFORM) return "is not quantized uniformly";
+    if (codes_no_linear(p)) return codes_no_linear(p);
     *group = q->gidx ? -1 : codes_group(q, 128, false);
     while (*group > 32 && *group != 64 && *group != 128) *group = codes_group(q, *group - 32, false);
     if (q->bits != 2 && q->bits != 3 && q->bits != 4 && q->bits != 6 && q->bits != 8)
@@ -101,7 +101,7 @@ static json_t *configure(const struct codes_job *j)
     for (size_t i = 0; i < j->n_linears; i++) {
         const struct codes_setting *s = &j->settings[j->linears[i].setting];
         char module[256];
-        codes_module(j->linears[i].it, module);
+        codes_module(j->linears[i].w, module);
         if (s->bits != j->settings[most].bits || s->group != j->settings[most].group)
             json_object_set_new(c, module, setting(s));
     }

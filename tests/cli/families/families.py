@@ -35,10 +35,10 @@ def model(name):
         return json.load(f)
 
 
-def chatglm(directory):
+def chatglm(directory, m=None):
     """The model of row glm as its authors lay it out: the same numbers under other names. ChatGLM's own class is not
     part of transformers, whose conversion this reverses."""
-    m = model("glm")
+    m = m or model("glm")
     c, old, new = m["config"], weights.tensors_of(m), {}
     outer = {"model.embed_tokens.weight": "embedding.word_embeddings.weight", "lm_head.weight": "output_layer.weight",
              "model.norm.weight": "encoder.final_layernorm.weight"}
@@ -55,7 +55,7 @@ def chatglm(directory):
             for a, b in inner.items():
                 name = name.replace(a, b)
             new[name.replace("model.", "transformer.encoder.")] = x
-    new["transformer.rotary_pos_emb.inv_freq"] = np.ones(4)
+    new["transformer.rotary_pos_emb.inv_freq"] = np.ones(4)  # a buffer
     config = {"model_type": "chatglm", "architectures": ["ChatGLMModel"], "num_layers": c["num_hidden_layers"],
               "padded_vocab_size": c["vocab_size"], "hidden_size": c["hidden_size"], "kv_channels": c["head_dim"],
               "ffn_hidden_size": c["intermediate_size"], "num_attention_heads": c["num_attention_heads"],

@@ -4,6 +4,7 @@ and k where it permutes them, gains of 1 + w. gguf.py make DIR: every model of R
 DIR: as in families.py, logits and states alone."""
 import json
 import os
+import re
 import struct
 import sys
 
@@ -17,12 +18,12 @@ KINDS = {
     "gemma": ("gemma", False), "gemma2": ("gemma2", False), "gemma3_text": ("gemma3", False), "phi3": ("phi3", False),
     "stablelm": ("stablelm", False), "olmo": ("olmo", True), "olmo2": ("olmo2", False), "smollm3": ("smollm3", True),
     "gpt2": ("gpt2", False), "bloom": ("bloom", False), "gpt_neox": ("gptneox", False), "phi": ("phi2", False),
-    "falcon": ("falcon", False), "glm4": ("glm4", False), "granite": ("granite", True), "cohere": ("command-r", False), "cohere2": ("cohere2", False),
+    "falcon": ("falcon", False), "glm4": ("glm4", False), "glm": ("chatglm", False), "granite": ("granite", True), "cohere": ("command-r", False), "cohere2": ("cohere2", False),
 }
 ROWS = ["llama-yarn", "mistral-full", "mistral", "qwen2-off", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "phi3-long",
         "stablelm", "stablelm-parallel", "olmo", "olmo2", "smollm3-four", "granite", "granite-plain", "cohere", "cohere-qk",
         "cohere2", "cohere2-types", "gpt2", "bloom", "gpt-neox", "phi", "falcon-7b", "falcon-40b",
-        "falcon-11b", "glm4"]
+        "falcon-11b", "glm4", "glm"]
 NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "self_attn.qkv_proj": "attn_qkv", "mlp.gate_proj": "ffn_gate",
@@ -66,7 +67,7 @@ USUAL = {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num
 def usual(c):
     """The keys that older configurations spell otherwise, and what their classes take by default."""
     c = {USUAL.get(k, k): v for k, v in c.items()}
-    if c["model_type"] in ("gpt2", "bloom", "gpt_neox", "phi", "falcon", "glm4"):
+    if c["model_type"] in ("gpt2", "bloom", "gpt_neox", "phi", "falcon", "glm4", "glm"):
         c.setdefault("intermediate_size", c.get("ffn_hidden_size", 4 * c["hidden_size"]))
         c.setdefault("max_position_embeddings", 2048)
         c.setdefault("num_key_value_heads", 1 if c.get("multi_query") else c["num_attention_heads"])
@@ -81,9 +82,14 @@ def in_order(x, c):
     return np.concatenate([p.reshape(-1, *x.shape[3:]) for p in (x[:, :-2], x[:, -2], x[:, -1])])
 
 
-def tensors_of(m):
+def tensors_of(m, values=None):
+    """values: instead of the model's own."""
     c, kind, out, heads = usual(m["config"]), m["config"]["model_type"], {}, {}
-    for hf, x in families.weights.tensors_of(m).items():
+    qkv = {}
+    for hf, x in (values or families.weights.tensors_of(m)).items():
+        if kind == "glm" and "self_attn." in hf and "o_proj" not in hf:  # ChatGLM's q k v are one
+            qkv.setdefault(re.sub("[qkv]_proj", "qkv_proj", hf), {})["qkv".index(hf.split("_proj")[0][-1])] = x
+            continue
         if "query_key_value" in hf and not c.get("multi_query"):
             x = in_order(x, c)
         if kind == "gpt2" and x.ndim == 2 and ".h." in hf:
@@ -100,6 +106,8 @@ def tensors_of(m):
         out[name_of(hf, kind)] = x
     for hf, parts in heads.items():
         out[name_of(hf, kind)] = np.stack([parts[h] for h in sorted(parts)])
+    for hf, parts in qkv.items():
+        out[name_of(hf, kind)] = np.concatenate([parts[i] for i in range(3)])
     if c.get("tie_word_embeddings", kind in ("gemma", "gemma2", "gemma3_text", "smollm3", "cohere", "cohere2", "gpt2", "bloom",
                                              "falcon")):
         out.pop("output.weight", None)
@@ -124,7 +132,7 @@ def rope_keys(c, E):
         keys = {"rope.scaling.attn_factor": float(np.sqrt(1 + np.log(scale) / np.log(orig))) if scale > 1 else 1.0}
     if c["model_type"] == "phi3":
         keys["rope.scaling.original_context_length"] = c["original_max_position_embeddings"]
-    part = {"phi3": 1, "stablelm": 0.25, "gpt_neox": 0.25, "phi": 0.5, "glm4": 0.5}
+    part = {"phi3": 1, "stablelm": 0.25, "gpt_neox": 0.25, "phi": 0.5, "glm4": 0.5, "glm": 0.5}
     if c["model_type"] in part:
         part = c.get("partial_rotary_factor", c.get("rotary_pct", part[c["model_type"]]))
         keys["rope.dimension_count"] = int(part * E)
@@ -138,7 +146,7 @@ def keys_of(c):
     E = c.get("head_dim", D // H)
     layer_norm = kind in ("stablelm", "olmo", "cohere", "cohere2", "gpt2", "bloom", "gpt_neox", "phi", "falcon")
     c = dict({"use_parallel_residual": True}, **c) if kind == "gpt_neox" else c
-    eps = c.get("layer_norm_eps", 1e-5) if layer_norm else c.get("rms_norm_eps", {"phi3": 1e-5, "olmo2": 1e-5, "glm4": 1.5625e-07}.get(kind, 1e-6))
+    eps = c.get("layer_norm_eps", 1e-5) if layer_norm else c.get("rms_norm_eps", {"phi3": 1e-5, "olmo2": 1e-5, "glm4": 1.5625e-07, "glm": 1.5625e-07}.get(kind, 1e-6))
     keys = {"block_count": c["num_hidden_layers"], "embedding_length": D, "feed_forward_length": c["intermediate_size"],
             "attention.head_count": H, "attention.head_count_kv": c["num_key_value_heads"],
             "context_length": c["max_position_embeddings"],
