@@ -119,8 +119,8 @@ def main(d, path):
                       "metas": [m for m, _ in records]}))
 
 
-if sys.argv[1] == "--dump":
+if __name__ == "__main__" and sys.argv[1] == "--dump":
     for _, ids in read_stream(sys.argv[2])[1]:
         print(json.dumps(ids))
-else:
+elif __name__ == "__main__":
     main(*sys.argv[1:])
