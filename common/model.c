@@ -161,6 +161,7 @@ done:
 void model_close(struct model *m)
 {
     if (!m) return;
+    embedder_free(m);
     if (m->ck) checkpoint_close(m->ck);
     json_decref(m->hf_config);
     model_config_clear(&m->c);

@@ -122,6 +122,7 @@ struct model {
         *joined; /* [2 n_layers] of own memory: norms of q and k that a file has by heads */
     struct weight_part embed, pos_embed, embed_gain, embed_bias, project_in, project_out;
     struct weight_part final_gain, final_bias, head, head_bias; /* head = embed when tied */
+    struct embedder *embedder; /* what model_embed keeps on the device; NULL before its first call */
 };
 
 /* Opens, recognises the family, checks that every tensor is there with the right shape. Unknown model_type or
@@ -202,6 +203,7 @@ uint64_t head_back_bytes(const struct model_config *c);
  * every sequence. */
 int model_embed(struct model *m, const int32_t *ids, int B, int T, int pos0, dev x,
                 struct err *e) NT_MUST_CHECK;
+void embedder_free(struct model *m); /* model_close does */
 
 /* The head: final norm, then logits in tiles of the vocabulary, nothing of size R x V held. Weights are read
  * once by head_open and stay on the device. */

@@ -197,12 +197,15 @@ static int add_positions(struct model *m, float *buf, int r0, int n, int T, int 
     return 0;
 }
 
-/* What stands between the embedding table and the first block, on the device. */
+/* What stands between the embedding table and the first block, on the device: read once, for decoding asks for
+ * a token at a time. */
+enum { EMBED_ROWS = 256 };
 struct embedder {
-    dev table;      /* [n, W] scaled embedding rows */
+    dev table;      /* [EMBED_ROWS, W] scaled embedding rows */
     dev in;         /* projection [D, W] */
     dev gain, bias; /* the embedding's norm */
-    dev tmp, stat;  /* [n, D], [n, 2] */
+    dev tmp, stat;  /* [EMBED_ROWS, D], [EMBED_ROWS, 2] */
+    float *rows;    /* [EMBED_ROWS, the larger of D and W] on the host */
 };
 
 static dev put_part(struct model *m, const struct weight_part *p, struct err *e)
@@ -216,18 +219,46 @@ static dev put_part(struct model *m, const struct weight_part *p, struct err *e)
     return d;
 }
 
-static int embed_rows(struct model *m, struct embedder *w, const int32_t *ids, int r0, int n, int T, int pos0,
-                      float *buf, dev x, struct err *e)
+void embedder_free(struct model *m)
+{
+    struct embedder *w = m->embedder;
+    if (!w) return;
+    dev parts[] = {w->table, w->in, w->gain, w->bias, w->tmp, w->stat};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) m->be->release(parts[i]);
+    mem_free(w->rows), mem_free(w);
+    m->embedder = NULL;
+}
+
+static int embedder_open(struct model *m, struct err *e)
+{
+    size_t D = (size_t)m->c.block.D, W = (size_t)m->c.embed_dim;
+    bool more = m->pos_embed.t || m->embed_gain.t;
+    struct embedder *w = m->embedder = MEM_NEW(struct embedder, 1);
+    if (m->project_in.t) w->table = m->be->alloc(EMBED_ROWS * W * sizeof(float));
+    if (more) w->tmp = m->be->alloc(EMBED_ROWS * D * sizeof(float));
+    if (more) w->stat = m->be->alloc(EMBED_ROWS * 2 * sizeof(float));
+    w->rows = MEM_NEW(float, EMBED_ROWS *(D > W ? D : W));
+    w->in = put_part(m, &m->project_in, e);
+    w->gain = put_part(m, &m->embed_gain, e), w->bias = put_part(m, &m->embed_bias, e);
+    if (!e->code) return 0;
+    embedder_free(m);
+    return -1;
+}
+
+static int embed_rows(struct model *m, const int32_t *ids, int r0, int n, int T, int pos0, dev x,
+                      struct err *e)
 {
     const struct backend *be = m->be;
+    const struct embedder *w = m->embedder;
     int D = m->c.block.D, W = m->c.embed_dim;
     dev first = m->project_in.t ? w->table : x;
     for (int r = 0; r < n; r++)
-        if (model_read_embed(m, ids[r0 + r], 1, buf + (size_t)r * (size_t)W, e)) return -1;
-    for (size_t i = 0; i < (size_t)n * (size_t)W && m->c.embed_scale != 1; i++) buf[i] *= m->c.embed_scale;
-    be->put(first, buf, (size_t)n * (size_t)W * sizeof(float));
+        if (model_read_embed(m, ids[r0 + r], 1, w->rows + (size_t)r * (size_t)W, e)) return -1;
+    for (size_t i = 0; i < (size_t)n * (size_t)W && m->c.embed_scale != 1; i++)
+        w->rows[i] *= m->c.embed_scale;
+    be->put(first, w->rows, (size_t)n * (size_t)W * sizeof(float));
     if (m->project_in.t) be->gemm(false, true, n, D, W, 1, first, W, w->in, W, 0, x, D);
-    if (m->pos_embed.t && add_positions(m, buf, r0, n, T, pos0, w->tmp, x, e)) return -1;
+    if (m->pos_embed.t && add_positions(m, w->rows, r0, n, T, pos0, w->tmp, x, e)) return -1;
     if (!m->embed_gain.t) return 0;
     be->norm(false, w->tmp, w->stat, x, w->gain, w->bias, 1, n, D, m->c.block.eps);
     be->copy(x, w->tmp, (size_t)n * (size_t)D * sizeof(float));
@@ -236,23 +267,11 @@ static int embed_rows(struct model *m, struct embedder *w, const int32_t *ids, i
 
 int model_embed(struct model *m, const int32_t *ids, int B, int T, int pos0, dev x, struct err *e)
 {
-    enum { CHUNK = 256 };
-    size_t D = (size_t)m->c.block.D, W = (size_t)m->c.embed_dim, most = D > W ? D : W;
+    size_t D = (size_t)m->c.block.D;
     int R = B * T, rc = check_ids(&m->c, &m->pos_embed, ids, R, pos0 + T, e);
-    if (rc) return rc;
-    bool more = m->pos_embed.t || m->embed_gain.t;
-    struct embedder w = {.table = m->project_in.t ? m->be->alloc(CHUNK * W * sizeof(float)) : DEV_NONE,
-                         .tmp = more ? m->be->alloc(CHUNK * D * sizeof(float)) : DEV_NONE,
-                         .stat = more ? m->be->alloc(CHUNK * 2 * sizeof(float)) : DEV_NONE};
-    float *buf = MEM_NEW(float, CHUNK *most);
-    w.in = put_part(m, &m->project_in, e);
-    w.gain = put_part(m, &m->embed_gain, e), w.bias = put_part(m, &m->embed_bias, e);
-    rc = e->code ? -1 : 0;
-    for (int r0 = 0; r0 < R && !rc; r0 += CHUNK)
-        rc = embed_rows(m, &w, ids, r0, R - r0 < CHUNK ? R - r0 : CHUNK, T, pos0, buf,
+    if (!rc && !m->embedder) rc = embedder_open(m, e);
+    for (int r0 = 0; r0 < R && !rc; r0 += EMBED_ROWS)
+        rc = embed_rows(m, ids, r0, R - r0 < EMBED_ROWS ? R - r0 : EMBED_ROWS, T, pos0,
                         dev_at(x, (size_t)r0 * D), e);
-    dev parts[] = {w.table, w.in, w.gain, w.bias, w.tmp, w.stat};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) m->be->release(parts[i]);
-    mem_free(buf);
     return rc;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Cohere (Command R): one LayerNorm without bias before parallel sublayers, rotation of neighbouring pairs,
  * scaled logits, maybe norms of every head's query and key. */
-#include "common/families/llama.h"
+#include "common/families/cohere.h"
 
 static int configure(struct model_config *c, const json_t *j, struct err *e)
 {
@@ -23,23 +23,7 @@ const struct family family_cohere = {
     .model_type = "cohere",
     .gguf_arch = "command-r",
     .hf_class = "CohereForCausalLM",
-    .hf = LLAMA_HF_NAMES,
-    .gguf = LLAMA_GGUF_NAMES,
-    .block = {.norm = {[NORM_ATTN] = true},
-              .rot_pairs = true,
-              .gated = true,
-              .act = ACT_SILU,
-              .parallel = true},
-    .no_norm_bias = true,
-    .defaults = {.vocab = 256000,
-                 .hidden = 8192,
-                 .ff = 22528,
-                 .layers = 40,
-                 .heads = 64,
-                 .max_pos = 8192,
-                 .eps = 1e-5,
-                 .rope_theta = 500000,
-                 .tied = true},
+    COHERE_TABLE(500000),
     .keys = CONFIG_KEYS("logit_scale", "use_qk_norm"),
     .configure = configure,
     .from_gguf = from_gguf,

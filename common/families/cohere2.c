@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Cohere 2 (Command R7B): Cohere whose layers have a window and are rotated, but every fourth, which has neither.
  */
-#include "common/families/llama.h"
+#include "common/families/cohere.h"
 
 static int configure(struct model_config *c, const json_t *j, struct err *e)
 {
@@ -19,23 +19,7 @@ const struct family family_cohere2 = {
     .model_type = "cohere2",
     .gguf_arch = "cohere2",
     .hf_class = "Cohere2ForCausalLM",
-    .hf = LLAMA_HF_NAMES,
-    .gguf = LLAMA_GGUF_NAMES,
-    .block = {.norm = {[NORM_ATTN] = true},
-              .rot_pairs = true,
-              .gated = true,
-              .act = ACT_SILU,
-              .parallel = true},
-    .no_norm_bias = true,
-    .defaults = {.vocab = 256000,
-                 .hidden = 8192,
-                 .ff = 22528,
-                 .layers = 40,
-                 .heads = 64,
-                 .max_pos = 8192,
-                 .eps = 1e-5,
-                 .rope_theta = 10000,
-                 .tied = true},
+    COHERE_TABLE(10000),
     .keys = CONFIG_KEYS("logit_scale", "sliding_window", "sliding_window_pattern", "layer_types"),
     .configure = configure,
 };

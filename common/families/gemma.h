@@ -30,4 +30,14 @@
                  [NORM_K] = "blk.%d.attn_k_norm"},                                                           \
         .embed = "token_embd", .final_norm = "output_norm", .head = "output"                                 \
     }
+
+/* No GGUF key has the attention's scale; llama.cpp knows the 27B model by its depth. */
+static inline void gemma_scale_from_gguf(json_t *j, json_int_t layers_of_27b)
+{
+    json_int_t scalar = json_integer_value(json_object_get(j, "head_dim"));
+    if (json_integer_value(json_object_get(j, "num_hidden_layers")) == layers_of_27b)
+        scalar = json_integer_value(json_object_get(j, "hidden_size")) /
+                 json_integer_value(json_object_get(j, "num_attention_heads"));
+    json_object_set_new(j, "query_pre_attn_scalar", json_integer(scalar));
+}
 #endif

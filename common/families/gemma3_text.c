@@ -19,15 +19,10 @@ static int configure(struct model_config *c, const json_t *j, struct err *e)
     return config_sliding(c, j, window, pattern, e) ? -1 : config_local_rope(c, j, local, e);
 }
 
-/* No key has the attention's scale; llama.cpp knows the 27B models by their depth. */
 static void from_gguf(const struct checkpoint *ck, json_t *j)
 {
-    json_int_t scalar = json_integer_value(json_object_get(j, "head_dim"));
     (void)ck;
-    if (json_integer_value(json_object_get(j, "num_hidden_layers")) == 62)
-        scalar = json_integer_value(json_object_get(j, "hidden_size")) /
-                 json_integer_value(json_object_get(j, "num_attention_heads"));
-    json_object_set_new(j, "query_pre_attn_scalar", json_integer(scalar));
+    gemma_scale_from_gguf(j, 62);
 }
 
 const struct family family_gemma3_text = {
