@@ -2,7 +2,9 @@
 # Sourced by every test script (cwd: the repository): TAP lines, a scratch directory $tmp, the Python of the oracles.
 set -u
 PYTHON=${PYTHON:-python3} O=${O:-build}
-tmp=$(mktemp -d "${TMPDIR:-/tmp}/nt-test.XXXXXX"); trap 'rm -rf "$tmp"' EXIT
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/nt-test.XXXXXX") at_end=:
+# a child that is killed before it has become another program runs this, too, in a state where "[" cannot be relied on
+trap 'case $BASHPID in $$) eval "$at_end"; rm -rf "$tmp";; esac' EXIT
 count=0 failures=0
 ok() { # STATUS NAME
     count=$((count + 1))
@@ -31,4 +33,55 @@ try() {
         ! compgen -G "$tmp/.*.nt-*" >/dev/null
     ok $? "$name (exit $rc: $(tail -n 1 "$tmp/stderr" | cut -c 1-160))"
     rm -rf "$tmp"/out*
+}
+# What follows waits for what can be seen, never for a time: a machine may be fifty times slower, or stand still for seconds.
+# soon COMMAND...: until it succeeds; fails after a minute or more
+soon() { local i; for ((i = 0; i < 3000; i++)); do "$@" && return; sleep 0.02; done; return 1; }
+# ended PID...: whether or not anybody waited for them
+ended() {
+    local pid stat
+    for pid in "$@"; do
+        read -r stat 2>/dev/null <"/proc/$pid/stat" || continue
+        [[ ${stat##*) } == [ZX]* ]] || return 1
+    done
+}
+# group_ended PGID: no process of the group runs
+group_ended() {
+    local f stat
+    for f in /proc/[0-9]*/stat; do
+        { read -r stat <"$f"; } 2>/dev/null || continue
+        stat=${stat##*) }
+        [[ $stat == [ZX]* || $(cut -d ' ' -f 3 <<<"$stat") != "$1" ]] || return 1
+    done
+}
+# has_open PID FILE
+has_open() { local fd; for fd in /proc/"$1"/fd/*; do [ "$fd" -ef "$2" ] && return; done; return 1; }
+# waits PID: it is another program than this one by now, and sleeps
+waits() {
+    local stat
+    [ "$(readlink "/proc/$1/exe")" != "$(readlink "/proc/$$/exe")" ] && read -r stat <"/proc/$1/stat" && [[ ${stat##*) } == S* ]]
+}
+# struck SIGNAL READY PROGRAM...: starts the program, sends the signal when the condition READY holds, returns its exit
+# status; $tmp/stdout and $tmp/stderr have what it said. One that ends before the signal comes is started again, after the
+# command in $fresh if there is one.
+struck() {
+    local sig=$1 ready=$2 i pid rc; shift 2
+    for i in {1..10}; do
+        eval "${fresh:-:}"
+        : >"$tmp/stdout" 2>"$tmp/stderr"
+        (exec "$@") >"$tmp/stdout" 2>"$tmp/stderr" </dev/null &
+        pid=$!
+        soon eval "$ready || ended $pid"
+        kill "-$sig" $pid 2>/dev/null; wait $pid 2>/dev/null; rc=$?
+        [ $rc = 0 ] || return $rc
+    done
+    return 0
+}
+# unread COMMAND...: with a stdout whose reader has gone
+unread() {
+    local rc
+    mkfifo "$tmp/unread"; exec 8<>"$tmp/unread" 9>"$tmp/unread" 8<&-
+    "$@" >&9; rc=$?
+    exec 9>&-; rm "$tmp/unread"
+    return $rc
 }

@@ -113,7 +113,7 @@ static void fuzz_mutations(long runs)
         for (uint32_t k = 1 + fuzz_random(4); k; k--) n = fuzz_mutate(buf, n, cap);
         uint8_t *exact = malloc(n ? n : 1); /* its end is where the sanitizer looks */
         memcpy(exact, buf, n);
-        alarm(20);
+        alarm(120);
         LLVMFuzzerTestOneInput(exact, n);
         free(exact);
     }

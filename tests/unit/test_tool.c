@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static char out[8192], errs[8192];
@@ -129,13 +130,23 @@ static void predictions(void)
           "%s", errs);
 }
 
+/* The clock of progress lines, in place of libc's: a test that stands still for a second must not see one pass. */
+static double seconds_now = 1000;
+
+int clock_gettime(clockid_t id, struct timespec *t)
+{
+    (void)id;
+    *t = (struct timespec){(time_t)seconds_now, (long)(1e9 * (seconds_now - floor(seconds_now)))};
+    return 0;
+}
+
 static void progress(int argc, char **argv)
 {
     static struct tool t;
     tool_start(&t, "nt-foo", "", "Does foo.", NULL, argc, argv);
     progress_start("gptq", "layers", 30);
     progress_at(1, "loss %.2f", 0.5);
-    if (!t.argc) usleep(1100000);
+    if (!t.argc) seconds_now += 1.25;
     progress_at(15, NULL);
     progress_end();
     progress_end();
@@ -156,7 +167,7 @@ static void progresses(void)
         double eta = json_real_value(json_object_get(j, "eta_s")),
                spent = json_real_value(json_object_get(j, "elapsed_s"));
         if (lines == 1)
-            CHECK(fabs(eta - spent) < 0.01 && spent > 1 &&
+            CHECK(fabs(eta - 1.25) < 0.01 && fabs(spent - 1.25) < 0.01 &&
                       !strcmp(json_string_value(json_object_get(j, "text")), "loss 0.50"),
                   "half done: as long again; text");
         json_decref(j);

@@ -8,7 +8,7 @@ cc -shared -fPIC -o "$tmp/failing.so" tests/cli/memory/failing.c -ldl || skip_al
 M=$tmp/m
 "$PYTHON" tests/cli/ring/model.py "$M" 2 && "$PYTHON" tests/cli/nt-collect/tokens.py "$M/ids.json" 4 "$tmp/c.nts"
 q='--progress none -j 2'
-with() { FAIL_AT=$1 FAIL_COUNT=$tmp/count LD_PRELOAD=$tmp/failing.so timeout -k 1 20 "${@:2}" </dev/null; }
+with() { FAIL_AT=$1 FAIL_COUNT=$tmp/count LD_PRELOAD=$tmp/failing.so timeout -k 1 200 "${@:2}" </dev/null; }
 # every NAME COMMAND...: writes $tmp/out*
 every() {
     local name=$1 n k step bad=""; shift
@@ -35,7 +35,7 @@ every nt-pack nt-pack --progress none -m "$M" "$tmp/q.nts" --format hf -o "$tmp/
 every nt-stream nt-stream cat "$tmp/q.nts" -o "$tmp/out.nts"
 # OpenBLAS itself would try for ever; it is asked first.
 for mib in 16 64 200; do
-    (ulimit -d $((mib << 10)); exec timeout -k 1 20 nt-collect $q -m "$M" "$tmp/c.nts" -o "$tmp/out.nts") 2>"$tmp/stderr"; rc=$?
+    (ulimit -d $((mib << 10)); exec timeout -k 1 200 nt-collect $q -m "$M" "$tmp/c.nts" -o "$tmp/out.nts") 2>"$tmp/stderr"; rc=$?
     [ $rc = 71 ] && [ "$(wc -l <"$tmp/stderr")" = 1 ] && grep -q '^nt-collect: out of memory' "$tmp/stderr" && [ ! -e "$tmp/out.nts" ]
     ok $? "nt-collect ends with a sentence under a limit of $mib MiB (exit $rc: $(head -n 1 "$tmp/stderr" | cut -c 1-80))"
 done

@@ -59,24 +59,20 @@ try "no directory for the output" 74 'missing' nt-collect $quiet -m $tiny "$tmp/
 try "imatrix that cannot be written" 74 'missing' "${run[@]}" "$tmp/c.nts" --imatrix "$tmp/missing/im.gguf"
 
 # a reader that is gone
-nt-collect $quiet -m $tiny "$tmp/c.nts" 2>"$tmp/stderr" | exec 0<&-
-rc=${PIPESTATUS[0]}
+unread nt-collect $quiet -m $tiny "$tmp/c.nts" 2>"$tmp/stderr"; rc=$?
 [ "$rc" = 74 ]; ok $? "a dead reader ends the run (exit $rc)"
 
 # a signal in the middle of the work: the trailer carries the reason, a file does not appear
 "$PYTHON" -c 'import json; print(json.dumps([[(7 * i + j) % 96 for j in range(64)] for i in range(6000)]))' >"$tmp/ids"
 make_tokens "$tmp/ids" 0 "$tmp/many.nts"
-terminated() { # STDOUT ARGUMENTS: SIGTERM once the header is written
-    local out=$1; shift
-    nt-collect --progress none -j 1 -m $tiny "$tmp/many.nts" "$@" >"$out" 2>"$tmp/stderr" &
-    local pid=$! i
-    for i in $(seq 200); do ls "$tmp"/.*out.nts* >/dev/null 2>&1 || [ -s "$out" ] && break; sleep 0.01; done
-    kill -TERM $pid; wait $pid; rc=$?
+for i in 1 2 3 4; do cat "$tmp/many.nts"; done >"$tmp/more.nts"
+terminated() { # ARGUMENTS: SIGTERM once the header is written
+    struck TERM '[ -s "$tmp/stdout" ] || compgen -G "$tmp/.*out.nts*"' nt-collect $quiet -j 1 -m $tiny "$tmp/more.nts" "$@"; rc=$?
 }
-terminated "$tmp/pipe"
+terminated
 [ "$rc" = 143 ]; ok $? "SIGTERM ends the run (exit $rc: $(tail -n 1 "$tmp/stderr"))"
-"$PYTHON" $here/stats.py status "$tmp/pipe" >"$tmp/status"
+"$PYTHON" $here/stats.py status "$tmp/stdout" >"$tmp/status"
 grep -q '^error .*signal' "$tmp/status"; ok $? "and its trailer says so ($(cat "$tmp/status"))"
-terminated "$tmp/none" -o "$tmp/out.nts"
+terminated -o "$tmp/out.nts"
 [ "$rc" = 143 ] && [ -z "$(ls -A "$tmp" | grep out.nts)" ]; ok $? "no file and no temporary is left (exit $rc)"
 finish

@@ -48,20 +48,15 @@ head -c 20000 "$tmp/whole" >"$tiny/model.safetensors"
 try "model file cut" 65 'model.safetensors' "${run[@]}" -n 2 -T 8
 cp "$tmp/whole" "$tiny/model.safetensors"
 
-nt-gen-calib --progress none -m "$tiny" -n 2 -T 8 2>"$tmp/stderr" | exec 0<&-
-rc=${PIPESTATUS[0]}
+unread nt-gen-calib --progress none -m "$tiny" -n 2 -T 8 2>"$tmp/stderr"; rc=$?
 [ "$rc" = 74 ]; ok $? "a dead reader ends the run (exit $rc)"
 
-terminated() { # STDOUT ARGUMENTS: SIGTERM once work has begun
-    local out=$1 i pid; shift
-    nt-gen-calib --progress none -j 1 -m "$tiny" -n 40000 -T 96 "$@" >"$out" 2>"$tmp/stderr" &
-    pid=$!
-    for i in $(seq 500); do ls "$tmp"/.*out.nts* >/dev/null 2>&1 || [ -s "$out" ] && break; sleep 0.01; done
-    sleep 0.2; kill -TERM $pid; wait $pid; rc=$?
+terminated() { # ARGUMENTS: SIGTERM once the header is written
+    struck TERM '[ -s "$tmp/stdout" ] || compgen -G "$tmp/.*out.nts*"' nt-gen-calib --progress none -j 1 -m "$tiny" -n 40000 -T 96 "$@"; rc=$?
 }
-terminated "$tmp/pipe"
+terminated
 [ "$rc" = 143 ]; ok $? "SIGTERM ends the run (exit $rc: $(tail -n 1 "$tmp/stderr"))"
-grep -aq 'error' "$tmp/pipe"; ok $? "and its trailer says so"
-terminated "$tmp/none" -o "$tmp/out.nts"
+grep -aq 'error' "$tmp/stdout"; ok $? "and its trailer says so"
+terminated -o "$tmp/out.nts"
 [ "$rc" = 143 ] && [ -z "$(ls -A "$tmp" | grep out.nts)" ]; ok $? "no file and no temporary is left (exit $rc)"
 finish

@@ -1,13 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # nt-quant from the outside: lists, RTN against NumPy, GPTQ on nt-collect's statistics, threads, layers, refusals.
-set -u
+. tests/tap.bash
 here=tests/cli/nt-quant model=tests/data/model/llama3 other=tests/data/model/linear
-tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT
-count=0 failures=0
-ok() { # STATUS NAME
-    count=$((count + 1))
-    if [ "$1" = 0 ]; then echo "ok $count - $2"; else failures=$((failures + 1)); echo "not ok $count - $2"; fi
-}
 # refuse NAME CODE PATTERN COMMAND...: exit status, a last line that matches, nothing left behind
 refuse() {
     local name=$1 code=$2 pattern=$3 rc; shift 3
@@ -32,7 +26,7 @@ echo '*.q_proj.* gptq 4 32' >"$tmp/plan"
 for o in "-b 3 -g 8:3 8 asym f16" "-b 4 -g 32 --sym:4 32 sym f16" "-b 2 -g 0 --scale-dtype f32:2 0 asym f32" \
          "-b 5 -g 12:5 12 asym f16" "-b 8 -g 32 --sym --scale-dtype f32 --f64:8 32 sym f32"; do
     quant -m $model -q rtn ${o%%:*} -o "$tmp/r.nts" </dev/null; rc=$?
-    if [ $python != 0 ]; then echo "ok $((count += 1)) # SKIP $PYTHON lacks msgpack, numpy or libxxhash"; continue; fi
+    if [ $python != 0 ]; then skip "$PYTHON lacks msgpack, numpy or libxxhash"; continue; fi
     got=$("$PYTHON" $here/rtn.py "$tmp/r.nts" $model/model.safetensors ${o#*:} 2>&1 | tail -n 1)
     [ $rc = 0 ] && [ "$got" = "same 21" ]; ok $? "rtn ${o%%:*}: scales, zeros, codes, norms are NumPy's ($got)"
 done
@@ -69,14 +63,12 @@ ok $? "a rule that matches nothing is reported"
 # ---- signals ----
 mkfifo "$tmp/fifo"
 rm -f "$tmp"/out*
-nt-quant -m $model -q gptq "$tmp/fifo" -o "$tmp/out.nts" 2>"$tmp/stderr" & p=$!
-sleep 0.5; kill -TERM $p; wait $p
+struck TERM 'waits $pid' nt-quant -m $model -q gptq "$tmp/fifo" -o "$tmp/out.nts"
 [ $? = 143 ]; ok $? "SIGTERM while nobody opens the FIFO is exit 143"
-sleep 2 >"$tmp/fifo" & s=$!
-nt-quant -m $model -q gptq "$tmp/fifo" -o "$tmp/out.nts" 2>"$tmp/stderr" & p=$!
-sleep 0.5; kill -TERM $p; wait $p
+exec 7<>"$tmp/fifo"
+struck TERM 'has_open $pid "$tmp/fifo" && waits $pid' nt-quant -m $model -q gptq "$tmp/fifo" -o "$tmp/out.nts" 7>&-
 [ $? = 143 ] && [ -z "$(ls "$tmp"/out* 2>/dev/null)" ]; ok $? "SIGTERM while waiting for statistics is exit 143, no file left"
-kill $s
+exec 7>&-
 
 # ---- weights that are not finite ----
 mkdir "$tmp/nan"; cp $model/config.json "$tmp/nan"
@@ -129,7 +121,6 @@ if [ $python = 0 ] && [ -x "$(command -v nt-collect)" ]; then
     nt-collect --progress none -m $model "$tmp/c.nts" --want hessian 2>/dev/null | nt-quant -m $model -q gptq -b 3 -o "$tmp/q.nts" 2>"$tmp/stderr"
     grep -q "24 tokens for 32 inputs" "$tmp/stderr"; ok $? "fewer tokens than inputs is a warning"
 else
-    echo "ok $((count += 1)) # SKIP GPTQ: $PYTHON lacks msgpack or numpy, or there is no nt-collect"
+    skip "GPTQ: $PYTHON lacks msgpack or numpy, or there is no nt-collect"
 fi
-echo "1..$count"
-exit $((failures > 0))
+finish

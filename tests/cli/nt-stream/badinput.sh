@@ -26,7 +26,7 @@ try 74 "No space left on device" "a full disk for text" bash -c "nt-stream ls $t
 try 74 "cannot create" "no such directory" nt-stream cat "$tmp/s.nts" -o "$tmp/no/such"
 try 74 "is a directory" "the output is a directory" nt-stream cat "$tmp/s.nts" -o "$tmp"
 nts big 70000000 >"$tmp/big.nts"
-timeout 20 bash -c 'nt-stream cat "$0" 2>"$1" | head -c 100 >/dev/null; exit ${PIPESTATUS[0]}' "$tmp/big.nts" "$tmp/err"
+timeout 300 bash -c 'nt-stream cat "$0" 2>"$1" | head -c 100 >/dev/null; exit ${PIPESTATUS[0]}' "$tmp/big.nts" "$tmp/err"
 [ $? = 74 ] && [ ! -s "$tmp/err" ]; ok $? "a closed pipe: exit 74, quietly"
 
 # a stage that fails in the middle of a pipe: the last one has the reason of the first
@@ -37,24 +37,26 @@ ok $? "an upstream error travels down the pipe: $(cat "$tmp/e3")"
 
 # SIGTERM in the middle of a large record: exit 143, an error trailer behind the segment, no partial file
 mkfifo "$tmp/in"
-(head -c 60000000 "$tmp/big.nts"; sleep 20) >"$tmp/in" & feeder=$!
-nt-stream cat "$tmp/in" >"$tmp/term.nts" 2>"$tmp/e1" & stage=$!
-for _ in $(seq 100); do [ "$(stat -c %s "$tmp/term.nts")" -gt 50000000 ] && break; sleep 0.05; done
+large() { [ "$(find "$tmp" -path "$1" -size +50000k)" ]; } # PATTERN
+exec 7<>"$tmp/in" # keeps it open when all of it is read
+head -c 60000000 "$tmp/big.nts" >&7 & feeder=$!
+nt-stream cat "$tmp/in" >"$tmp/term.nts" 2>"$tmp/e1" 7>&- & stage=$!
+soon large "$tmp/term.nts"; wait $feeder
 kill -TERM $stage; wait $stage; [ $? = 143 ]; ok $? "SIGTERM: exit 143"
-kill $feeder; wait $feeder 2>/dev/null
 try 65 "upstream error: nt-stream: terminated" "its output says why it ends" nt-stream verify "$tmp/term.nts"
 [ "$(grep -c terminated "$tmp/e1")" = 1 ]; ok $? "and so does its one line"
-(head -c 60000000 "$tmp/big.nts"; sleep 20) >"$tmp/in" & feeder=$!
-nt-stream cat "$tmp/in" -o "$tmp/none.nts" 2>/dev/null & stage=$!
-for _ in $(seq 100); do [ -n "$(find "$tmp" -name '.none*' -size +50000k)" ] && break; sleep 0.05; done
+exec 7>&- 7<>"$tmp/in"
+head -c 60000000 "$tmp/big.nts" >&7 & feeder=$!
+nt-stream cat "$tmp/in" -o "$tmp/none.nts" 2>/dev/null 7>&- & stage=$!
+soon large "$tmp/.none*"; wait $feeder
 kill -TERM $stage; wait $stage; [ $? = 143 ] && [ -z "$(find "$tmp" -name '*none*')" ]; ok $? "SIGTERM with -o: nothing is left"
-kill $feeder; wait $feeder 2>/dev/null
+exec 7>&-
 
 (ulimit -f 10000; exec nt-stream cat "$tmp/big.nts" -o "$tmp/none.nts") 2>"$tmp/err"
 [ $? = 74 ] && grep -q 'none.nts: File too large (after [0-9]* bytes)' "$tmp/err" && [ -z "$(find "$tmp" -name '*none*')" ]
 ok $? "a disk that fills up in the middle: $(cat "$tmp/err")"
 nt-stream verify "$tmp/in" 2>"$tmp/err" & stage=$!
-sleep 0.3; kill -INT $stage 2>/dev/null; kill -TERM $stage; wait $stage; rc=$?
+soon waits $stage; kill -INT $stage 2>/dev/null; kill -TERM $stage; wait $stage; rc=$?
 [ $rc = 143 ] || [ $rc = 130 ]; ok $? "a signal while waiting for a FIFO's writer: exit $rc"
 
 mkfifo "$tmp/out"

@@ -45,7 +45,7 @@ ok $? "an upstream failure travels down the pipe (exit $rc: $(tail -n 1 "$tmp/st
 mkfifo "$tmp/fifo"; exec 3<>"$tmp/fifo"
 nt-tweak --progress plain -m $M --tokens "$c" -o "$tmp/out.nts" "$tmp/fifo" 2>"$tmp/stderr" 3>&- & pid=$!
 head -c 5000 "$q" >&3
-for _ in $(seq 100); do grep -q memory "$tmp/stderr" && break; sleep 0.1; done
+soon grep -q memory "$tmp/stderr"
 kill -TERM $pid; wait $pid; rc=$?
 exec 3>&-
 [ $rc = 143 ] && [ -z "$(ls "$tmp" | grep '^out')" ]; ok $? "SIGTERM while waiting for a layer: exit 143, no file (exit $rc)"

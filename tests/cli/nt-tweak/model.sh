@@ -60,15 +60,13 @@ ok $? "again, from the last of them: the same bytes"
 tweak --checkpoint "$tmp/state" --clip 0.5 -o "$tmp/out.nts" "$q" 2>"$tmp/stderr"
 [ $? = 65 ] && grep -q 'of another run (clip differs)' "$tmp/stderr" && [ ! -e "$tmp/out.nts" ]
 ok $? "a checkpoint of other options is refused"
-tweak --steps 100 --eval-every 25 -o "$tmp/whole.nts" "$q" 2>/dev/null
+long=(--progress none -m $M --tokens "$tmp/c.nts" --scope model --seq 8 --lr 0.01 --steps 100 --eval-every 25)
+nt-tweak "${long[@]}" -o "$tmp/whole.nts" "$q" 2>/dev/null
 for sig in KILL TERM; do
-    rm -f "$tmp/state"
-    tweak --steps 100 --eval-every 25 --checkpoint "$tmp/state" --progress plain --checkpoint-every 5 -o "$tmp/x.nts" "$q" 2>/dev/null &
-    pid=$!
-    for _ in $(seq 500); do [ -e "$tmp/state" ] && break; sleep 0.01; done
-    kill -$sig $pid; wait $pid 2>/dev/null; rc=$?
+    fresh='rm -f "$tmp/state"' struck $sig '[ -e "$tmp/state" ]' nt-tweak "${long[@]}" --checkpoint "$tmp/state" --checkpoint-every 5 -o "$tmp/x.nts" "$q"; rc=$?
     [ $rc = $([ $sig = KILL ] && echo 137 || echo 143) ] && [ -e "$tmp/state" ]; ok $? "SIG$sig in the middle (exit $rc)"
-    tweak --steps 100 --eval-every 25 --checkpoint "$tmp/state" --progress plain --checkpoint-every 5 -o "$tmp/x.nts" "$q" 2>"$tmp/stderr" &&
+    if [ $sig = KILL ]; then rm -f "$tmp"/.x.nts.nt-*; fi # nobody else can
+    nt-tweak "${long[@]}" --checkpoint "$tmp/state" --progress plain --checkpoint-every 5 -o "$tmp/x.nts" "$q" 2>"$tmp/stderr" &&
         grep -q 'goes on after step' "$tmp/stderr" && cmp -s "$tmp/x.nts" "$tmp/whole.nts"
     ok $? "taken up again: the same bytes"
 done

@@ -25,7 +25,7 @@ mk "$D" >"$tmp/log" 2>&1 && alike "$D"; ok $? "make with room: the same bytes"
 
 small=$tmp/small; mkdir "$small"
 if mount -t tmpfs -o size=24k none "$small" 2>/dev/null; then
-    trap 'umount "$small" 2>/dev/null; rm -rf "$tmp"' EXIT
+    at_end='umount "$small" 2>/dev/null'
     for size in 24 64 112 160; do
         mount -o remount,size=${size}k "$small"
         mk "$small/o" >"$tmp/log" 2>&1; rc=$?
@@ -46,30 +46,33 @@ fi
 
 # make whose output nobody reads, and which is interrupted
 rm -rf "$D"; mk "$D" 2>&1 | true; mk "$D" >"$tmp/log" 2>&1 && alike "$D"; ok $? "make whose reader went away, make again: the same bytes"
-rm -rf "$D"
-for delay in 0.1 0.25 0.4; do
+for file in input.mk q.0.nts q.2.nts; do
     for sig in TERM INT; do
+        rm -rf "$D"
         setsid env --default-signal=INT "${MAKE:-make}" -s -f pipelines/norm-tweak.mk MODEL="$M" TOKENS="$C" GROUP=16 COLLECT_OPTS="$q" QUANT_OPTS="$q" DIR="$D" >"$tmp/log" 2>&1 &
-        sleep $delay; kill -$sig -- -$! 2>/dev/null; wait $!; rc=$?
-        [ $rc != 0 ] || rm -rf "$D"
-        { ! compgen -G "$D/*.nts" >/dev/null || whole "$D"; } && [ $rc -le 143 ]; ok $? "make ended by SIG$sig after $delay s (exit $rc): what is there is whole"
+        pid=$!; soon eval '[ -e "$D/$file" ] || ended $pid'
+        kill -$sig -- -$pid 2>/dev/null; wait $pid; rc=$?
+        soon group_ended $pid # make does not wait for what its shells started
+        { ! compgen -G "$D/*.nts" >/dev/null || whole "$D"; } && [[ $rc =~ ^(0|2|130|143)$ ]]
+        ok $? "make ended by SIG$sig once $file was there (exit $rc): what is there is whole"
     done
 done
 mk "$D" >"$tmp/log" 2>&1 && alike "$D"; ok $? "make again: the same bytes"
 
-# a ring that writes to a pipe which closes
+# a ring that writes to a pipe which closes; more than a pipe holds, so that it cannot end before
+make_model 16
 mkfifo "$tmp/ring"
 begin=$(date +%s%N)
 nt-collect $q -m "$M" --tokens "$C" --acts-in "$tmp/ring" 2>"$tmp/err1" | nt-quant $q -m "$M" -q gptq -b 3 -g 16 2>"$tmp/err2" |
     nt-tweak $q -m "$M" --tokens "$C" --iters 4 --acts-out "$tmp/ring" 2>"$tmp/err3" | head -c 100 >/dev/null
 rc=("${PIPESTATUS[@]}"); took=$((($(date +%s%N) - begin) / 1000000))
-[ "${rc[2]}" = 74 ] && [ "${rc[0]}" != 0 ] && [ "${rc[1]}" != 0 ] && [ $took -lt 5000 ]
+[ "${rc[2]}" = 74 ] && [ "${rc[0]}" != 0 ] && [ "${rc[1]}" != 0 ]
 ok $? "the reader of the ring's result goes away: all end (exits ${rc[*]} after $took ms; $(tail -qn 1 "$tmp/err1" | cut -c 1-120))"
 begin=$(date +%s%N)
 nt-collect $q -m "$M" --tokens "$C" --acts-in "$tmp/ring" 2>"$tmp/err1" | nt-quant $q -m "$M" -q gptq -b 3 -g 16 2>"$tmp/err2" |
     head -c 9000 | nt-tweak $q -m "$M" --tokens "$C" --acts-out "$tmp/ring" -o "$tmp/out" 2>"$tmp/err3"
 rc=("${PIPESTATUS[@]}"); took=$((($(date +%s%N) - begin) / 1000000))
 # 74: the ring may be gone before nt-tweak reads where its input ends
-[[ ${rc[3]} =~ ^(65|74)$ ]] && [ "${rc[0]}" != 0 ] && [ $took -lt 5000 ] && grep -q truncated "$tmp/err3" && [ ! -e "$tmp/out" ]
+[[ ${rc[3]} =~ ^(65|74)$ ]] && [ "${rc[0]}" != 0 ] && grep -q truncated "$tmp/err3" && [ ! -e "$tmp/out" ]
 ok $? "a pipe inside the ring is cut: all end (exits ${rc[*]} after $took ms; $(tail -qn 1 "$tmp/err3" | cut -c 1-120))"
 finish

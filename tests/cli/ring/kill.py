@@ -13,7 +13,8 @@ from pathlib import Path
 STAGES = ("nt-collect", "nt-quant", "nt-tweak")
 
 
-def start(model, tokens, d):
+def start(model, tokens, d, asleep=None):
+    """The three stages; the one of the index asleep has stopped itself before it is more than a shell."""
     ring, out = d / "ring", d / "q.nts"
     ring.unlink(missing_ok=True)
     os.mkfifo(ring)
@@ -24,6 +25,8 @@ def start(model, tokens, d):
                  str(out)])
     procs, upstream = [], subprocess.DEVNULL
     for i, c in enumerate(commands):
+        if i == asleep:
+            c = ["sh", "-c", 'kill -STOP $$; exec "$@"', "sh", *c]
         with open(d / f"err{i}", "wb") as err:
             procs.append(subprocess.Popen(c, stdin=upstream, stderr=err, stdout=subprocess.PIPE if i < 2 else subprocess.DEVNULL))
         if i:
@@ -46,6 +49,10 @@ def wait(procs, limit):
     return time.monotonic() - begin
 
 
+def stopped(p):
+    return Path(f"/proc/{p.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+
 def main(model, tokens, d, kills, seed):
     d, rng, n, bad = Path(d), random.Random(int(seed)), 0, 0
 
@@ -55,17 +62,24 @@ def main(model, tokens, d, kills, seed):
         print(f"{'ok' if good else 'not ok'} {n} - {name}", flush=True)
 
     procs, out = start(model, tokens, d)
-    duration = wait(procs, 120)
+    duration = wait(procs, 600)
     reference = out.read_bytes() if out.exists() else b""
     ok([p.returncode for p in procs] == [0, 0, 0] and reference, f"undisturbed: {duration or 0:.2f} s")
+    if bad:
+        sys.exit(1)
     out.unlink(missing_ok=True)
-    hit, slowest = 0, 0.0
-    for k in range(int(kills)):
+    hit, slowest, k, wanted = 0, 0.0, 0, int(kills)
+    while k < wanted or (hit < wanted // 5 and k < 50 * wanted):
+        k += 1
         victim, sig, delay = rng.randrange(3), rng.choice((signal.SIGKILL, signal.SIGTERM)), rng.uniform(0, 1.05 * duration)
         procs, out = start(model, tokens, d)
-        time.sleep(delay)
+        begin = time.monotonic()
+        while time.monotonic() - begin < delay and procs[2].poll() is None:
+            time.sleep(0.002)
+        if procs[2].poll() == 0:
+            duration = min(duration, time.monotonic() - begin)  # the first run may have been a slow one
         procs[victim].send_signal(sig)
-        took = wait(procs, 20)
+        took = wait(procs, 120)
         codes = [p.returncode for p in procs]
         said = [(d / f"err{i}").read_text().strip() for i in range(3)]
         left = [f.name for f in d.glob(".q.nts*")]
@@ -74,27 +88,28 @@ def main(model, tokens, d, kills, seed):
         else:
             hit += 1
             good = not out.exists() and (any(said) or not any(c for i, c in enumerate(codes) if i != victim))
-        good = good and took is not None and took < 5 and (not left or (victim == 2 and sig == signal.SIGKILL))
+        good = good and took is not None and (not left or (victim == 2 and sig == signal.SIGKILL))
         slowest = max(slowest, took or 99)
         if not good:
             print(f"# {STAGES[victim]} {sig.name} after {delay:.3f} s: codes {codes}, took {took}, left {left}, said {said}")
             ok(False, f"kill {k}: {STAGES[victim]} {sig.name}")
         for f in [out, *d.glob(".q.nts*")]:
             f.unlink(missing_ok=True)
-    ok(bad == 0, f"{kills} kills, {hit} of them in time: each ended all of it, the slowest after {slowest:.2f} s")
-    ok(hit >= int(kills) // 5, f"{hit} kills hit a run at work")
+    ok(bad == 0, f"{k} kills, {hit} of them in time: each ended all of it, the slowest after {slowest:.2f} s")
+    ok(hit >= wanted // 5, f"{hit} kills hit a run at work")
     # One stage sleeps from the start, so that the others get as far as they can; the victim dies; the sleeper wakes.
     for sleeper in range(3):
         for victim in range(3):
-            procs, out = start(model, tokens, d)
-            procs[sleeper].send_signal(signal.SIGSTOP)
+            procs, out = start(model, tokens, d, sleeper)
+            while not stopped(procs[sleeper]):
+                time.sleep(0.002)
             time.sleep(0.2)
             procs[victim].kill()
             time.sleep(0.1)
             procs[sleeper].send_signal(signal.SIGCONT)
-            took = wait(procs, 20)
+            took = wait(procs, 120)
             said = [(d / f"err{i}").read_text().strip() for i in range(3)]
-            ok(took is not None and took < 5 and not out.exists() and any(said) and all(p.returncode for p in procs),
+            ok(took is not None and not out.exists() and any(said) and all(p.returncode for p in procs),
                f"{STAGES[sleeper]} late, {STAGES[victim]} dead: all end ({took and round(took, 2)} s; {' | '.join(said)[:240]})")
     print(f"1..{n}")
     sys.exit(int(bad > 0))

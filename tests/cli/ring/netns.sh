@@ -5,7 +5,7 @@ a=nt-a-$$ b=nt-b-$$
 if [ "$(id -u)" != 0 ] || ! command -v ip >/dev/null || ! ip netns add $a 2>/dev/null; then
     skip_all needs root and ip netns
 fi
-trap 'ip netns del $a; ip netns del $b 2>/dev/null; rm -rf "$tmp"' EXIT
+at_end='ip netns del $a; ip netns del $b 2>/dev/null'
 if ! { ip netns add $b && ip link add va-$$ netns $a type veth peer name vb-$$ netns $b && ip -n $a addr add 10.231.0.1/30 dev va-$$ &&
     ip -n $b addr add 10.231.0.2/30 dev vb-$$ && ip -n $a link set va-$$ up && ip -n $b link set vb-$$ up; } 2>/dev/null; then
     skip_all cannot join two network namespaces here
@@ -23,7 +23,7 @@ if how == "listen":
     while data := peer.recv(65536):
         os.write(1, data)
 else:
-    for _ in range(100):
+    while True:
         try:
             peer = socket.create_connection((host, port))
             break
@@ -32,7 +32,7 @@ else:
     while data := os.read(0, 65536):
         peer.sendall(data)
 END
-in_ns() { local ns=$1; shift; timeout 60 ip netns exec "$ns" "$@"; }
+in_ns() { local ns=$1; shift; timeout 300 ip netns exec "$ns" "$@"; }
 mkfifo "$tmp/ra" "$tmp/rb"
 in_ns $a "$PYTHON" "$tmp/link.py" listen 10.231.0.1 5002 >"$tmp/ra" &
 in_ns $b "$PYTHON" "$tmp/link.py" send 10.231.0.1 5002 <"$tmp/rb" &
