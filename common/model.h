@@ -30,6 +30,8 @@ void model_config_clear(struct model_config *c);
 /* The text model's part of a multimodal configuration (text_config), completed; others as they are. New
  * reference. */
 json_t *model_config_text(json_t *hf_config);
+/* The refusal of a model_type (GGUF architecture: `what` begins with G) that no family has; -1. */
+int model_unknown_type(const char *what, const char *type, struct err *e);
 /* New reference or NULL. */
 json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e) NT_MUST_CHECK;
 /* Gives every role of a bit mask a bias: for configure. */

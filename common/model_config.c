@@ -40,29 +40,34 @@ bool model_assume_family(const char *model_type)
 }
 
 /* What is known, or why it never will be. */
-static int unknown_type(const char *type, struct err *e)
+int model_unknown_type(const char *what, const char *type, struct err *e)
 {
-    static const char *const encoders[] = {"bert",       "roberta", "xlm-roberta", "distilbert",
-                                           "albert",     "electra", "deberta",     "deberta-v2",
-                                           "modernbert", "mpnet",   "esm"};
-    static const char *const pairs[] = {"t5",    "mt5",     "umt5",      "longt5",  "bart",
-                                        "mbart", "pegasus", "marian",    "m2m_100", "whisper",
-                                        "led",   "fsmt",    "blenderbot"};
+    static const char *const encoders[] = {
+        "bert",       "roberta",     "xlm-roberta", "xlm-roberta-xl", "camembert",    "distilbert",
+        "albert",     "electra",     "deberta",     "deberta-v2",     "modernbert",   "mpnet",
+        "esm",        "layoutlm",    "longformer",  "big_bird",       "nomic_bert",   "nomic-bert",
+        "jina-bert-v2", "neo-bert",  "roformer",    "ernie",          "megatron-bert"};
+    static const char *const pairs[] = {
+        "t5",      "mt5",    "umt5",    "longt5",   "switch_transformers", "bart",       "mbart",
+        "pegasus", "marian", "m2m_100", "nllb-moe", "whisper",             "led",        "fsmt",
+        "blenderbot", "blenderbot-small", "prophetnet", "encoder-decoder", "speech_to_text", "t5gemma"};
     char list[1024] = "";
     for (size_t i = 0; i < sizeof encoders / sizeof *encoders; i++)
         if (!strcmp(encoders[i], type))
-            return err_set(e, NT_EXIT_DATA, "model_type %s is an encoder: only decoder models are supported",
+            return err_set(e, NT_EXIT_DATA, "%s %s is an encoder: only decoder models are supported", what,
                            type);
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (!strcmp(pairs[i], type))
             return err_set(e, NT_EXIT_DATA,
-                           "model_type %s is an encoder with a decoder: only decoder models are supported",
+                           "%s %s is an encoder with a decoder: only decoder models are supported", what,
                            type);
     for (int i = 0; families[i]; i++) {
         size_t n = strlen(list);
-        snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", families[i]->model_type);
+        const char *name = *what == 'G' ? families[i]->gguf_arch : families[i]->model_type;
+        bool first = !name || *what != 'G' || family_by_gguf_arch(name) == families[i];
+        if (name && first) snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", name);
     }
-    return err_set(e, NT_EXIT_DATA, "model_type %.64s is not known; known are %s", type, list);
+    return err_set(e, NT_EXIT_DATA, "%s %.64s is not known; known are %s", what, type, list);
 }
 
 /* ---- keys ---- */
@@ -278,7 +283,7 @@ int model_config_read(struct model_config *c, const json_t *hf_config, struct er
     if (!type) return err_set(e, NT_EXIT_DATA, "config has no model_type");
     const struct family *f = family_by_model_type(type);
     if (!f) f = assumed;
-    if (!f) return unknown_type(type, e);
+    if (!f) return model_unknown_type("model_type", type, e);
     c->family = f;
     snprintf(c->arch, sizeof c->arch, "%s", type);
     c->hf = f->hf, c->gguf = f->gguf, c->tied = f->defaults.tied;

@@ -112,7 +112,8 @@ static int check_refused(const struct keys *k, const struct family *f, struct er
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         double v = flag_or_number(get(k, refused[i].suffix), refused[i].neutral);
         bool alibi = f->block.alibi && !strcmp(refused[i].suffix, "attention.max_alibi_bias") && v == 8;
-        if (v != refused[i].neutral && v != 0 && !alibi && !same_key(f, refused[i].suffix))
+        bool off = v == 0 && strcmp(refused[i].suffix, "attention.causal") != 0; /* a number of 0 is none */
+        if (v != refused[i].neutral && !off && !alibi && !same_key(f, refused[i].suffix))
             return err_set(e, NT_EXIT_DATA,
                            "GGUF key %s.%s changes what the model computes and is not supported", k->arch,
                            refused[i].suffix);
@@ -340,7 +341,7 @@ json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e)
     }
     const struct family *f = family_by_gguf_arch(arch);
     if (!f) {
-        err_set(e, NT_EXIT_DATA, "GGUF architecture %.64s is not supported", arch);
+        model_unknown_type("GGUF architecture", arch, e);
         return NULL;
     }
     struct keys k = {ck, arch};

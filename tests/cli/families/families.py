@@ -101,8 +101,8 @@ def compare_one(want, got):
     return worst, wrong
 
 
-def compare(directory, only=""):
-    for name in names():
+def compare(directory, only="", one=None):
+    for name in [one] if one else names():
         want = load(os.path.join(DATA, name + ".expected.safetensors"))
         want = {k: x for k, x in want.items() if k.startswith(only)}
         path = os.path.join(directory, name + ".out")
@@ -110,6 +110,8 @@ def compare(directory, only=""):
             print(1, "%s: no dump" % name)
             continue
         worst, wrong = compare_one(want, load(path))
+        if one:
+            sys.exit("%s: %s" % (name, wrong) if wrong else 0)
         print(int(bool(wrong)), "%s: %s" % (name, "; ".join(wrong[:6]) if wrong else
                                             " ".join("%s %.1e" % i for i in worst.items())))
 

@@ -191,9 +191,10 @@ def value(v):
     return struct.pack("<IIQ", 9, 7, len(v)) + bytes(v)
 
 
-def write(path, m):
-    arch, tensors = KINDS[m["config"]["model_type"]][0], tensors_of(m)
-    keys = {"general.architecture": arch, **{"%s.%s" % (arch, k): v for k, v in keys_of(usual(m["config"])).items()}}
+def write(path, m, extra=None, arch=None):
+    arch, tensors = arch or KINDS[m["config"]["model_type"]][0], tensors_of(m)
+    keys = {**keys_of(usual(m["config"])), **(extra or {})}
+    keys = {"general.architecture": arch, **{"%s.%s" % (arch, k): v for k, v in keys.items()}}
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
     head += b"".join(text(k) + value(v) for k, v in keys.items())
     at, blobs = 0, []

@@ -50,7 +50,9 @@ ok $? "--family llama: quantized and packed under its own name"
 nt-eval -m "$tmp/llama-yarn" --family lama --ids "$tmp/llama-yarn.ids" --dump logits -o "$tmp/none.out" 2>"$tmp/stderr"
 [ $? = 2 ] && grep -q "'lama' is no family" "$tmp/stderr"; ok $? "--family: one that does not exist"
 
-refused bert 'bert is an encoder: only decoder'
-refused t5 'encoder with a decoder'
+for type in bert roberta xlm-roberta distilbert albert electra deberta-v2 modernbert; do
+    refused $type "model_type $type is an encoder: only decoder"
+done
+for type in t5 mt5 bart mbart pegasus marian m2m_100 whisper; do refused $type "model_type $type is an encoder with a decoder: only"; done
 refused unheard-of 'unheard-of is not known; known are .*bloom.*falcon.*gpt2.*llama.*opt.*phi'
 finish
