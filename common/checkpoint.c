@@ -245,27 +245,39 @@ static int replace_parts(struct checkpoint *c, struct err *e)
     return build_index(c, e);
 }
 
-/* config.json's quantization_config (inside text_config, too), MLX's "quantization", or
- * quantize_config.json. */
+void checkpoint_methods(char *s, size_t size)
+{
+    size_t n = 0;
+    *s = 0;
+    for (size_t i = 0; i < N_FORMATS; i++)
+        if (formats[i]->methods && n < size)
+            n += (size_t)snprintf(s + n, size - n, "%s%s", n ? ", " : "", formats[i]->methods);
+}
+
+/* config.json's quantization_config (inside text_config, too), MLX's "quantization", or a file of its own:
+ * GPTQ's quantize_config.json, ModelOpt's hf_quant_config.json. */
 static int find_quantization(struct checkpoint *c, struct err *e)
 {
-    static const char *const keys[] = {"quantization_config", "quantization"};
+    static const char *const keys[] = {"quantization_config", "quantization"},
+                             *const files[] = {"quantize_config.json", "hf_quant_config.json"};
     const json_t *in[] = {c->config, json_object_get(c->config, "text_config")};
     for (int k = 0; k < 4 && !c->quantization; k++) {
         const json_t *j = json_object_get(in[k / 2], keys[k % 2]);
         if (json_is_object(j)) c->quantization = json_incref((json_t *)(uintptr_t)j);
     }
-    char *path = c->quantization || !c->dir ? NULL : path_join(c->dir, "quantize_config.json");
-    if (path && path_exists(path)) c->quantization = checkpoint_load_json(path, e);
-    int rc = path && path_exists(path) && !c->quantization ? -1 : 0;
-    mem_free(path);
+    int rc = 0;
+    for (int k = 0; k < 2 && c->dir && !c->quantization && !rc; k++) {
+        char *path = path_join(c->dir, files[k]);
+        if (path_exists(path) && !(c->quantization = checkpoint_load_json(path, e))) rc = -1;
+        mem_free(path);
+    }
     return rc;
 }
 
 static int adopt(struct checkpoint *c, struct err *e)
 {
     if (find_quantization(c, e) < 0) return -1;
-    for (size_t i = 0; i < N_FORMATS && c->quantization && !c->layout; i++) {
+    for (size_t i = 0; i < N_FORMATS && !c->layout; i++) {
         int rc = formats[i]->adopt ? formats[i]->adopt(c, e) : 0;
         if (rc < 0) return -1;
         if (rc) c->layout = formats[i]->name;

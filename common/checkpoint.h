@@ -46,6 +46,8 @@ struct checkpoint {
  * Everything is checked against hostile input before this returns. NULL and one sentence on failure. */
 struct checkpoint *checkpoint_open(const char *path, struct err *e) NT_MUST_CHECK;
 void checkpoint_close(struct checkpoint *c);
+/* The values of quant_method whose weights are read, "awq, auto-round ...", in s[size]. */
+void checkpoint_methods(char *s, size_t size);
 /* NULL: not there */
 const struct checkpoint_tensor *checkpoint_find(const struct checkpoint *c, const char *name);
 /* The same among the tensors that lie in the files, parts of packed weights included. */
@@ -68,7 +70,8 @@ struct checkpoint_format {
     int (*probe)(const char *path); /* 1: mine */
     int (*open)(struct checkpoint *c, struct err *e);
     void (*close)(struct checkpoint *c);
-    /* 1: mine, and its tensors were replaced by packed weights; 0: not mine. c->quantization is set. */
+    const char *methods; /* values of quant_method that adopt knows, "a, b": for messages */
+    /* 1: mine, and its tensors were replaced by packed weights; 0: not mine. c->quantization may be NULL. */
     int (*adopt)(struct checkpoint *c, struct err *e);
 };
 

@@ -24,7 +24,7 @@ int checkpoint_add(struct checkpoint *c, const char *name, size_t len, const str
 
 /* ---- packed weights (checkpoint_packed.c) ---- */
 
-enum { PACKED_PARTS = 8 };
+enum { PACKED_PARTS = 20 };
 
 /* What a layout knows of one weight. `rows` makes the codes of rows r0 .. r0+n-1. */
 struct packed {

@@ -4,6 +4,7 @@
  * supported is refused by name. */
 #include <math.h>
 #include <string.h>
+#include "common/checkpoint_impl.h"
 #include "common/mem.h"
 #include "common/model.h"
 #include "common/model_keys.h"
@@ -121,14 +122,22 @@ bool family_honours(const struct family *f, const char *key)
     return false;
 }
 
+static int refuse_method(const char *method, struct err *e)
+{
+    char known[256];
+    checkpoint_methods(known, sizeof known);
+    return err_set(e, NT_EXIT_DATA,
+                   "config key quantization_config: weights of quant_method %.40s are not supported; "
+                   "those of %s are",
+                   method ? show_name(method, strlen(method)) : "(none)", known);
+}
+
 static int check_refused(const struct family *f, const json_t *c, struct err *e)
 {
     const json_t *q = json_object_get(c, "quantization_config"); /* those that are read come without it */
     const char *method = json_string_value(json_object_get(q, "quant_method"));
     if (json_is_object(q))
-        return err_set(e, NT_EXIT_DATA,
-                       "config key quantization_config: weights of quant_method %.40s are not supported",
-                       method ? method : "(none)");
+        return refuse_method(method, e);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (!family_honours(f, refused[i].key) &&
             !key_is_neutral(json_object_get(c, refused[i].key), refused[i].neutral))

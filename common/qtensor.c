@@ -389,7 +389,7 @@ static int read_meta(struct stream_reader *r, const json_t *meta, struct qtensor
         q->form = QF_PLAIN;
     } else if (form && (!strcmp(form, "uniform") || !strcmp(form, "codebook"))) {
         q->form = *form == 'u' ? QF_UNIFORM : QF_CODEBOOK;
-        if (get_int(meta, "bits", 2, 8, &q->bits)) return bad(r, e, "bits is not in 2..8");
+        if (get_int(meta, "bits", 1, 8, &q->bits)) return bad(r, e, "bits is not in 1..8");
         if (get_int(meta, "group", 0, INT32_MAX, &q->group)) return bad(r, e, "group is not 0 or more");
         if (!json_is_boolean(json_object_get(meta, "sym"))) return bad(r, e, "sym is missing");
         q->sym = json_is_true(json_object_get(meta, "sym"));

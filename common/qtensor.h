@@ -21,7 +21,7 @@ struct qtensor {
     struct tensor plain; /* owned */
     /* QF_UNIFORM: w[o,i] = scale[o,g] * (code[o,i] - zero[o,g]), or scale*code + min when float minima; g
      * = gidx[i] */
-    int bits;  /* 2..8 */
+    int bits;  /* 1..8 */
     int group; /* as asked: 0 = one group per row; the last group may be short */
     int n_groups;
     bool sym;               /* zeros are all 2^(bits-1) and not stored */

@@ -69,4 +69,5 @@ static int awq_adopt(struct checkpoint *c, struct err *e)
     return packed_each(c, ".qweight", add_linear, e) < 0 ? -1 : 1;
 }
 
-const struct checkpoint_format checkpoint_format_awq = {.name = "awq", .adopt = awq_adopt};
+const struct checkpoint_format checkpoint_format_awq = {
+    .name = "awq", .methods = "awq", .adopt = awq_adopt};

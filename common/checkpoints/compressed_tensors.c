@@ -263,5 +263,5 @@ static int adopt(struct checkpoint *c, struct err *e)
     return 1;
 }
 
-const struct checkpoint_format checkpoint_format_compressed_tensors = {.name = "compressed-tensors",
-                                                                       .adopt = adopt};
+const struct checkpoint_format checkpoint_format_compressed_tensors = {
+    .name = "compressed-tensors", .methods = "compressed-tensors, fp8", .adopt = adopt};

@@ -130,4 +130,5 @@ static int gptq_adopt(struct checkpoint *c, struct err *e)
     return packed_each(c, ".qweight", add_linear, e) < 0 ? -1 : 1;
 }
 
-const struct checkpoint_format checkpoint_format_gptq = {.name = "gptq", .adopt = gptq_adopt};
+const struct checkpoint_format checkpoint_format_gptq = {
+    .name = "gptq", .methods = "gptq, auto-round", .adopt = gptq_adopt};

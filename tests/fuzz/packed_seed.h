@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEED_OPTIONAL = 1, SEED_LOOSE = 2 };
+enum { SEED_OPTIONAL = 1, SEED_LOOSE = 2, SEED_TEXT = 4 };
 
 struct seed_part {
     const char *name, *dtype;
     int rank, shape[2], size;
-    const char *data; /* 16 bytes; NULL: zeros */
+    const char *data; /* 16 bytes, or with SEED_TEXT a string; NULL: zeros */
     int flags;        /* SEED_OPTIONAL: may be missing; SEED_LOOSE: other sizes would be valid, too */
 };
 
@@ -57,6 +57,50 @@ static const struct seed {
      {{"a.weight", "U32", 2, {32, 8}, 4, NULL, 0},
       {"a.scales", "F16", 2, {32, 2}, 2, NULL, 0},
       {"a.biases", "F16", 2, {32, 2}, 2, NULL, 0}}},
+    {"bitsandbytes",
+     "{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}",
+     {{"a.weight", "U8", 2, {1024, 1}, 1, NULL, 0},
+      {"a.weight.absmax", "F32", 1, {32, 0}, 4, NULL, 0},
+      {"a.weight.quant_state.bitsandbytes__nf4", "U8", 1, {36, 0}, 1,
+       "{\"blocksize\": 64, \"shape\": [32, 64]}", SEED_TEXT}}},
+    {"bitsandbytes",
+     "{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}",
+     {{"a.weight", "U8", 2, {1024, 1}, 1, NULL, 0},
+      {"a.weight.absmax", "U8", 1, {128, 0}, 1, NULL, 0},
+      {"a.weight.nested_absmax", "F32", 1, {2, 0}, 4, NULL, 0},
+      {"a.weight.nested_quant_map", "F32", 1, {256, 0}, 4, NULL, 0},
+      {"a.weight.quant_state.bitsandbytes__fp4", "U8", 1, {76, 0}, 1,
+       "{\"blocksize\":16,\"shape\":[32,64],\"nested_blocksize\":64,\"nested_offset\":0.125}", SEED_TEXT}}},
+    {"bitsandbytes",
+     "{\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}",
+     {{"a.weight", "I8", 2, {32, 32}, 1, NULL, SEED_LOOSE},
+      {"a.SCB", "F32", 1, {32, 0}, 4, NULL, 0},
+      {"a.weight_format", "U8", 1, {1, 0}, 1, NULL, SEED_OPTIONAL}}},
+    {"hqq",
+     "{\"quantization_config\":{\"quant_method\":\"hqq\"}}",
+     {{"a.W_q", "U8", 2, {32, 32}, 1, NULL, 0},
+      {"a.scale", "F16", 2, {64, 1}, 2, NULL, 0},
+      {"a.zero", "F16", 2, {64, 1}, 2, NULL, 0},
+      {"a.shape", "I64", 1, {2, 0}, 8, "\x20\0\0\0\0\0\0\0\x40\0\0\0\0\0\0", 0},
+      {"a.axis", "I32", 1, {1, 0}, 4, "\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 0},
+      {"a.packing", "U8", 1, {7, 0}, 1, "4bit_u8", SEED_TEXT}}},
+    {"hqq",
+     "{}",
+     {{"a.W_q", "I32", 2, {2, 128}, 4, NULL, 0},
+      {"a.scale", "BF16", 2, {1, 128}, 2, NULL, 0},
+      {"a.zero", "BF16", 2, {1, 128}, 2, NULL, 0},
+      {"a.shape", "I64", 1, {2, 0}, 8, "\x20\0\0\0\0\0\0\0\x40\0\0\0\0\0\0", 0},
+      {"a.axis", "I32", 1, {1, 0}, 4, NULL, 0},
+      {"a.packing", "U8", 1, {7, 0}, 1, "3bit_32", SEED_TEXT}}},
+    {"modelopt",
+     "{\"quantization_config\":{\"quant_method\":\"modelopt\",\"quant_algo\":\"NVFP4\"}}",
+     {{"a.weight", "U8", 2, {32, 16}, 1, NULL, 0},
+      {"a.weight_scale", "F8_E4M3", 2, {32, 2}, 1, NULL, 0},
+      {"a.weight_scale_2", "F32", 1, {1, 0}, 4, "\0\0\x80\x3f\0\0\0\0\0\0\0\0\0\0\0", 0}}},
+    {"modelopt",
+     "{\"quantization_config\":{\"quant_method\":\"fbgemm_fp8\"}}",
+     {{"a.weight", "F8_E4M3", 2, {32, 32}, 1, NULL, SEED_LOOSE},
+      {"a.weight_scale", "F32", 2, {32, 1}, 4, NULL, 0}}},
 };
 #define N_SEEDS ((int)(sizeof seeds / sizeof *seeds))
 
@@ -85,7 +129,8 @@ static inline uint8_t *seed_file(const struct seed_part *part, size_t *size)
         const struct seed_part *p = &part[i];
         if (!p->name) continue;
         n = (size_t)p->size * (size_t)p->shape[0] * (size_t)(p->rank == 2 ? p->shape[1] : 1);
-        if (p->data) memcpy(f + to, p->data, n < 16 ? n : 16);
+        size_t has = !p->data ? 0 : p->flags & SEED_TEXT ? strlen(p->data) : 16;
+        if (has) memcpy(f + to, p->data, n < has ? n : has);
         to += (int)n;
     }
     return f;

@@ -9,7 +9,7 @@
 
 static void test_pack(void)
 {
-    for (int bits = 2; bits <= 8; bits++) {
+    for (int bits = 1; bits <= 8; bits++) {
         int good = 1;
         for (uint64_t n = 1; n < 70; n += n < 20 ? 1 : 7) {
             uint8_t codes[70], packed[80], back[70];
@@ -266,8 +266,8 @@ static void test_damage(void)
         {"a dimension over 2^31", "dims", "[2,8589934600]", "dims"},
         {"other dims", "dims", "[2,9]", "part codes"},
         {"an unknown form", "form", "\"trellis\"", "trellis"},
-        {"1 bit", "bits", "1", "2..8"},
-        {"9 bits", "bits", "9", "2..8"},
+        {"0 bits", "bits", "0", "1..8"},
+        {"9 bits", "bits", "9", "1..8"},
         {"5 bits", "bits", "5", "part codes"},
         {"no group", "group", NULL, "group is not"},
         {"another group", "group", "8", "part scale"},

@@ -293,7 +293,7 @@ def main(kind, where):
     own = {"config.json": {**CONFIG, "quantization_config": quantization}, "mlx": {**CONFIG, "quantization": quantization}}.get(config, CONFIG)
     json.dump(own, open(os.path.join(where, "q", "config.json"), "w"))
     json.dump(CONFIG, open(os.path.join(where, "f", "config.json"), "w"))
-    if config.startswith("quantize_"):
+    if config.endswith("_config.json"):  # a file of its own
         json.dump(quantization, open(os.path.join(where, "q", config), "w"))
     json.dump([rng.integers(0, V, 12).tolist()], open(os.path.join(where, "ids.json"), "w"))
 
@@ -317,7 +317,7 @@ def compare(a, b, only=None):
         sys.exit(f"{len(bad)} of {len(x)} tensors differ: {bad[:4]}")
 
 
-if __name__ == "__main__":
+def cli():
     if sys.argv[1] == "kinds":
         print("\n".join(KINDS))
     elif sys.argv[1] == "all":
@@ -335,3 +335,7 @@ if __name__ == "__main__":
         compare(sys.argv[2], sys.argv[3], sys.argv[4:])
     else:
         main(*sys.argv[1:])
+
+
+if __name__ == "__main__":
+    cli()

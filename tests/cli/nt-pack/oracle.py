@@ -172,7 +172,7 @@ def read_safetensors(path):
     for name, x in h.items():
         raw = b[8 + n + x["data_offsets"][0]:8 + n + x["data_offsets"][1]]
         v = bf16(raw) if x["dtype"] == "BF16" else np.frombuffer(raw, {"F32": "<f4", "F16": "<f2", "I32": "<i4", "U32": "<u4",
-                                                                                    "I64": "<i8"}[x["dtype"]])
+                                                                                    "I64": "<i8"}.get(x["dtype"], "u1"))
         out[name] = (x["dtype"], v.reshape(x["shape"]))
     return out, meta
 
