@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Checkpoint readers: files by the reference writers (tests/data/checkpoints/make.py) value for value;
  * hostile files refused with a sentence; files cut at every byte refused. */
-#include "common/checkpoint.h"
 #include "common/gguf.h"
 #include "common/mem.h"
 #include "tests/check.h"
+#include "tests/unit/checkpoint_fixture.h"
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,25 +15,6 @@ static char *path; /* a scratch file in it */
 
 /* ---- reference files ---- */
 
-static float expected(int k, int64_t i) { return (float)((37 * i + 11 * k) % 64 - 32) / 8; }
-
-static int values_equal(const struct checkpoint *c, const char *name, int k, enum dtype dtype, int rank,
-                        const uint64_t *shape)
-{
-    const struct checkpoint_tensor *t = checkpoint_find(c, name);
-    if (!t || t->t.dtype != dtype || t->t.rank != rank) return 0;
-    for (int i = 0; i < rank; i++)
-        if (t->t.shape[i] != shape[i]) return 0;
-    size_t n = (size_t)tensor_count(&t->t);
-    float *y = MEM_NEW(float, n);
-    dtype_to_f32(y, dtype, t->t.data, n);
-    int ok = 1;
-    for (size_t i = 0; i < n; i++) ok &= y[i] == expected(k, (int64_t)i);
-    mem_free(y);
-    return ok;
-}
-#define SHAPE(...) (int)(sizeof((uint64_t[]){__VA_ARGS__}) / 8), (const uint64_t[]){__VA_ARGS__}
-
 static void reference_safetensors(void)
 {
     struct err e = {0};
@@ -43,7 +24,7 @@ static void reference_safetensors(void)
     CHECK(values_equal(c, "a.f32", 0, DT_F32, SHAPE(3, 5)), "F32 values");
     CHECK(values_equal(c, "b.f16", 1, DT_F16, SHAPE(7)), "F16 values");
     CHECK(values_equal(c, "c.bf16", 2, DT_BF16, SHAPE(2, 3, 4)), "BF16 values");
-    CHECK(values_equal(c, "e.scalar", 4, DT_F32, 0, NULL), "rank 0");
+    CHECK(values_equal(c, "e.scalar", 4, DT_F32, 0, NULL, 1), "rank 0");
     CHECK(values_equal(c,
                        "g.\xc3\xbcn\xc3\xaf"
                        "code",
@@ -146,66 +127,28 @@ static void reference_gguf(void)
 
 /* ---- hostile files ---- */
 
-static void *load(const char *file, size_t *n)
-{
-    FILE *f = fopen(file, "rb");
-    if (!f) return *n = 0, NULL;
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    void *p = mem_array(*n, 1);
-    if (fread(p, 1, *n, f) != *n) *n = 0;
-    fclose(f);
-    return p;
-}
-
-static void store(const char *file, const void *p, size_t n)
-{
-    FILE *f = fopen(file, "wb");
-    if (!f || fwrite(p, 1, n, f) != n || fclose(f)) exit(99);
-}
-
-/* Opening must fail with 65 and a sentence that holds `want`. */
 static void refused(const char *file, const char *want, const char *what)
 {
     struct err e = {0};
-    struct checkpoint *c = checkpoint_open(file, &e);
-    CHECK(!c && e.code == NT_EXIT_DATA && strstr(e.text, want) && strstr(e.text, file) == e.text &&
-              !strchr(e.text, '\n'),
-          "%s: %s", what, c ? "opened" : e.text);
-    checkpoint_close(c);
+    CHECK(refuses(file, want, &e), "%s: %s", what, e.text);
 }
 
 static void refused_bytes(const char *suffix, const void *p, size_t n, const char *want, const char *what)
 {
     char *file = mem_printf("%s/x%s", dir, suffix);
-    store(file, p, n);
+    file_store(file, p, n);
     refused(file, want, what);
     unlink(file);
     mem_free(file);
 }
 
-/* Every prefix of the file up to its last `padding` bytes is refused; no step > 1 within the first `dense`
- * bytes. */
-static void cut_everywhere(const char *file, const char *suffix, size_t dense, size_t padding)
+static void cut(const char *file, const char *suffix, size_t dense, size_t padding)
 {
-    size_t n, opened = 0, silent = 0, tried = 0;
-    char *p = load(file, &n), *to = mem_printf("%s/cut%s", dir, suffix);
-    n -= padding;
-    for (size_t k = 0; k < n; k += k < dense || k + 100 > n ? 1 : 37) {
-        struct err e = {0};
-        store(to, p, k);
-        struct checkpoint *c = checkpoint_open(to, &e);
-        opened += c != NULL;
-        silent += !c && (e.code != NT_EXIT_DATA || !strstr(e.text, to));
-        tried++;
-        checkpoint_close(c);
-    }
-    CHECK(tried > 100 && !opened && !silent, "%s cut at %zu places: %zu opened, %zu without a sentence", file,
-          tried, opened, silent);
-    unlink(to);
+    char *to = mem_printf("%s/cut%s", dir, suffix);
+    struct cuts n = cut_everywhere(file, to, dense, padding);
+    CHECK(n.tried > 100 && !n.opened && !n.silent, "%s cut at %zu places: %zu opened, %zu without a sentence",
+          file, n.tried, n.opened, n.silent);
     mem_free(to);
-    mem_free(p);
 }
 
 /* Single bytes changed: never a crash; whatever opens has tensors inside the file. */
@@ -213,12 +156,12 @@ static void flip_everywhere(const char *file, const char *suffix, size_t upto)
 {
     static const uint8_t masks[] = {0x01, 0x80, 0xFF};
     size_t n, outside = 0, opened = 0;
-    uint8_t *p = load(file, &n);
+    uint8_t *p = file_load(file, &n);
     char *to = mem_printf("%s/flip%s", dir, suffix);
     for (size_t k = 0; k < upto && k < n; k++) {
         struct err e = {0};
         p[k] ^= masks[k % 3];
-        store(to, p, n);
+        file_store(to, p, n);
         p[k] ^= masks[k % 3];
         struct checkpoint *c = checkpoint_open(to, &e);
         for (int i = 0; c && i < c->n_tensors; i++)
@@ -289,7 +232,7 @@ static void index_case(const char *json, const char *want, const char *what)
 {
     char *index = mem_printf("%s/model.safetensors.index.json", dir);
     struct err e = {0};
-    store(index, json, strlen(json));
+    file_store(index, json, strlen(json));
     struct checkpoint *c = checkpoint_open(dir, &e);
     CHECK(!c && strstr(e.text, want) && (e.code == NT_EXIT_DATA || e.code == NT_EXIT_IO), "%s: %s", what,
           c ? "opened" : e.text);
@@ -301,9 +244,9 @@ static void index_case(const char *json, const char *want, const char *what)
 static void hostile_index(void)
 {
     size_t n;
-    void *p = load(DATA "tiny.safetensors", &n);
+    void *p = file_load(DATA "tiny.safetensors", &n);
     char *shard = mem_printf("%s/s.safetensors", dir);
-    store(shard, p, n);
+    file_store(shard, p, n);
     index_case("{\"weight_map\":{\"a\":\"../s.safetensors\"}}", "not allowed",
                "a shard in another directory");
     index_case("{\"weight_map\":{\"a\":\"/etc/passwd\"}}", "not allowed", "an absolute shard");
@@ -435,7 +378,7 @@ static void odd_strings(void)
     size_t n;
     head(&b, 3, 0, 2), str(&b, "s"), u32(&b, 8), str(&b, raw), str(&b, "nan"), u32(&b, 6),
         u32(&b, 0x7FC00000);
-    store(path, b.b, b.n);
+    file_store(path, b.b, b.n);
     struct checkpoint *c = checkpoint_open(path, &e);
     if (!CHECK(c, "strings that are not UTF-8: %s", e.text)) return;
     char *back = gguf_unescape(json_string_value(json_object_get(c->meta, "s")), &n);
@@ -453,9 +396,9 @@ static void odd_paths(void)
     if (mkfifo(fifo, 0600) == 0) refused(fifo, "no model", "a FIFO");
     unlink(fifo);
     mem_free(fifo);
-    store(path, "hello, this is no model at all", 30);
+    file_store(path, "hello, this is no model at all", 30);
     char *txt = mem_printf("%s/x.txt", dir);
-    store(txt, "hello, this is no model at all", 30);
+    file_store(txt, "hello, this is no model at all", 30);
     refused(txt, "no model", "a text file");
     unlink(txt);
     mem_free(txt);
@@ -489,8 +432,8 @@ int main(void)
     hostile_gguf_tensors();
     odd_strings();
     odd_paths();
-    cut_everywhere(DATA "tiny.gguf", ".gguf", 1900, 10); /* 10: padding after the last tensor */
-    cut_everywhere(DATA "tiny.safetensors", ".safetensors", 1000, 0);
+    cut(DATA "tiny.gguf", ".gguf", 1900, 10); /* 10: padding after the last tensor */
+    cut(DATA "tiny.safetensors", ".safetensors", 1000, 0);
     flip_everywhere(DATA "tiny.gguf", ".gguf", 1900);
     flip_everywhere(DATA "tiny.safetensors", ".safetensors", 1000);
     real_model();

@@ -4,19 +4,13 @@
 #include "common/ggml_types.h"
 #include "common/mem.h"
 #include "tests/check.h"
+#include "tests/unit/checkpoint_fixture.h"
 
 static void *load(const char *dir, const char *name, const char *suffix, size_t *n)
 {
     char *path = mem_printf("%s/%s.%s", dir, name, suffix);
-    FILE *f = fopen(path, "rb");
+    void *p = file_load(path, n);
     mem_free(path);
-    if (!f) return NULL;
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    void *p = mem_array(*n, 1);
-    if (fread(p, 1, *n, f) != *n) *n = 0;
-    fclose(f);
     return p;
 }
 

@@ -1,34 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  * PyTorch .bin files: what torch.save wrote (tests/data/checkpoints/make_torch.py) value for value in every
  * layout; attacks refused by name; files cut anywhere refused. */
-#include "common/checkpoint.h"
 #include "common/mem.h"
 #include "common/model.h"
 #include "tests/check.h"
+#include "tests/unit/checkpoint_fixture.h"
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define DATA "tests/data/checkpoints/torch/"
 
 static char dir[] = "/tmp/nt-test-pytorch-XXXXXX";
-
-static int values_equal(const struct checkpoint *c, const char *name, int k, enum dtype dtype, int rank,
-                        const uint64_t *shape, uint64_t repeat)
-{
-    const struct checkpoint_tensor *t = checkpoint_find(c, name);
-    if (!t || t->t.dtype != dtype || t->t.rank != rank) return 0;
-    for (int i = 0; i < rank; i++)
-        if (t->t.shape[i] != shape[i]) return 0;
-    size_t n = (size_t)tensor_count(&t->t);
-    float *y = MEM_NEW(float, n);
-    dtype_to_f32(y, dtype, t->t.data, n);
-    int ok = 1;
-    for (size_t i = 0; i < n; i++)
-        ok &= y[i] == (float)((37 * (int64_t)(i / repeat) + 11 * k) % 64 - 32) / 8;
-    mem_free(y);
-    return ok;
-}
-#define SHAPE(...) (int)(sizeof((uint64_t[]){__VA_ARGS__}) / 8), (const uint64_t[]){__VA_ARGS__}, 1
 
 static int counts(const struct checkpoint *c, const char *name, enum dtype dtype, size_t size)
 {
@@ -125,20 +107,10 @@ static void sharded_model(void)
 
 /* ---- hostile ---- */
 
-static void store(const char *file, const void *p, size_t n)
-{
-    FILE *f = fopen(file, "wb");
-    if (!f || fwrite(p, 1, n, f) != n || fclose(f)) exit(99);
-}
-
 static void refused(const char *file, const char *want, const char *what)
 {
     struct err e = {0};
-    struct checkpoint *c = checkpoint_open(file, &e);
-    CHECK(!c && e.code == NT_EXIT_DATA && strstr(e.text, want) && strstr(e.text, file) == e.text &&
-              !strchr(e.text, '\n'),
-          "%s: %s", what, c ? "opened" : e.text);
-    checkpoint_close(c);
+    CHECK(refuses(file, want, &e), "%s: %s", what, e.text);
 }
 
 /* The old form needs no zip: magic, version, sys_info, the pickle at hand, the keys ["0"], one storage of two
@@ -153,7 +125,7 @@ static void pickle_case(const char *body, size_t n, const char *want, const char
     memcpy(p, head, at);
     memcpy(p + at, body, n), at += n;
     memcpy(p + at, tail, sizeof tail - 1), at += sizeof tail - 1;
-    store(file, p, at);
+    file_store(file, p, at);
     if (want) {
         refused(file, want, what);
     } else {
@@ -209,37 +181,26 @@ static void attacks(void)
     PICKLE(TENSOR("\2", "K\0", "J\xff\xff\xff\xff", "K\1"), "a bad dimension", "a negative size");
 }
 
-static void cut_everywhere(const char *from)
+static void cut(const char *from)
 {
-    size_t n = 0, opened = 0, silent = 0;
-    FILE *f = fopen(from, "rb");
-    char *p = mem_array(1 << 16, 1), *to = mem_printf("%s/cut.bin", dir);
-    if (f) n = fread(p, 1, 1 << 16, f), fclose(f);
-    for (size_t k = 0; k < n; k++) {
-        struct err e = {0};
-        store(to, p, k);
-        struct checkpoint *c = checkpoint_open(to, &e);
-        opened += c != NULL;
-        silent += !c && (e.code != NT_EXIT_DATA || !strstr(e.text, to));
-        checkpoint_close(c);
-    }
-    CHECK(n > 100 && !opened && !silent, "%s cut at %zu places: %zu opened, %zu without a sentence", from, n,
-          opened, silent);
-    unlink(to);
-    mem_free(to), mem_free(p);
+    char *to = mem_printf("%s/cut.bin", dir);
+    struct cuts n = cut_everywhere(from, to, SIZE_MAX, 0);
+    CHECK(n.tried > 100 && !n.opened && !n.silent, "%s cut at %zu places: %zu opened, %zu without a sentence",
+          from, n.tried, n.opened, n.silent);
+    mem_free(to);
 }
 
 static void hostile_directories(void)
 {
     char *index = mem_printf("%s/pytorch_model.bin.index.json", dir),
          text[] = "{\"weight_map\":{\"a\":\"b.bin\"}}", up[] = "{\"weight_map\":{\"a\":\"../b.bin\"}}";
-    store(index, text, strlen(text));
+    file_store(index, text, strlen(text));
     struct err e = {0};
     struct checkpoint *c = checkpoint_open(dir, &e);
     CHECK(!c && e.code == NT_EXIT_DATA && strstr(e.text, "its file b.bin is missing"),
           "a shard is missing: %s", e.text);
     checkpoint_close(c);
-    store(index, up, strlen(up));
+    file_store(index, up, strlen(up));
     e = (struct err){0};
     c = checkpoint_open(dir, &e);
     CHECK(!c && e.code == NT_EXIT_DATA && strstr(e.text, "not allowed"), "a shard elsewhere: %s", e.text);
@@ -258,8 +219,8 @@ int main(void)
     big_endian();
     sharded_model();
     attacks();
-    cut_everywhere(DATA "views.bin");
-    cut_everywhere(DATA "legacy.bin");
+    cut(DATA "views.bin");
+    cut(DATA "legacy.bin");
     hostile_directories();
     rmdir(dir);
     return check_done();
