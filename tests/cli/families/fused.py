@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models of tests/data/families with four times their width (formats of codes want multiples of 32), most of whose files hold
-several linears in a tensor or lie as [in, out]. fused.py make DIR: NAME, NAME.gguf, NAME.ids; prints the names.
+several linears in a tensor or lie as [in, out]. fused.py make DIR: NAME, NAME.gguf, NAME.ids; prints the names. fused.py served DIR: the same for llama.cpp.
 fused.py compare: lines 'KIND NAME FLOATS PATH OURS THEIRS' on stdin; a line 'STATUS KIND NAME: ...' each. The directory PATH of
 codes, or the GGUF file, in llama.cpp's order, holds the values of directory FLOATS (--format hf, which transformers loads); the dumps
 OURS and THEIRS have the same logits."""
@@ -23,7 +23,8 @@ SIZES = ("hidden_size", "n_embd", "n_inner", "intermediate_size", "ffn_hidden_si
 TABLES = ("embed", "wte", "wpe", "lm_head", "word_embeddings.")
 
 
-def wider(name):
+def wider(name, vocab=0, positions=0):
+    """vocab, positions: of the tables, instead of the model's own."""
     m = families.model(name)
     c = m["config"] = {k: v * WIDER if k in SIZES else v for k, v in m["config"].items()}
     for k in ("short_factor", "long_factor"):
@@ -34,7 +35,30 @@ def wider(name):
         heads = "norm" in n and len(shape) == 2
         keep = 1 if (table and "layernorm" not in n) or heads else 0  # rows of a vocabulary, heads
         m["tensors"][n] = shape[:keep] + [d * WIDER for d in shape[keep:]]
+        if vocab and table and "layernorm" not in n:
+            m["tensors"][n][0] = positions if "wpe" in n else vocab
+    if vocab:
+        c["vocab_size"] = vocab
+        c["n_positions" if "n_positions" in c else "max_position_embeddings"] = positions
     return m
+
+
+def served(directory):
+    """Those that llama.cpp knows, with a vocabulary of bytes and 512 positions."""
+    pieces = ["<unk>", "<s>", "</s>"] + ["<0x%02X>" % i for i in range(256)] + ["x%d" % i for i in range(41)]
+    keys = {"model": "llama", "tokens": pieces, "scores": [0.0] * 300, "token_type": [2, 3, 3] + [6] * 256 + [4] * 41,
+            "bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0, "add_bos_token": False, "add_space_prefix": False}
+    for name in [n for n in NAMES if n not in ("phi3-long", "mistral", "cohere-qk")] + ["cohere", "phi", "gpt-neox-keys", "falcon-11b", "bloom-keys"]:
+        m, at = wider(name, 300, 512), os.path.join(directory, name)
+        if name == "glm":  # llama.cpp's chatglm wants heads that add up to the width
+            m["config"].update(num_attention_heads=3, num_key_value_heads=1)
+            for n, shape in m["tensors"].items():
+                if ".self_attn." in n:
+                    shape[0] = 32 if "k_proj" in n or "v_proj" in n else 96
+                    shape[1:] = [96] * (len(shape) - 1)
+        families.weights.write(m, at, dtype="F32")
+        gguf.write(at + ".gguf", m, {"tokenizer.ggml." + k: v for k, v in keys.items()})
+        print(name)
 
 
 def make(directory):
@@ -109,4 +133,4 @@ def compare():
 
 
 if __name__ == "__main__":
-    make(sys.argv[2]) if sys.argv[1] == "make" else compare()
+    {"make": make, "served": served}[sys.argv[1]](sys.argv[2]) if len(sys.argv) > 2 else compare()

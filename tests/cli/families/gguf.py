@@ -188,13 +188,16 @@ def value(v):
         return struct.pack("<If", 6, v)
     if isinstance(v, str):
         return struct.pack("<I", 8) + text(v)
-    return struct.pack("<IIQ", 9, 7, len(v)) + bytes(v)
+    kind = {bool: 7, int: 5, float: 6, str: 8}[type(v[0])]
+    each = {7: lambda x: bytes([x]), 5: lambda x: struct.pack("<i", x), 6: lambda x: struct.pack("<f", x), 8: text}[kind]
+    return struct.pack("<IIQ", 9, kind, len(v)) + b"".join(map(each, v))
 
 
 def write(path, m, extra=None, arch=None):
     arch, tensors = arch or KINDS[m["config"]["model_type"]][0], tensors_of(m)
     keys = {**keys_of(usual(m["config"])), **(extra or {})}
-    keys = {"general.architecture": arch, **{"%s.%s" % (arch, k): v for k, v in keys.items()}}
+    keys = {"general.architecture": arch,
+            **{k if k.startswith("tokenizer.") else "%s.%s" % (arch, k): v for k, v in keys.items()}}
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
     head += b"".join(text(k) + value(v) for k, v in keys.items())
     at, blobs = 0, []

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Tiny models of the families whose GGUF files are not laid out as their own (fused, permuted, transposed), written by nt-pack
+# after a template: llama.cpp loads them and computes what nt-eval does, of floats to five digits. Q4_0 it multiplies with
+# activations of 8 bits.
+. tests/interop/lib.bash
+need NT_LLAMA_BIN
+need_python
+q="--progress none"
+prose "$tmp/prose" && head -c 3000 "$tmp/prose" | tr -cd '[:alpha:],.' >"$tmp/text"
+
+theirs() { # it may end before its log's last lines are out
+    local i
+    for i in {1..20}; do
+        "$NT_LLAMA_BIN/llama-perplexity" -m "$1" -f "$tmp/text" -c 512 --chunks 2 -t 2 >"$tmp/log" 2>&1 || return
+        sed -n 's/.*Final estimate: PPL = \([0-9.]*\).*/\1/p' "$tmp/log" | grep . && return
+    done
+}
+equal() { # FILE RELATIVE
+    local a b
+    a=$(nt-eval $q -m "$1" --ppl "$tmp/text" --protocol llama.cpp-512 --windows 2 | value ppl)
+    b=$(theirs "$1")
+    [ -n "$b" ] || tail -n 4 "$tmp/log" >&2
+    echo "nt-eval $a, llama.cpp $b" >&2
+    near "$a" "$b" "$2"
+}
+written() { # NAME
+    local m=$tmp/$1
+    nt-quant $q -m "$m" -q rtn -b 4 -g 32 --sym -o "$m.w4.nts" && nt-quant $q -m "$m" -q rtn -b 3 -g 24 -o "$m.w3.nts" &&
+        nt-pack $q -m "$m" "$m.w4.nts" --format gguf --like "$m.gguf" -o "$m.w4.gguf" &&
+        nt-pack $q -m "$m" "$m.w3.nts" --format gguf --like "$m.gguf" --loose -o "$m.w3.gguf"
+}
+"$PYTHON" tests/cli/families/fused.py served "$tmp" >"$tmp/names"; ok $? "models are made"
+while read -r name; do
+    check "$name is written" written "$name"
+    check "$name: floats, the perplexity of llama.cpp" equal "$tmp/$name.w3.gguf" 5e-5
+    check "$name: Q4_0, the perplexity of llama.cpp" equal "$tmp/$name.w4.gguf" 1e-2
+done <"$tmp/names"
+finish
