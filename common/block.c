@@ -8,6 +8,8 @@
  * and with residual_normed n1 x, n2 a in the place of x, a as terms of the sums. */
 #include "common/block.h"
 #include <math.h>
+#include <stdio.h>
+#include "common/block_moe.h"
 #include "common/mem.h"
 
 static const char *const role_names[ROLE_COUNT] = {"q", "k", "v", "o", "gate", "up", "down"};
@@ -15,22 +17,43 @@ static const char *const site_names[SITE_COUNT] = {"qkv", "o", "mlp", "down"};
 static const char *const norm_names[NORM_COUNT] = {"attn_norm",    "mlp_norm", "attn_out_norm",
                                                    "mlp_out_norm", "q_norm",   "k_norm"};
 
-const char *role_name(enum role r)
+const char *role_name(int linear)
 {
-    return role_names[r];
+    return role_names[linear_role(linear)];
 }
-const char *site_name(enum site s)
+struct site_name site_name(int site)
 {
-    return site_names[s];
+    struct site_name n;
+    if (site < SITE_COUNT)
+        snprintf(n.text, sizeof n.text, "%s", site_names[site]);
+    else
+        snprintf(n.text, sizeof n.text, "%s.%d", (site - SITE_COUNT) % 2 ? "down" : "mlp", site_expert(site));
+    return n;
 }
 const char *norm_name(enum norm_id n)
 {
     return norm_names[n];
 }
 
-bool block_has_role(const struct block_shape *s, enum role r)
+int block_linears(const struct block_shape *s)
 {
-    return r != ROLE_GATE || s->gated;
+    return ROLE_COUNT + 3 * block_experts(s);
+}
+int block_sites(const struct block_shape *s)
+{
+    return SITE_COUNT + 2 * block_experts(s);
+}
+
+/* Width of the feed-forward that this expert, or -1: the block itself, is; 0: there is none. */
+static int feed_width(const struct block_shape *s, int expert)
+{
+    return expert < 0 ? s->F : expert < s->experts ? s->expert_F : expert < block_experts(s) ? s->shared_F : 0;
+}
+
+bool block_has_role(const struct block_shape *s, int linear)
+{
+    enum role r = linear_role(linear);
+    return r < ROLE_GATE || (feed_width(s, linear_expert(linear)) > 0 && (r != ROLE_GATE || s->gated));
 }
 
 int norm_dim(const struct block_shape *s, enum norm_id n)
@@ -49,33 +72,40 @@ int norm_max_dim(const struct block_shape *s)
     return most;
 }
 
-void role_dims(const struct block_shape *s, enum role r, int *out, int *in)
+void role_dims(const struct block_shape *s, int linear, int *out, int *in)
 {
-    if (!block_has_role(s, r)) {
+    if (!block_has_role(s, linear)) {
         *out = *in = 0;
         return;
     }
+    enum role r = linear_role(linear);
+    int F = feed_width(s, linear_expert(linear));
     int qdim = s->H * s->E, kdim = s->G * s->E;
-    *in = r == ROLE_O ? qdim : r == ROLE_DOWN ? s->F : s->D;
+    *in = r == ROLE_O ? qdim : r == ROLE_DOWN ? F : s->D;
     *out = r == ROLE_Q                      ? qdim
            : r == ROLE_K || r == ROLE_V     ? kdim
-           : r == ROLE_GATE || r == ROLE_UP ? s->F
+           : r == ROLE_GATE || r == ROLE_UP ? F
                                             : s->D;
 }
 
 uint64_t block_weights(const struct block_shape *s)
 {
     uint64_t n = 0;
-    for (int r = 0, out, in; r < ROLE_COUNT; r++) {
+    for (int r = 0, out, in; r < block_linears(s); r++) {
         role_dims(s, r, &out, &in);
         n += (uint64_t)out * (uint64_t)in;
     }
     return n;
 }
 
-int site_dim(const struct block_shape *s, enum site t)
+int site_dim(const struct block_shape *s, int site)
 {
-    return t == SITE_O ? s->H * s->E : t == SITE_DOWN ? s->F : s->D;
+    int expert = site_expert(site);
+    if (expert >= 0) {
+        int F = feed_width(s, expert);
+        return F && site == expert_site(expert, SITE_MLP) ? s->D : F;
+    }
+    return site == SITE_O ? s->H * s->E : site == SITE_DOWN ? s->F : site == SITE_MLP && !s->F ? 0 : s->D;
 }
 
 /* Parts of the arena. With backward every forward value that is read again has its own place; without, the
@@ -97,6 +127,8 @@ struct block_work {
     dev gate, up, act;     /* [R,F]; without gate both are up */
     dev dmid, dsum, dsub;  /* [R,D]: da, gradient of the last sum, of a sublayer's output */
     dev dq, dk, dv, dout;  /* over gate, up, act, which are spent by then */
+    struct moe moe;        /* over gate, up, act */
+    struct moe_host *host; /* of moe; the lean one's is the same */
 };
 
 static dev cut(struct block_work *w, size_t floats)
@@ -158,6 +190,9 @@ static void lay_out(struct block_work *w, const struct block_shape *s)
     w->gate = s->gated ? cut(w, R * F) : w->up;
     w->act = w->backward ? cut(w, R * F) : w->gate;
     end = w->floats > end ? w->floats : end;
+    size_t moe = moe_lay_out(&w->moe, s, w->max_R, w->backward, w->arena, shared);
+    end = moe > end ? moe : end;
+    w->moe.h = w->host;
     if (w->backward) {
         w->floats = shared;
         w->dq = cut(w, R * qd), w->dk = cut(w, R * kd), w->dv = cut(w, R * kd), w->dout = cut(w, R * qd);
@@ -165,11 +200,23 @@ static void lay_out(struct block_work *w, const struct block_shape *s)
     w->floats = w->floats > end ? w->floats : end;
 }
 
-size_t block_work_bytes(const struct block_shape *s, int max_R, bool backward)
+static size_t arena_bytes(const struct block_shape *s, int max_R, bool backward)
 {
     struct block_work w = {.max_R = max_R, .backward = backward};
     lay_out(&w, s);
     return w.floats * sizeof(float);
+}
+
+size_t block_work_bytes(const struct block_shape *s, int max_R, bool backward)
+{
+    return arena_bytes(s, max_R, backward) + moe_host_bytes(s, max_R);
+}
+
+static struct moe_host *host_alloc(const struct block_shape *s, int max_R)
+{
+    struct moe_host *h = MEM_NEW(struct moe_host, 1);
+    moe_host_alloc(h, s, max_R);
+    return h;
 }
 
 struct block_work *block_work_alloc(const struct backend *be, const struct block_shape *s, int max_R,
@@ -177,26 +224,33 @@ struct block_work *block_work_alloc(const struct backend *be, const struct block
 {
     struct block_work *w = MEM_NEW(struct block_work, 1);
     w->be = be, w->max_R = max_R, w->backward = backward;
-    w->arena = be->alloc(block_work_bytes(s, max_R, backward));
+    w->host = host_alloc(s, max_R);
+    w->arena = be->alloc(arena_bytes(s, max_R, backward));
     lay_out(w, s);
     return w;
 }
 
+static size_t arena_bytes_mixed(const struct block_shape *s, int max_R, int save_R)
+{
+    size_t lean = arena_bytes(s, max_R, false), full = save_R ? arena_bytes(s, save_R, true) : 0;
+    return lean > full ? lean : full;
+}
+
 size_t block_work_bytes_mixed(const struct block_shape *s, int max_R, int save_R)
 {
-    size_t lean = block_work_bytes(s, max_R, false), full = save_R ? block_work_bytes(s, save_R, true) : 0;
-    return lean > full ? lean : full;
+    return arena_bytes_mixed(s, max_R, save_R) + moe_host_bytes(s, max_R > save_R ? max_R : save_R);
 }
 
 struct block_work *block_work_alloc_mixed(const struct backend *be, const struct block_shape *s, int max_R,
                                           int save_R)
 {
     struct block_work *w = MEM_NEW(struct block_work, 1), *lean = w;
-    w->arena = be->alloc(block_work_bytes_mixed(s, max_R, save_R));
+    w->arena = be->alloc(arena_bytes_mixed(s, max_R, save_R));
+    w->host = host_alloc(s, max_R > save_R ? max_R : save_R);
     w->be = be;
     if (save_R) {
         w->lean = lean = MEM_NEW(struct block_work, 1);
-        lean->be = be, lean->arena = w->arena;
+        lean->be = be, lean->arena = w->arena, lean->host = w->host;
         w->max_R = save_R, w->backward = true;
         lay_out(w, s);
     }
@@ -209,6 +263,7 @@ void block_work_free(struct block_work *w)
 {
     if (!w) return;
     w->be->release(w->arena);
+    moe_host_free(w->host), mem_free(w->host);
     mem_free(w->lean);
     mem_free(w);
 }
@@ -290,6 +345,19 @@ static void project(const struct backend *be, const struct block *blk, struct bl
     linear(be, blk, ROLE_V, x, 0, w->v, R);
 }
 
+/* y = beta * y + what this role, or in the place of ROLE_DOWN all experts, give. beta is 0 or 1. */
+static void give(const struct backend *be, const struct block *blk, struct block_work *w, enum role r, dev in,
+                 float beta, dev y, int R)
+{
+    size_t count = (size_t)R * (size_t)blk->s.D;
+    if (r != ROLE_DOWN || !blk->s.experts)
+        linear(be, blk, r, in, beta, y, R);
+    else if (beta > 0)
+        be->add(y, y, w->moe.sum, count);
+    else
+        be->copy(y, w->moe.sum, count * sizeof(float));
+}
+
 /* to = base + residual * (what role gives for in), with the sublayer's output norm where it belongs. base may
  * be to. */
 static void add_sublayer(const struct backend *be, const struct block *blk, struct block_work *w, enum role r,
@@ -303,7 +371,7 @@ static void add_sublayer(const struct backend *be, const struct block *blk, stru
     if (after && s->residual != 1) term = w->backward ? w->dsub : w->xn[0];
     if (base.at != sum.at) be->copy(sum, base, count * sizeof(float));
     if (is_apart(s, n)) {
-        linear(be, blk, r, in, 0, term, R);
+        give(be, blk, w, r, in, 0, term, R);
         if (s->norm[n] && !after) {
             dev normed = w->backward ? w->dsub : sub; /* no gradient is there yet */
             norm(be, blk, n, sub, normed, w->stat[n], R);
@@ -311,7 +379,7 @@ static void add_sublayer(const struct backend *be, const struct block *blk, stru
         }
         be->axpy(sum, s->residual, term, count);
     } else {
-        linear(be, blk, r, in, 1, sum, R);
+        give(be, blk, w, r, in, 1, sum, R);
     }
     if (after) norm(be, blk, n, sum, to, w->stat[n], R);
 }
@@ -347,8 +415,11 @@ static void finish(const struct backend *be, const struct block *blk, struct blo
     add_sublayer(be, blk, w, ROLE_O, w->out, s->residual_normed ? n1 : x, mid, R);
     if (s->norm[NORM_MLP]) norm(be, blk, NORM_MLP, s->parallel ? x : mid, n2, w->stat[NORM_MLP], R);
     if (tap) tap(ctx, SITE_MLP, n2, R, s->D);
-    feed(be, blk, w, n2, R);
-    if (tap) tap(ctx, SITE_DOWN, w->act, R, s->F);
+    if (s->experts)
+        moe_forward(be, blk, &w->moe, n2, R, tap, ctx);
+    else
+        feed(be, blk, w, n2, R);
+    if (tap && !s->experts) tap(ctx, SITE_DOWN, w->act, R, s->F);
     add_sublayer(be, blk, w, ROLE_DOWN, w->act, s->residual_normed && !s->parallel ? n2 : mid, y, R);
 }
 
@@ -436,6 +507,10 @@ static void feed_back(const struct back *b, dev n2, dev dout)
     const struct block_shape *s = &b->blk->s;
     struct block_work *w = b->w;
     size_t n = (size_t)b->R * (size_t)s->F;
+    if (s->experts) {
+        moe_backward(be, b->blk, &w->moe, n2, dout, w->xn[NORM_MLP], b->R, b->g, b->tap, b->ctx);
+        return;
+    }
     back_dw(b, ROLE_DOWN, w->act, dout);
     linear_dx(be, b->blk, ROLE_DOWN, dout, 0, w->act, b->R);
     be->act_back(s->act, w->gate, w->up, w->act, w->gate, s->gated ? w->up : DEV_NONE, n);

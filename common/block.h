@@ -24,13 +24,46 @@ enum norm_id {
  * are of one head), or of the whole row [heads * E]. */
 enum qk_norm { QK_NORM_NONE, QK_NORM_HEAD, QK_NORM_HEADS, QK_NORM_WHOLE };
 
-static inline enum site role_site(enum role r)
+/* The linears of a block are numbered: its roles, then gate, up, down of expert 0, 1 ..., the shared expert last.
+ * Their inputs likewise: the sites, then the two of every expert, which see the tokens routed to it. */
+enum {
+    EXPERTS_MAX = 512, /* with the shared one */
+    LINEARS_MAX = ROLE_COUNT + 3 * EXPERTS_MAX,
+    SITES_MAX = SITE_COUNT + 2 * EXPERTS_MAX
+};
+static inline int expert_linear(int expert, enum role r)
 {
-    return r <= ROLE_V ? SITE_QKV : r == ROLE_O ? SITE_O : r == ROLE_DOWN ? SITE_DOWN : SITE_MLP;
+    return ROLE_COUNT + 3 * expert + (int)(r - ROLE_GATE);
 }
-/* "q", "k", "v", "o", "gate", "up", "down": stable names for plans and streams */
-const char *role_name(enum role r);
-const char *site_name(enum site s);    /* "qkv", "o", "mlp", "down" */
+static inline int linear_expert(int i) /* -1: none */
+{
+    return i < ROLE_COUNT ? -1 : (i - ROLE_COUNT) / 3;
+}
+static inline enum role linear_role(int i)
+{
+    return i < ROLE_COUNT ? (enum role)i : (enum role)(ROLE_GATE + (i - ROLE_COUNT) % 3);
+}
+static inline int expert_site(int expert, enum site s) /* SITE_MLP or SITE_DOWN */
+{
+    return SITE_COUNT + 2 * expert + (s == SITE_DOWN);
+}
+static inline int site_expert(int t) /* -1: none */
+{
+    return t < SITE_COUNT ? -1 : (t - SITE_COUNT) / 2;
+}
+static inline int linear_site(int i)
+{
+    enum role r = linear_role(i);
+    enum site s = r <= ROLE_V ? SITE_QKV : r == ROLE_O ? SITE_O : r == ROLE_DOWN ? SITE_DOWN : SITE_MLP;
+    return i < ROLE_COUNT ? (int)s : expert_site(linear_expert(i), s);
+}
+/* "q", "k", "v", "o", "gate", "up", "down" of any linear: stable names for plans and streams */
+const char *role_name(int linear);
+/* "qkv", "o", "mlp", "down"; of expert 3 "mlp.3", "down.3" */
+struct site_name {
+    char text[16];
+};
+struct site_name site_name(int site);
 const char *norm_name(enum norm_id n); /* "attn_norm", "mlp_norm" */
 
 /* The gradient of every flag is tested in tests/unit/test_block.c. */
@@ -51,6 +84,9 @@ struct block_shape {
     bool alibi;        /* slope[h] * (key's position - query's) is added to logits */
     float alibi_scale; /* of the slopes (Falcon scales them with the logits); 0: 1 */
     bool gated;        /* act(gate) * up, else act(up): then there is no ROLE_GATE */
+    int experts, per_token; /* routed ones, and how many of them a token goes to; 0: F is the feed-forward's width */
+    int expert_F, shared_F; /* widths of a routed expert and of the one that sees every token; 0: there is none */
+    bool norm_topk;         /* the chosen experts' probabilities are divided by their sum */
     enum act act;
     bool parallel;        /* y = x + attention(n1 x) + mlp(n2 x) */
     bool post_add;        /* NORM_*_OUT act on the sum (post-norm OPT) */
@@ -65,7 +101,9 @@ enum { NORM_VECTORS = 2 * NORM_COUNT };
 /* All in device memory. Linear weights [out, in]. Bias 0 = none. What a shape does not have is none. */
 struct block {
     struct block_shape s; /* of the layer at hand: block_load sets window, rotation, scale ... */
-    dev w[ROLE_COUNT], b[ROLE_COUNT];
+    dev w[LINEARS_MAX], b[ROLE_COUNT];
+    dev router;      /* [experts, D], f32 in any precision; its choice of experts is a constant for the backward */
+    dev shared_gate; /* [D]: sigmoid of its product with a token weighs the shared expert; none: 1 */
     dev gain[NORM_COUNT], bias[NORM_COUNT];
     dev cossin; /* rotary table [max_pos, rot] of this layer; none when rot is 0 */
     dev slopes; /* [H] with alibi */
@@ -81,11 +119,17 @@ static inline dev block_norm_vector(const struct block *b, int i)
         .norm = {[NORM_ATTN] = true, [NORM_MLP] = true}, .rms = true, .gated = true, .residual = 1           \
     }
 
-void role_dims(const struct block_shape *s, enum role r, int *out, int *in);
-int site_dim(const struct block_shape *s, enum site t);
+int block_linears(const struct block_shape *s); /* numbers end here; ROLE_COUNT without experts */
+int block_sites(const struct block_shape *s);
+static inline int block_experts(const struct block_shape *s) /* with the shared one */
+{
+    return s->experts + (s->shared_F > 0);
+}
+void role_dims(const struct block_shape *s, int linear, int *out, int *in);
+int site_dim(const struct block_shape *s, int site);
 uint64_t block_weights(const struct block_shape *s); /* in all linears */
-/* Loops over roles (norms) leave out those that a shape has not: ask, or get dimensions of 0. */
-bool block_has_role(const struct block_shape *s, enum role r);
+/* Loops over linears, sites (norms) leave out those that a shape has not: ask, or get dimensions of 0. */
+bool block_has_role(const struct block_shape *s, int linear);
 int norm_dim(const struct block_shape *s,
              enum norm_id n);                  /* of gain and bias: D, E, H*E ...; 0: no such norm */
 int norm_max_dim(const struct block_shape *s); /* the largest of them and D */
@@ -107,8 +151,9 @@ struct block_work *block_work_alloc_mixed(const struct backend *be, const struct
                                           int save_R);
 size_t block_work_bytes_mixed(const struct block_shape *s, int max_R, int save_R);
 
-/* Called with each linear input x[R, dim] as forward reaches it. */
-typedef void block_tap(void *ctx, enum site site, dev x, int R, int dim);
+/* Called with each linear input x[R, dim] as forward reaches it; of experts with what was routed to them, if
+ * anything was. */
+typedef void block_tap(void *ctx, int site, dev x, int R, int dim);
 
 /* y[R,D] = block(x[R,D]). y may not alias x. tap may be NULL. pos0 = position of the first token of every
  * sequence. The work keeps what one backward needs until the next call (if allocated with backward). */
@@ -117,7 +162,7 @@ void block_forward(const struct backend *be, const struct block *blk, struct blo
 
 /* Gradients, device memory; DEV_NONE = not wanted. Parameters add, dx overwrites. */
 struct block_grads {
-    dev w[ROLE_COUNT], b[ROLE_COUNT], gain[NORM_COUNT], bias[NORM_COUNT];
+    dev w[LINEARS_MAX], b[ROLE_COUNT], gain[NORM_COUNT], bias[NORM_COUNT];
 };
 static inline dev *grad_norm_vector(struct block_grads *g, int i)
 {
@@ -125,7 +170,7 @@ static inline dev *grad_norm_vector(struct block_grads *g, int i)
 }
 /* Called with each linear's input and output gradient (for gradient statistics), before the next op. May be
  * NULL. */
-typedef void block_grad_tap(void *ctx, enum role role, dev x, dev dy, int R);
+typedef void block_grad_tap(void *ctx, int linear, dev x, dev dy, int R);
 /* After block_forward on the same work, x, B, T; spends what forward kept, so once per forward. dx may be
  * DEV_NONE (then the part of the backward that only feeds dx is skipped). dy is read only. */
 void block_backward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T,

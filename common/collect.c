@@ -22,8 +22,10 @@ struct collect {
     struct boundary b;
     struct boundary_pass pass;
     struct block *blk;
-    dev hessian[SITE_COUNT], moments[SITE_COUNT], target_moments;
-    float *rows[SITE_COUNT];
+    int n_sites;
+    dev hessian[SITES_MAX], moments[SITES_MAX], target_moments;
+    float *rows[SITES_MAX];    /* none of experts, which do not see every token */
+    uint64_t count[SITES_MAX]; /* rows of the layer at hand */
     uint64_t *pick;        /* sample rows of this shard, indices into its rows */
     int n_pick, next_pick; /* next_pick: the first one at or after row0 */
     double *target;
@@ -91,9 +93,10 @@ void collect_predict(const struct model *m, const struct tokens *t, const struct
 {
     const struct block_shape *s = &m->c.block;
     uint64_t all = 0, disk = 4096, D = (uint64_t)s->D;
-    for (int i = 0; i < SITE_COUNT; i++) {
-        all += stats_site_bytes(&o->want, site_dim(s, (enum site)i));
-        disk += stats_site_disk(&o->want, site_dim(s, (enum site)i));
+    for (int i = 0; i < block_sites(s); i++) {
+        if (!site_dim(s, i)) continue;
+        all += stats_site_bytes(&o->want, site_dim(s, i));
+        disk += stats_site_disk(&o->want, site_dim(s, i));
     }
     uint64_t target = o->want.mask & STATS_TARGETS ? (uint64_t)n * 2 * D * sizeof(double) : 0;
     *mem_bytes = TOOL_BASE_BYTES + block_bytes(&m->c) + boundary_bytes(n, t->T, s->D) +
@@ -109,7 +112,7 @@ static bool wants(const struct collect *c, unsigned bits)
     return (c->o->want.mask & bits) != 0;
 }
 
-static void take_rows(struct collect *c, enum site site, dev x, int R, int dim)
+static void take_rows(struct collect *c, int site, dev x, int R, int dim)
 {
     size_t d = (size_t)dim;
     for (int i = c->next_pick; i < c->n_pick && c->pick[i] < c->row0 + (uint64_t)R; i++) {
@@ -118,9 +121,10 @@ static void take_rows(struct collect *c, enum site site, dev x, int R, int dim)
     }
 }
 
-static void collect_tap(void *ctx, enum site site, dev x, int R, int dim)
+static void collect_tap(void *ctx, int site, dev x, int R, int dim)
 {
     struct collect *c = ctx;
+    c->count[site] += (uint64_t)R;
     if (dev_ok(c->hessian[site])) c->be->gram(R, dim, x, c->hessian[site]);
     if (dev_ok(c->moments[site])) c->be->channel_stats(c->moments[site], x, R, dim);
     if (c->rows[site]) take_rows(c, site, x, R, dim);
@@ -159,18 +163,19 @@ static int collect_visit(void *ctx, int s0, int B, dev x, dev y, struct err *e)
 static void layer_reset(struct collect *c)
 {
     const struct block_shape *s = &c->m->c.block;
-    for (int i = 0; i < SITE_COUNT; i++) {
-        size_t d = (size_t)site_dim(s, (enum site)i);
+    for (int i = 0; i < c->n_sites; i++) {
+        size_t d = (size_t)site_dim(s, i);
+        c->count[i] = 0;
         if (dev_ok(c->hessian[i])) c->be->fill(c->hessian[i], 0, d * d);
         if (dev_ok(c->moments[i])) c->be->fill(c->moments[i], 0, 2 * MOMENT_ROWS * d); /* f64 zeros */
     }
 }
 
 /* The site's statistics on the host, without X'X; the sample rows are lent, not copied. */
-static void site_fetch(const struct collect *c, enum site site, struct site_stats *s)
+static void site_fetch(const struct collect *c, int site, struct site_stats *s)
 {
     size_t d = (size_t)site_dim(&c->m->c.block, site);
-    *s = (struct site_stats){.site = site, .dim = (int)d, .count = (uint64_t)c->b.n * (uint64_t)c->b.T};
+    *s = (struct site_stats){.site = site, .dim = (int)d, .count = c->count[site]};
     if (dev_ok(c->moments[site])) {
         double *m = MEM_NEW(double, MOMENT_ROWS *d);
         c->be->get(m, c->moments[site], MOMENT_ROWS * d * sizeof(double));
@@ -182,13 +187,13 @@ static void site_fetch(const struct collect *c, enum site site, struct site_stat
     s->n_rows = c->n_pick;
 }
 
-static json_t *site_linears(const struct model *m, int layer, enum site site)
+static json_t *site_linears(const struct model *m, int layer, int site)
 {
     char name[256];
     json_t *a = json_array();
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        if (role_site((enum role)r) != site || !block_has_role(&m->c.block, r)) continue;
-        model_tensor_name(m, layer, (enum role)r, name);
+    for (int r = 0; r < block_linears(&m->c.block); r++) {
+        if (linear_site(r) != site || !model_has_linear(m, layer, r)) continue;
+        model_tensor_name(m, layer, r, name);
         json_array_append_new(a, json_string(name));
     }
     return a;
@@ -196,14 +201,25 @@ static json_t *site_linears(const struct model *m, int layer, enum site site)
 
 static void add_to_imatrix(const struct collect *c, int layer, struct imatrix *im, const struct site_stats *s)
 {
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        if (role_site((enum role)r) != s->site || !block_has_role(&c->m->c.block, r)) continue;
+    const struct block_shape *b = &c->m->c.block;
+    for (int r = 0; r < block_linears(b); r++) {
+        const char *pattern = family_linear_pattern(&c->m->c.gguf, b, r);
+        int expert = linear_expert(r);
+        if (linear_site(r) != s->site || !model_has_linear(c->m, layer, r) || !pattern) continue;
         char name[256];
-        if (!c->m->c.gguf.role[r]) continue;
-        family_tensor_name(name, c->m->c.gguf.role[r], layer, ".weight");
+        family_tensor_name(name, pattern, layer, ".weight");
         name[strcspn(name, "#")] = 0; /* all parts of a tensor have the same input */
-        imatrix_add(im, name, s->sums + 2 * (size_t)s->dim, s->dim, s->count);
+        if (expert < 0 || expert >= b->experts) expert = 0;
+        imatrix_add(im, name, expert, s->sums + 2 * (size_t)s->dim, s->dim, s->count);
     }
+}
+
+/* Some linear of the layer reads it. */
+static bool site_used(const struct collect *c, int layer, int site)
+{
+    for (int r = 0; r < block_linears(&c->m->c.block); r++)
+        if (linear_site(r) == site && model_has_linear(c->m, layer, r)) return true;
+    return false;
 }
 
 /* X'X leaves the device a few rows at a time: a copy of it would be the largest thing here. */
@@ -237,9 +253,10 @@ static int layer_write(struct collect *c, int layer, struct stream_writer *w, st
                        struct err *e)
 {
     int rc = 0;
-    for (int i = 0; i < SITE_COUNT && rc == 0; i++) {
+    for (int i = 0; i < c->n_sites && rc == 0; i++) {
         struct site_stats s;
-        site_fetch(c, (enum site)i, &s);
+        if (!site_used(c, layer, i)) continue;
+        site_fetch(c, i, &s);
         if (im) add_to_imatrix(c, layer, im, &s);
         rc = site_write(c, layer, &s, w, e);
         s.rows = NULL;
@@ -284,12 +301,13 @@ static void collect_init(struct collect *c, bool imatrix, const struct tokens *t
             if (c->pick[i] >= lo && c->pick[i] < hi) c->pick[kept++] = c->pick[i] - lo;
         c->n_pick = kept;
     }
-    for (int i = 0; i < SITE_COUNT; i++) {
-        size_t d = (size_t)site_dim(s, (enum site)i);
+    for (int i = 0; i < c->n_sites; i++) {
+        size_t d = (size_t)site_dim(s, i);
+        if (!d) continue;
         if (wants(c, STATS_HESSIAN)) c->hessian[i] = c->be->alloc(d * d * sizeof(float));
         if (wants(c, STATS_SUMS | STATS_ABSMAX) || imatrix)
             c->moments[i] = c->be->alloc(MOMENT_ROWS * d * sizeof(double));
-        if (c->n_pick) c->rows[i] = MEM_NEW(float, (size_t)c->n_pick *d);
+        if (c->n_pick && i < SITE_COUNT) c->rows[i] = MEM_NEW(float, (size_t)c->n_pick *d);
     }
     if (wants(c, STATS_TARGETS)) {
         c->target = MEM_NEW(double, (size_t)n * 2 * (size_t)s->D);
@@ -300,7 +318,7 @@ static void collect_init(struct collect *c, bool imatrix, const struct tokens *t
 
 static void collect_clear(struct collect *c)
 {
-    for (int i = 0; i < SITE_COUNT; i++) {
+    for (int i = 0; i < c->n_sites; i++) {
         c->be->release(c->hessian[i]);
         c->be->release(c->moments[i]);
         mem_free(c->rows[i]);
@@ -327,6 +345,7 @@ int collect_run(struct model *m, const struct tokens *t, const struct collect_op
 {
     struct collect c = {.o = o, .m = m, .be = m->be, .start = o->acts ? o->layers[0] : 0};
     int first, n, rc = 0;
+    c.n_sites = block_sites(&m->c.block);
     if (collect_range(t, o, &first, &n, e) < 0) return -1;
     collect_init(&c, im != NULL, t, first, n);
     c.blk = block_alloc(m, t->T);

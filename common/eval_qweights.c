@@ -212,8 +212,13 @@ static int scan_to(struct qweights *q, struct model *m, struct block *b, int lay
 
 int qweights_apply(struct qweights *q, struct model *m, struct block *b, int layer, struct err *e)
 {
-    size_t D = (size_t)b->s.D, most = D * (size_t)b->s.F, attn = D * (size_t)b->s.H * (size_t)b->s.E;
-    float *buf = MEM_NEW(float, most > attn ? most : attn);
+    size_t most = 0;
+    for (int r = 0; r < block_linears(&m->c.block); r++) {
+        int out, in;
+        role_dims(&m->c.block, r, &out, &in);
+        if ((size_t)out * (size_t)in > most) most = (size_t)out * (size_t)in;
+    }
+    float *buf = MEM_NEW(float, most);
     int found = 0;
     for (int attempt = 0; attempt < 2 && found == 0; attempt++) {
         if (!q->r && !(q->r = stream_open(q->src.path, "qweights", e)))

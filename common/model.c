@@ -21,9 +21,28 @@ void family_tensor_name(char out[256], const char *pattern, int layer, const cha
         snprintf(out, 256, "%.*s%s%s", end, pattern, suffix, part ? part : "");
 }
 
-void model_tensor_name(const struct model *m, int layer, enum role r, char out[256])
+void family_expert_name(char out[256], const char *pattern, int layer, int expert, const char *suffix)
 {
-    family_tensor_name(out, m->c.hf.role[r], layer, ".weight");
+    char one[256];
+    const char *at = strstr(pattern, "%x");
+    if (at)
+        snprintf(one, sizeof one, "%.*s%d%s", (int)(at - pattern), pattern, expert, at + 2);
+    else
+        snprintf(one, sizeof one, "%s", pattern);
+    family_tensor_name(out, one, layer, suffix);
+}
+
+const char *family_linear_pattern(const struct family_names *n, const struct block_shape *s, int linear)
+{
+    int expert = linear_expert(linear);
+    if (expert < 0) return n->role[linear];
+    return (expert < s->experts ? n->expert : n->shared)[linear_role(linear) - ROLE_GATE];
+}
+
+void model_tensor_name(const struct model *m, int layer, int linear, char out[256])
+{
+    const char *pattern = family_linear_pattern(&m->c.hf, &m->c.block, linear);
+    family_expert_name(out, pattern, layer, linear_expert(linear), ".weight");
 }
 
 void model_norm_name(const struct model *m, int layer, enum norm_id n, char out[256])
@@ -45,8 +64,8 @@ void model_final_norm_name(const struct model *m, char out[256])
 int model_find_role(const struct model *m, int64_t layer, const char *name)
 {
     char own[256];
-    for (int r = 0; r < ROLE_COUNT && layer >= 0 && layer < m->c.n_layers; r++) {
-        if (!block_has_role(&m->c.block, r)) continue;
+    for (int r = 0; layer >= 0 && layer < m->c.n_layers && r < block_linears(&m->c.block); r++) {
+        if (!model_has_linear(m, (int)layer, r)) continue;
         model_tensor_name(m, (int)layer, r, own);
         if (!strcmp(own, name)) return r;
     }
@@ -168,7 +187,7 @@ void model_close(struct model *m)
     for (int i = 0; m->joined && i < 2 * m->c.n_layers; i++)
         mem_free((void *)(uintptr_t)m->joined[i].name), mem_free((void *)(uintptr_t)m->joined[i].t.data);
     mem_free(m->joined);
-    mem_free(m->layers);
+    mem_free(m->layers), mem_free(m->linears);
     mem_free(m);
 }
 
@@ -277,15 +296,15 @@ int model_read_part(struct model *m, const struct weight_part *p, float *dst, st
     return rc;
 }
 
-int model_read_linear(struct model *m, int layer, enum role r, float *dst, struct err *e)
+int model_read_linear(struct model *m, int layer, int linear, float *dst, struct err *e)
 {
-    return model_read_part(m, &m->layers[layer].w[r], dst, e);
+    return model_read_part(m, &m->layers[layer].w[linear], dst, e);
 }
 
-int model_read_bias(struct model *m, int layer, enum role r, float *dst, struct err *e)
+int model_read_bias(struct model *m, int layer, int linear, float *dst, struct err *e)
 {
-    const struct weight_part *p = &m->layers[layer].b[r];
-    if (!p->t) return 0;
+    const struct weight_part *p = &m->layers[layer].b[linear];
+    if (linear >= ROLE_COUNT || !p->t) return 0; /* no family's experts have any */
     return model_read_part(m, p, dst, e) ? -1 : 1;
 }
 

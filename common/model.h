@@ -9,9 +9,11 @@
 #include "common/rope.h"
 
 /* Patterns of tensor names without .weight or .bias; "%d" = layer. "NAME#q", "#k", "#v", "#gate", "#up": that
- * part of a fused tensor. NULL = the family has no such tensor. */
+ * part of a fused tensor. NULL = the family has no such tensor. Experts: gate, up, down; "%x" = expert, a pattern
+ * without it is one tensor [experts, out, in]; the shared one's. */
 struct family_names {
     const char *role[ROLE_COUNT], *norm[NORM_COUNT];
+    const char *expert[3], *shared[3], *router, *shared_gate;
     const char *embed, *pos_embed, *embed_norm, *project_in, *project_out, *final_norm, *head;
 };
 
@@ -20,6 +22,7 @@ struct layer_attrs {
     int window; /* 0 = none */
     int rope;   /* rotary table, 0 or 1; -1 = no rotation */
     float scale;
+    bool dense; /* in a model with experts: this layer has the plain feed-forward */
 };
 
 /* model_config.c: config.json to a struct; GGUF keys to a config.json. The common keys are checked, a key
@@ -109,7 +112,9 @@ struct weight_part {
 
 /* The tensors of one block as they lie in the file. */
 struct model_layer {
-    struct weight_part w[ROLE_COUNT], b[ROLE_COUNT], gain[NORM_COUNT], norm_bias[NORM_COUNT];
+    struct weight_part *w; /* [block_linears(&c.block)] */
+    struct weight_part b[ROLE_COUNT], gain[NORM_COUNT], norm_bias[NORM_COUNT];
+    struct weight_part router, shared_gate;
 };
 
 struct model {
@@ -120,6 +125,7 @@ struct model {
     bool gguf;                  /* names and q/k row order are GGUF's */
     bool nested;                /* a multimodal checkpoint, of which this is the text model */
     struct model_layer *layers; /* [n_layers] */
+    struct weight_part *linears; /* of all layers */
     struct checkpoint_tensor
         *joined; /* [2 n_layers] of own memory: norms of q and k that a file has by heads */
     struct weight_part embed, pos_embed, embed_gain, embed_bias, project_in, project_out;
@@ -140,12 +146,18 @@ int model_check_identity(struct model *m, const json_t *header, const char *stre
                          struct err *e) NT_MUST_CHECK;
 
 /* ---- weights on the host, f32 ---- */
-void model_tensor_name(const struct model *m, int layer, enum role r, char out[256]); /* ".weight" included */
+/* ".weight" included; linears of experts are apart, whatever the file joins. */
+void model_tensor_name(const struct model *m, int layer, int linear, char out[256]);
+/* Layers with experts and without have different linears (numbers as in block.h). */
+static inline bool model_has_linear(const struct model *m, int layer, int linear)
+{
+    return m->layers[layer].w[linear].t != NULL;
+}
 void model_norm_name(const struct model *m, int layer, enum norm_id n, char out[256]);
 /* The same of gain (i < NORM_COUNT) or bias i. */
 void model_norm_vector_name(const struct model *m, int layer, int i, char out[256]);
 void model_final_norm_name(const struct model *m, char out[256]); /* "" = the model has none */
-/* The other way round: a linear (enum role) or norm vector (as in struct block) of this layer by its name;
+/* The other way round: a linear or norm vector (as in struct block) of this layer by its name;
  * -1: none. */
 int model_find_role(const struct model *m, int64_t layer, const char *name);
 int model_find_norm(const struct model *m, int64_t layer, const char *name);
@@ -161,11 +173,14 @@ void model_trained_norms(const struct model *m, bool qk, bool trained[NORM_VECTO
 bool model_is_final_norm(const struct model *m, const char *name);
 /* A family's pattern with its %d filled in, and a suffix before its "#q" if it has one. */
 void family_tensor_name(char out[256], const char *pattern, int layer, const char *suffix);
+void family_expert_name(char out[256], const char *pattern, int layer, int expert, const char *suffix);
+/* A linear's pattern, of the shared expert, too; NULL: none. */
+const char *family_linear_pattern(const struct family_names *n, const struct block_shape *s, int linear);
 /* Dequantized weight [out, in] of a linear / vector of a norm into dst; checks for non-finite values, naming
  * the tensor. */
-int model_read_linear(struct model *m, int layer, enum role r, float *dst, struct err *e) NT_MUST_CHECK;
+int model_read_linear(struct model *m, int layer, int linear, float *dst, struct err *e) NT_MUST_CHECK;
 /* 1 read, 0 there is none, -1 error */
-int model_read_bias(struct model *m, int layer, enum role r, float *dst, struct err *e) NT_MUST_CHECK;
+int model_read_bias(struct model *m, int layer, int linear, float *dst, struct err *e) NT_MUST_CHECK;
 bool model_linear_has_bias(const struct model *m); /* any linear of the blocks has one */
 int model_read_norm(struct model *m, int layer, enum norm_id n, float *gain, float *bias,
                     struct err *e) NT_MUST_CHECK;
@@ -183,7 +198,7 @@ int model_read_part(struct model *m, const struct weight_part *p, float *dst, st
 /* Where a role's weight lies in its tensor, in a Hugging Face or GGUF file: fills all of *p but t and offset;
  * returns the rows of the whole tensor (of its transposed). A bias lies alike, with cols 1 and never
  * transposed. */
-uint64_t model_part_layout(const struct model_config *c, enum role r, bool gguf, struct weight_part *p);
+uint64_t model_part_layout(const struct model_config *c, int linear, bool gguf, struct weight_part *p);
 /* The row of that tensor (transposed: column) where row i of a part lies. */
 uint64_t model_part_row(const struct weight_part *p, uint64_t i);
 
@@ -194,6 +209,8 @@ uint64_t model_part_row(const struct weight_part *p, uint64_t i);
 struct block *block_alloc(struct model *m, int max_pos); /* with rotary table for max_pos positions */
 void block_free(struct model *m, struct block *b);
 int block_load(struct model *m, struct block *b, int layer, struct err *e) NT_MUST_CHECK;
+/* What chooses experts, of a layer that has them; block_load does. */
+int block_load_routing(struct model *m, struct block *b, int layer, struct err *e) NT_MUST_CHECK;
 /* Makes b->s and b->cossin the layer's; block_load does. For blocks whose weights come from elsewhere. */
 void block_set_layer(const struct model *m, struct block *b, int layer);
 uint64_t block_bytes(const struct model_config *c);

@@ -96,6 +96,9 @@ static const struct {
     {"qk_layernorm", "false"},
     {"num_experts", "0"},
     {"num_local_experts", "0"},
+    {"n_routed_experts", "0"},
+    {"n_shared_experts", "0"},
+    {"routed_scaling_factor", "1"},
     {"query_pre_attn_scalar", "null"},
     {"use_parallel_residual", "false"},
     {"parallel_attn", "false"},
@@ -214,7 +217,7 @@ static int read_shape(struct model_config *c, const json_t *j, struct err *e)
                        s->H);
     s->eps = (float)eps, s->scale = (float)(1 / sqrt(s->E)), s->window = 0;
     c->layer = MEM_NEW(struct layer_attrs, c->n_layers);
-    for (int l = 0; l < c->n_layers; l++) c->layer[l] = (struct layer_attrs){-1, 0, 0};
+    for (int l = 0; l < c->n_layers; l++) c->layer[l] = (struct layer_attrs){-1, 0, 0, false};
     return 0;
 }
 

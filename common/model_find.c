@@ -32,6 +32,8 @@ static const struct checkpoint_tensor *by_name(const struct model *m, const char
 static bool fits(const struct tensor *t, const struct weight_part *p, uint64_t rows)
 {
     if (p->cols == 1 && tensor_count(t) == rows) return true; /* a vector, or a norm of [heads, E] */
+    if (t->rank == 3 && !p->transposed) /* experts one after the other */
+        return t->shape[0] * t->shape[1] == rows && t->shape[2] == p->cols && rows != p->rows;
     return t->rank == 2 && t->shape[p->transposed] == rows && t->shape[!p->transposed] == p->cols;
 }
 
@@ -86,17 +88,29 @@ static int find(struct finder *f, const char *pattern, int layer, const char *su
     return find_rows(f, pattern, layer, suffix, optional, p, rows);
 }
 
-uint64_t model_part_layout(const struct model_config *c, enum role r, bool gguf, struct weight_part *p)
+/* Of an expert in a tensor of all of them: GGUF's, and those of transformers 5 that hold gate, then up. */
+static uint64_t expert_layout(const struct model_config *c, int linear, const char *pattern, struct weight_part *p)
+{
+    uint64_t parts = strchr(pattern, '#') ? 2 : 1;
+    if (linear_expert(linear) >= c->block.experts || strstr(pattern, "%x")) return p->rows;
+    p->row0 = (uint64_t)linear_expert(linear) * parts * p->rows;
+    if (parts == 2 && linear_role(linear) == ROLE_UP) p->row0 += p->rows;
+    return (uint64_t)c->block.experts * parts * p->rows;
+}
+
+uint64_t model_part_layout(const struct model_config *c, int linear, bool gguf, struct weight_part *p)
 {
     const struct block_shape *s = &c->block;
     uint64_t E = (uint64_t)s->E, G = (uint64_t)s->G, per = (uint64_t)(s->H / s->G), rows;
-    const char *pattern = (gguf ? &c->gguf : &c->hf)->role[r];
+    const char *pattern = family_linear_pattern(gguf ? &c->gguf : &c->hf, s, linear);
+    enum role r = linear_role(linear);
     int out, in;
-    role_dims(s, r, &out, &in);
+    role_dims(s, linear, &out, &in);
     *p = (struct weight_part){
         .rows = (uint64_t)out, .cols = (uint64_t)in, .transposed = c->transposed && !gguf};
     rows = p->run = p->stride = p->rows;
     if (gguf && c->family->gguf_permuted_qk && (r == ROLE_Q || r == ROLE_K)) p->head_dim = s->E;
+    if (pattern && linear >= ROLE_COUNT) return expert_layout(c, linear, pattern, p);
     if (!pattern || !strchr(pattern, '#')) return rows;
     if (r > ROLE_V) { /* gate, then up */
         p->row0 = r == ROLE_UP ? p->rows : 0;
@@ -124,6 +138,34 @@ static int find_role(struct finder *f, int layer, enum role r)
     if (!m->c.bias[r]) return 0;
     if (find_rows(f, pattern, layer, ".bias", false, &b, rows)) return -1;
     m->layers[layer].b[r] = b;
+    return 0;
+}
+
+/* Weights that choose experts and weigh the shared one. */
+static int find_routing(struct finder *f, int layer)
+{
+    const struct model_config *c = &f->m->c;
+    const struct family_names *names = f->m->gguf ? &c->gguf : &c->hf;
+    struct model_layer *l = &f->m->layers[layer];
+    uint64_t D = (uint64_t)c->block.D;
+    if (find(f, names->router, layer, ".weight", false, (uint64_t)c->block.experts, D, &l->router)) return -1;
+    return c->block.shared_F && names->shared_gate &&
+                   find(f, names->shared_gate, layer, ".weight", false, D, 1, &l->shared_gate)
+               ? -1
+               : 0;
+}
+
+/* An expert's linear: a tensor of its own or, in what transformers 5 holds in memory, a part of one of all. */
+static int find_expert(struct finder *f, int layer, int linear)
+{
+    struct model *m = f->m;
+    const char *pattern = family_linear_pattern(m->gguf ? &m->c.gguf : &m->c.hf, &m->c.block, linear);
+    struct weight_part p;
+    char name[256];
+    uint64_t rows = model_part_layout(&m->c, linear, m->gguf, &p);
+    family_expert_name(name, pattern, layer, linear_expert(linear), "");
+    if (find_rows(f, name, layer, ".weight", false, &p, rows)) return -1;
+    m->layers[layer].w[linear] = p;
     return 0;
 }
 
@@ -181,8 +223,13 @@ static int find_block_norm(struct finder *f, int layer, enum norm_id n)
 
 static int find_layer(struct finder *f, int layer)
 {
-    for (int r = 0; r < ROLE_COUNT; r++)
-        if (block_has_role(&f->m->c.block, r) && find_role(f, layer, r)) return -1;
+    const struct model_config *c = &f->m->c;
+    bool routed = c->block.experts && !c->layer[layer].dense;
+    for (int r = 0; r < (routed ? ROLE_GATE : ROLE_COUNT); r++)
+        if (block_has_role(&c->block, r) && find_role(f, layer, r)) return -1;
+    for (int i = ROLE_COUNT; routed && i < block_linears(&c->block); i++)
+        if (block_has_role(&c->block, i) && find_expert(f, layer, i)) return -1;
+    if (routed && find_routing(f, layer)) return -1;
     for (int n = 0; n < NORM_COUNT; n++)
         if (find_block_norm(f, layer, n)) return -1;
     return 0;
@@ -243,7 +290,10 @@ int model_find_tensors(struct model *m, struct err *e)
 {
     struct finder f = {.m = m, .used = MEM_NEW(bool, m->ck->n_tensors), .e = e};
     int rc = 0;
+    size_t per = (size_t)block_linears(&m->c.block);
     m->layers = MEM_NEW(struct model_layer, m->c.n_layers);
+    m->linears = MEM_NEW(struct weight_part, per * (size_t)m->c.n_layers);
+    for (int l = 0; l < m->c.n_layers; l++) m->layers[l].w = m->linears + per * (size_t)l;
     m->joined = MEM_NEW(struct checkpoint_tensor, 2 * m->c.n_layers);
     for (int l = 0; l < m->c.n_layers && !rc; l++) rc = find_layer(&f, l);
     if (!rc) rc = find_outer(&f);

@@ -73,6 +73,10 @@ static const struct {
     {"rope.freq_base_swa", "rope_local_base_freq"},
     {"use_parallel_residual", "use_parallel_residual"},
     {"attention.clamp_kqv", "clip_qkv"},
+    {"expert_count", "num_experts"},
+    {"expert_used_count", "num_experts_per_tok"},
+    {"expert_feed_forward_length", "moe_intermediate_size"},
+    {"expert_shared_feed_forward_length", "shared_expert_intermediate_size"},
 };
 
 /* Otherwise these must say nothing. */
@@ -347,6 +351,8 @@ json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e)
     struct keys k = {ck, arch};
     if (!strcmp(arch, "llama") && flag_or_number(get(&k, "attention.sliding_window"), 0) > 0)
         f = family_by_model_type("mistral");
+    if (!strcmp(arch, "llama") && flag_or_number(get(&k, "expert_count"), 0) > 0)
+        f = family_by_model_type("mixtral");
     json_t *cfg = json_object();
     json_object_set_new(cfg, "architectures", json_pack("[s]", f->hf_class));
     json_object_set_new(cfg, "model_type", json_string(f->model_type));
@@ -359,7 +365,7 @@ json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e)
     if (!(f->bias & ROLE_BITS_QKV))
         json_object_set_new(cfg, "attention_bias",
                             json_boolean(model_gguf_has(ck, f->gguf.role[ROLE_Q], ".bias")));
-    if (!(f->bias & 1u << ROLE_UP))
+    if (!(f->bias & 1u << ROLE_UP) && !f->gguf.router)
         json_object_set_new(cfg, "mlp_bias", json_boolean(model_gguf_has(ck, f->gguf.role[ROLE_UP], ".bias")));
     json_object_set_new(cfg, "tie_word_embeddings", json_boolean(!model_gguf_has(ck, f->gguf.head, ".weight")));
     add_token(cfg, ck, "bos_token_id", "tokenizer.ggml.bos_token_id");

@@ -49,6 +49,11 @@ static void add_flags(char **text, const struct model_config *c)
                 {"post_add", s->post_add, 0},
                 {"residual_normed", s->residual_normed, 0},
                 {"residual", (double)s->residual, 1},
+                {"experts", s->experts, 0},
+                {"per_token", s->per_token, 0},
+                {"expert_F", s->expert_F, 0},
+                {"shared_F", s->shared_F, 0},
+                {"norm_topk", s->norm_topk, 0},
                 {"embed_dim", c->embed_dim, s->D},
                 {"embed_scale", (double)c->embed_scale, 1},
                 {"logit_scale", (double)c->logit_scale, 1},
@@ -62,10 +67,10 @@ static void add_layers(char **text, const struct model_config *c)
     const struct layer_attrs *of = NULL;
     for (int l = 0; l < c->n_layers; l++) {
         const struct layer_attrs *a = &c->layer[l],
-                                 usual = {c->block.window, c->block.rot ? 0 : -1, c->block.scale};
-        if (!of && a->window == usual.window && a->rope == usual.rope && a->scale == usual.scale) continue;
-        if (of && a->window == of->window && a->rope == of->rope && a->scale == of->scale) continue;
-        more(text, " layer%d:%d,%d,%.6e", l, a->window, a->rope, (double)a->scale);
+                                 usual = {c->block.window, c->block.rot ? 0 : -1, c->block.scale, false};
+        const struct layer_attrs *b = of ? of : &usual;
+        if (a->window == b->window && a->rope == b->rope && a->scale == b->scale && a->dense == b->dense) continue;
+        more(text, " layer%d:%d,%d,%.6e%s", l, a->window, a->rope, (double)a->scale, a->dense ? ",dense" : "");
         of = a;
     }
 }
@@ -129,6 +134,8 @@ static void sample_hash(struct model *m, char hex[17])
     for (int l = 0; l < m->c.n_layers; l++) {
         const struct model_layer *t = &m->layers[l];
         for (int r = 0; r < ROLE_COUNT; r++) add_rows(m, h, &t->w[r]), add_rows(m, h, &t->b[r]);
+        for (int i = ROLE_COUNT; i < block_linears(&m->c.block); i++) add_rows(m, h, &t->w[i]);
+        add_rows(m, h, &t->router), add_rows(m, h, &t->shared_gate);
         for (int n = 0; n < NORM_COUNT; n++) add_rows(m, h, &t->gain[n]), add_rows(m, h, &t->norm_bias[n]);
     }
     add_rows(m, h, &m->final_gain), add_rows(m, h, &m->final_bias);

@@ -30,6 +30,11 @@ int config_layer_types(struct model_config *c, const json_t *j, int window, stru
 /* The same; otherwise all layers but every period-th have the window. */
 int config_sliding(struct model_config *c, const json_t *j, int window, int period,
                    struct err *e) NT_MUST_CHECK;
+/* num_experts and num_experts_per_tok (0: these by default), norm_topk_prob, and with `sparse` which layers have
+ * experts: decoder_sparse_step, mlp_only_layers. The widths of experts are set already; F is of the other layers, and
+ * becomes 0 where there are none. */
+int config_experts(struct model_config *c, const json_t *j, int experts, int per_token, bool sparse,
+                   struct err *e) NT_MUST_CHECK;
 /* use_sliding_window, max_window_layers, layer_types. */
 int config_qwen_windows(struct model_config *c, const json_t *j, struct err *e) NT_MUST_CHECK;
 /* Layers with a window have rotary table 1: sliding_attention of rope_parameters, or plain with this theta. */

@@ -58,6 +58,47 @@ int config_qwen_windows(struct model_config *c, const json_t *j, struct err *e)
     return config_layer_types(c, j, window, e);
 }
 
+/* Which layers have no experts: returns how many, or -1. */
+static int dense_layers(struct model_config *c, const json_t *j, struct err *e)
+{
+    const json_t *list = json_object_get(j, "mlp_only_layers"), *v;
+    int step = 1, n = 0;
+    size_t i;
+    if (key_int(j, "decoder_sparse_step", 1, &step, e)) return -1;
+    if (list && !json_is_null(list) && !json_is_array(list))
+        return err_set(e, NT_EXIT_DATA, "config key mlp_only_layers is no list of layers");
+    for (int l = 0; l < c->n_layers; l++) c->layer[l].dense = (l + 1) % step != 0;
+    json_array_foreach(list, i, v) {
+        json_int_t l = json_is_integer(v) ? json_integer_value(v) : -1;
+        if (l < 0) return err_set(e, NT_EXIT_DATA, "config key mlp_only_layers is no list of layers");
+        if (l < c->n_layers) c->layer[l].dense = true; /* as the class: others say nothing */
+    }
+    for (int l = 0; l < c->n_layers; l++) n += c->layer[l].dense;
+    return n;
+}
+
+int config_experts(struct model_config *c, const json_t *j, int experts, int per_token, bool sparse, struct err *e)
+{
+    struct block_shape *s = &c->block;
+    int dense = 0;
+    s->experts = experts, s->per_token = per_token;
+    if (key_int(j, "num_experts", sparse ? 0 : 1, &s->experts, e) ||
+        key_int(j, "num_experts_per_tok", 1, &s->per_token, e) || key_bool(j, "norm_topk_prob", &s->norm_topk, e))
+        return -1;
+    if (s->experts >= EXPERTS_MAX)
+        return err_set(e, NT_EXIT_DATA, "config key num_experts: %d, at most %d are supported", s->experts,
+                       EXPERTS_MAX - 1);
+    if (s->experts && s->per_token > s->experts)
+        return err_set(e, NT_EXIT_DATA, "config key num_experts_per_tok: %d of %d experts", s->per_token, s->experts);
+    if (sparse && (dense = dense_layers(c, j, e)) < 0) return -1;
+    if (s->experts && !dense) s->F = 0;
+    if (s->experts && dense < c->n_layers) return 0;
+    s->experts = s->per_token = s->expert_F = s->shared_F = 0; /* all layers are plain */
+    s->norm_topk = false;
+    for (int l = 0; l < c->n_layers; l++) c->layer[l].dense = false;
+    return 0;
+}
+
 int config_local_rope(struct model_config *c, const json_t *j, double theta, struct err *e)
 {
     struct rope_defaults d = {.theta = theta, .max_pos = c->max_pos};

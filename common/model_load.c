@@ -42,14 +42,16 @@ struct block *block_alloc(struct model *m, int max_pos)
     struct block *b = &all->b;
     const struct model_layer *l = &m->layers[0]; /* all layers have the same tensors */
     b->s = m->c.block;
-    for (int r = 0; r < ROLE_COUNT; r++) {
+    for (int r = 0; r < block_linears(&b->s); r++) {
         int out, in;
         if (!block_has_role(&b->s, r)) continue;
         role_dims(&b->s, r, &out, &in);
         b->w[r] = m->be->alloc((size_t)out * (size_t)in * sizeof(float));
         m->be->hold(b->w[r], (size_t)out * (size_t)in);
-        if (l->b[r].t) b->b[r] = m->be->alloc((size_t)out * sizeof(float));
+        if (r < ROLE_COUNT && l->b[r].t) b->b[r] = m->be->alloc((size_t)out * sizeof(float));
     }
+    if (b->s.experts) b->router = m->be->alloc((size_t)b->s.experts * (size_t)b->s.D * sizeof(float));
+    if (b->s.shared_F && m->c.hf.shared_gate) b->shared_gate = m->be->alloc((size_t)b->s.D * sizeof(float));
     for (int n = 0; n < NORM_COUNT; n++) {
         if (!b->s.norm[n]) continue;
         b->gain[n] = m->be->alloc((size_t)norm_dim(&b->s, n) * sizeof(float));
@@ -72,7 +74,9 @@ void block_free(struct model *m, struct block *b)
 {
     struct loaded *all = (struct loaded *)b; /* b is its first member */
     if (!b) return;
-    for (int r = 0; r < ROLE_COUNT; r++) m->be->release(b->w[r]), m->be->release(b->b[r]);
+    for (int r = 0; r < block_linears(&m->c.block); r++) m->be->release(b->w[r]);
+    for (int r = 0; r < ROLE_COUNT; r++) m->be->release(b->b[r]);
+    m->be->release(b->router), m->be->release(b->shared_gate);
     for (int n = 0; n < NORM_COUNT; n++) m->be->release(b->gain[n]), m->be->release(b->bias[n]);
     m->be->release(all->rope[0]), m->be->release(all->rope[1]), m->be->release(b->slopes);
     mem_free(all);
@@ -83,6 +87,8 @@ void block_set_layer(const struct model *m, struct block *b, int layer)
     const struct loaded *all = (const struct loaded *)b;
     const struct layer_attrs *a = &m->c.layer[layer];
     b->s.window = a->window, b->s.scale = a->scale;
+    b->s.experts = a->dense ? 0 : m->c.block.experts;
+    b->s.shared_F = a->dense ? 0 : m->c.block.shared_F;
     b->s.rot = a->rope < 0 ? 0 : m->c.block.rot;
     b->cossin = a->rope < 0 ? DEV_NONE : all->rope[a->rope];
 }
@@ -91,7 +97,7 @@ void block_set_layer(const struct model *m, struct block *b, int layer)
 static size_t staged_floats(const struct block_shape *s)
 {
     size_t most = MODEL_STAGE_FLOATS;
-    for (int r = 0; r < ROLE_COUNT; r++) {
+    for (int r = 0; r < block_linears(s); r++) {
         int out, in;
         if (!block_has_role(s, r)) continue;
         role_dims(s, r, &out, &in);
@@ -107,10 +113,9 @@ static int staged_rows(int in)
     return in < MODEL_STAGE_FLOATS ? MODEL_STAGE_FLOATS / in : 1;
 }
 
-static int load_linear(struct model *m, dev w, int layer, enum role r, int out, int in, float *buf,
-                       struct err *e)
+static int load_matrix(struct model *m, dev w, const struct weight_part *p, float *buf, struct err *e)
 {
-    const struct weight_part *p = &m->layers[layer].w[r];
+    int out = (int)p->rows, in = (int)p->cols;
     int step = staged_rows(in), rc = 0;
     for (int r0 = 0; r0 < out && !rc; r0 += step) {
         int n = out - r0 < step ? out - r0 : step;
@@ -121,20 +126,38 @@ static int load_linear(struct model *m, dev w, int layer, enum role r, int out, 
     return rc;
 }
 
+static int load_vector(struct model *m, dev v, const struct weight_part *p, float *buf, struct err *e)
+{
+    if (model_read_part(m, p, buf, e)) return -1;
+    m->be->put(v, buf, (size_t)p->rows * sizeof(float));
+    return 0;
+}
+
+int block_load_routing(struct model *m, struct block *b, int layer, struct err *e)
+{
+    const struct model_layer *l = &m->layers[layer];
+    float *buf = l->router.t ? MEM_NEW(float, staged_floats(&m->c.block)) : NULL;
+    int rc = l->router.t ? load_matrix(m, b->router, &l->router, buf, e) : 0;
+    if (!rc && l->shared_gate.t) rc = load_vector(m, b->shared_gate, &l->shared_gate, buf, e);
+    mem_free(buf);
+    return rc;
+}
+
 int block_load(struct model *m, struct block *b, int layer, struct err *e)
 {
     float *buf = MEM_NEW(float, staged_floats(&m->c.block)),
           *bias = MEM_NEW(float, (size_t)norm_max_dim(&m->c.block));
     int rc = -1;
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        int out, in, has;
-        if (!block_has_role(&b->s, r)) continue;
-        role_dims(&b->s, r, &out, &in);
-        if (load_linear(m, b->w[r], layer, r, out, in, buf, e)) goto done;
-        has = model_read_bias(m, layer, r, buf, e);
+    const struct model_layer *l = &m->layers[layer];
+    block_set_layer(m, b, layer);
+    for (int r = 0; r < block_linears(&b->s); r++) {
+        if (!l->w[r].t) continue;
+        if (load_matrix(m, b->w[r], &l->w[r], buf, e)) goto done;
+        int has = model_read_bias(m, layer, r, buf, e);
         if (has < 0) goto done;
-        if (has) m->be->put(b->b[r], buf, (size_t)out * sizeof(float));
+        if (has) m->be->put(b->b[r], buf, (size_t)l->w[r].rows * sizeof(float));
     }
+    if (block_load_routing(m, b, layer, e)) goto done;
     for (int n = 0; n < NORM_COUNT; n++) {
         size_t bytes = (size_t)norm_dim(&b->s, n) * sizeof(float);
         if (!b->s.norm[n]) continue;
@@ -142,7 +165,6 @@ int block_load(struct model *m, struct block *b, int layer, struct err *e)
         m->be->put(b->gain[n], buf, bytes);
         if (dev_ok(b->bias[n])) m->be->put(b->bias[n], bias, bytes);
     }
-    block_set_layer(m, b, layer);
     rc = 0;
 done:
     mem_free(buf), mem_free(bias);
@@ -161,6 +183,7 @@ uint64_t block_bytes(const struct model_config *c)
     for (int n = 0; n < NORM_COUNT; n++)
         if (c->block.norm[n]) floats += 2 * (uint64_t)norm_dim(&c->block, n);
     floats += block_weights(&c->block);
+    floats += ((uint64_t)c->block.experts + (c->block.shared_F > 0)) * (uint64_t)c->block.D;
     for (int r = 0, out, in; r < ROLE_COUNT; r++) { /* biases */
         role_dims(&c->block, r, &out, &in);
         floats += (uint64_t)out;

@@ -259,6 +259,24 @@ static void add_gain(struct pack *p, const struct weight_part *gain, const char 
     it->norm = it->offset = true;
 }
 
+/* The experts of a layer and what chooses them. */
+static void list_experts(struct pack *p, int layer)
+{
+    struct model *m = p->m;
+    const struct family_names *f = &m->c.hf, *g = &m->c.gguf;
+    const struct model_layer *t = &m->layers[layer];
+    add_item(p, &t->router, f->router, g->router, layer, ".weight");
+    add_item(p, &t->shared_gate, f->shared_gate, g->shared_gate, layer, ".weight");
+    for (int i = ROLE_COUNT; i < block_linears(&m->c.block); i++) {
+        const char *gguf = family_linear_pattern(g, &m->c.block, i);
+        if (!t->w[i].t) continue;
+        struct pack_item *w =
+            add_item(p, &t->w[i], family_linear_pattern(f, &m->c.block, i), gguf, layer, ".weight");
+        model_tensor_name(m, layer, i, w->name);
+        w->linear = true, w->role = i;
+    }
+}
+
 static void list_items(struct pack *p)
 {
     struct model *m = p->m;
@@ -277,6 +295,7 @@ static void list_items(struct pack *p)
             struct pack_item *b = add_item(p, &t->b[r], f->role[r], g->role[r], l, ".bias");
             b->qk = r == ROLE_Q || r == ROLE_K, b->role = r;
         }
+        list_experts(p, l);
         for (int n = 0; n < NORM_COUNT; n++) {
             add_gain(p, &t->gain[n], f->norm[n], g->norm[n], l);
             add_item(p, &t->norm_bias[n], f->norm[n], g->norm[n], l, ".bias")->norm = true;
@@ -361,7 +380,7 @@ uint64_t pack_memory(const struct pack *p)
         if (!it->linear && n > CHUNK_VALUES) n = CHUNK_VALUES;
         for (int gguf = 0; gguf < 2 && it->linear; gguf++) { /* joined with the other parts of its tensor */
             struct weight_part at;
-            uint64_t rows = model_part_layout(&p->m->c, (enum role)it->role, gguf, &at);
+            uint64_t rows = model_part_layout(&p->m->c, it->role, gguf, &at);
             if (rows * at.cols > n) n = rows * at.cols;
         }
         if (n > most) most = n;

@@ -27,7 +27,7 @@ struct pack_tensor {
 struct pack_item {
     char name[256], gguf_name[256];
     struct weight_part part;
-    int role;                /* of a linear's weight or bias; -1: none */
+    int role;                /* number of a linear, of its weight or bias; -1: none */
     bool linear, norm;       /* of a block; any norm */
     bool offset;             /* a norm of which HF files hold gain - the family's norm_offset */
     bool qk;                 /* q or k: rows that GGUF files of some families permute */

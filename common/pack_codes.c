@@ -220,7 +220,7 @@ static int same_parts(struct codes_job *j, const struct pack_whole *w, const flo
         struct weight_part all = {
             .rows = it->shape[0], .cols = it->shape[1], .run = it->shape[0], .stride = it->shape[0]};
         struct compare c = {.got = got, .name = it->name, .file = all};
-        if (it->role >= 0) model_part_layout(&j->p->m->c, (enum role)it->role, false, &c.file);
+        if (it->role >= 0) model_part_layout(&j->p->m->c, it->role, false, &c.file);
         rc = pack_values(j->p, it, same, &c, e);
     }
     return rc;

@@ -41,7 +41,7 @@ static int item_values(struct pack *p, const struct pack_whole *w, pack_sink *si
 /* Where the rows of a linear's weight or bias lie in the file; the rows of the whole tensor. */
 static uint64_t layout(const struct pack *p, const struct pack_item *it, bool gguf, struct weight_part *at)
 {
-    uint64_t rows = model_part_layout(&p->m->c, (enum role)it->role, gguf, at);
+    uint64_t rows = model_part_layout(&p->m->c, it->role, gguf, at);
     if (it->rank == 1) at->cols = 1, at->transposed = false;
     return rows;
 }

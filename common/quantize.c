@@ -12,7 +12,8 @@ int quantize_init(struct quantize *z, struct model *m, struct plan *plan, const 
 {
     if (a >= m->c.n_layers)
         return err_set(e, NT_EXIT_USAGE, "--layers: %s has only %d layers", m->ck->path, m->c.n_layers);
-    *z = (struct quantize){.m = m, .plan = plan, .be = be, .first = (int)a, .import = !plan};
+    *z = (struct quantize){
+        .m = m, .plan = plan, .be = be, .first = (int)a, .import = !plan, .dead = DEAD_ERROR, .dead_below = 1};
     z->end = b < m->c.n_layers ? (int)b : m->c.n_layers;
     z->done = MEM_NEW(bool, (size_t)m->c.n_layers);
     z->cache = quantizer_cache_alloc();
@@ -27,9 +28,9 @@ void quantize_clear(struct quantize *z)
 }
 
 /* No linear after this one has the same input. */
-static bool last_of_site(enum role r)
+static bool last_of_site(const struct block_shape *s, int linear)
 {
-    return r + 1 == ROLE_COUNT || role_site(r + 1) != role_site(r);
+    return linear + 1 == block_linears(s) || linear_site(linear + 1) != linear_site(linear);
 }
 
 static uint64_t max_u64(uint64_t a, uint64_t b)
@@ -42,12 +43,13 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
 uint64_t quantize_bytes(const struct model_config *c, bool hessian, bool f64)
 {
     uint64_t peak = 0, later = 0;
-    for (int r = ROLE_COUNT - 1; r >= 0; r--) {
+    for (int r = block_linears(&c->block) - 1; r >= 0; r--) {
         int out, in;
+        if (!block_has_role(&c->block, r)) continue;
         role_dims(&c->block, r, &out, &in);
         uint64_t n = (uint64_t)out * in, square = (uint64_t)in * in, factor = square * (f64 ? 8 : 4),
                  work = n * 10;
-        if (hessian && last_of_site(r)) later += square * sizeof(float);
+        if (hessian && last_of_site(&c->block, r)) later += square * sizeof(float);
         if (hessian) work = factor + max_u64(work, triangle_doubles(in) * sizeof(double));
         peak = max_u64(peak, later + work);
     }
@@ -86,18 +88,18 @@ static void tell(const struct qtensor *q, const struct site_stats *st)
         note("%s: %lld of %d inputs are always zero; their weights are set to 0", q->name,
              (long long)json_integer_value(dead), q->in);
     if (dtype) note("%s: scales do not fit their type and are stored as %s", q->name, dtype);
-    if (st && st->count < (uint64_t)q->in)
+    if (st && st->count < (uint64_t)q->in && site_expert(st->site) < 0) /* of experts: tell_experts */
         warn("%s: statistics of %llu tokens for %d inputs: the Hessian is singular, collect more", q->name,
              (unsigned long long)st->count, q->in);
 }
 
-static int float_linear(struct quantize *z, int layer, enum role r, const struct site_stats *st,
+static int float_linear(struct quantize *z, int layer, int r, const struct site_stats *st,
                         struct qtensor *q, struct err *e)
 {
     int out, in, rc;
     role_dims(&z->m->c.block, r, &out, &in);
     struct plan_rule *rule = plan_find(z->plan, q->name);
-    const struct site_stats *use = rule->method && rule->method->needs[0] && st ? &st[role_site(r)] : NULL;
+    const struct site_stats *use = rule->method && rule->method->needs[0] && st ? &st[linear_site(r)] : NULL;
     if (rule->method && quantizer_prepare(rule->method, z->cache, in, use, &rule->o, q->name, e)) return -1;
     float *weights = MEM_NEW(float, (size_t)out *in);
     rc = model_read_linear(z->m, layer, r, weights, e);
@@ -106,16 +108,21 @@ static int float_linear(struct quantize *z, int layer, enum role r, const struct
     else if (!rc)
         qtensor_init_plain(q, out, in, weights);
     mem_free(weights);
+    if (!rc && use && site_expert(use->site) >= 0 && q->info)
+        json_object_set_new(q->info, "tokens", json_integer((json_int_t)use->count));
     if (!rc) tell(q, use);
     return rc;
 }
 
-static int one_linear(struct quantize *z, struct stream_writer *w, int layer, enum role r,
+static int one_linear(struct quantize *z, struct stream_writer *w, int layer, int r,
                       const struct site_stats *st, struct err *e)
 {
     struct qtensor q = {.layer = layer};
     model_tensor_name(z->m, layer, r, q.name);
-    strcpy(q.role, role_name(r));
+    if (r < ROLE_COUNT)
+        strcpy(q.role, role_name(r));
+    else
+        snprintf(q.role, sizeof q.role, "%s.%d", role_name(r), linear_expert(r));
     int rc = z->import ? quantize_import(z->m, layer, r, &q, e) : float_linear(z, layer, r, st, &q, e);
     if (!rc) {
         z->stored_bits += 8.0 * (double)qtensor_stored_bytes(&q);
@@ -167,11 +174,12 @@ int quantize_layer(struct quantize *z, struct stream_writer *w, int layer, struc
     if (layer < z->first || layer >= z->end) return 0;
     if (z->done[layer])
         return err_set(e, NT_EXIT_DATA, "layer %d is there twice; merge shards with nt-stream merge", layer);
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        if (block_has_role(&z->m->c.block, r) && one_linear(z, w, layer, r, st, e)) return -1;
-        if (!last_of_site(r)) continue;
+    if (st && quantize_experts(z, layer, st, e)) return -1;
+    for (int r = 0; r < block_linears(&z->m->c.block); r++) {
+        if (model_has_linear(z->m, layer, r) && one_linear(z, w, layer, r, st, e)) return -1;
+        if (!last_of_site(&z->m->c.block, r)) continue;
         quantizer_cache_clear(z->cache);
-        if (st) site_stats_clear(&st[role_site(r)]);
+        if (st) site_stats_clear(&st[linear_site(r)]);
     }
     if (write_norms(z, w, layer, e)) return -1;
     z->done[layer] = true;

@@ -8,7 +8,7 @@
 static void copy_rows(const struct weight_part *p, struct qtensor *q)
 {
     const struct tensor *t = &p->t->t;
-    size_t bytes = t->nbytes / (size_t)t->shape[0];
+    size_t bytes = t->nbytes / (size_t)(tensor_count(t) / p->cols);
     q->form = QF_PLAIN;
     q->plain = (struct tensor){
         .dtype = t->dtype, .rank = 2, .shape = {p->rows, p->cols}, .nbytes = p->rows * bytes};
@@ -39,11 +39,11 @@ static int code_rows(const struct model *m, const struct weight_part *p, struct 
     return 0;
 }
 
-int quantize_import(struct model *m, int layer, enum role r, struct qtensor *q, struct err *e)
+int quantize_import(struct model *m, int layer, int linear, struct qtensor *q, struct err *e)
 {
-    const struct weight_part *p = &m->layers[layer].w[r];
+    const struct weight_part *p = &m->layers[layer].w[linear];
     int rc = 0;
-    role_dims(&m->c.block, r, &q->out, &q->in);
+    role_dims(&m->c.block, linear, &q->out, &q->in);
     if (p->t->packed) {
         rc = code_rows(m, p, q, e);
     } else if (p->transposed) { /* floats: GPT-2's own files */

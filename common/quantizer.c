@@ -79,7 +79,7 @@ json_t *quant_opts_json(const struct quantizer *qz, const struct quant_opts *o)
 struct prepared {
     const struct quantizer *qz;
     struct quant_opts o;
-    enum site site;
+    int site;
     void *what;
     json_t *info;
 };
@@ -112,7 +112,7 @@ void quantizer_cache_free(struct quantizer_cache *c)
 }
 
 /* What a preparation depends on; bits, group and grid do not enter it. */
-static bool same_preparation(const struct prepared *p, const struct quantizer *qz, enum site site,
+static bool same_preparation(const struct prepared *p, const struct quantizer *qz, int site,
                              const struct quant_opts *o)
 {
     return p->qz == qz && p->site == site && p->o.act_order == o->act_order && p->o.damp == o->damp &&

@@ -11,18 +11,18 @@
 
 static int count_matrices(const struct scope *s)
 {
-    return s->L * ROLE_COUNT + 2;
+    return s->L * s->in->per + 2;
 }
 
 static int embed_index(const struct scope *s)
 {
-    return s->L * ROLE_COUNT;
+    return s->L * s->in->per;
 }
 
 static void matrix_dims(const struct scope *s, int i, int *out, int *in)
 {
     *out = s->m->c.vocab, *in = s->D;
-    if (i < embed_index(s)) role_dims(&s->m->c.block, i % ROLE_COUNT, out, in);
+    if (i < embed_index(s)) role_dims(&s->m->c.block, i % s->in->per, out, in);
 }
 
 static size_t matrix_size(const struct scope *s, int i)
@@ -51,7 +51,7 @@ size_t scope_all_place(struct scope *s, size_t n)
 
 static int read_matrix(struct scope *s, int i, float *w, struct err *e)
 {
-    if (i < embed_index(s)) return model_read_linear(s->m, i / ROLE_COUNT, i % ROLE_COUNT, w, e);
+    if (i < embed_index(s)) return model_read_linear(s->m, i / s->in->per, i % s->in->per, w, e);
     return i == embed_index(s) ? model_read_embed(s->m, 0, s->m->c.vocab, w, e)
                                : model_read_head(s->m, 0, s->m->c.vocab, w, e);
 }
@@ -77,9 +77,9 @@ int scope_all_open(struct scope *s, struct err *e)
 
 void scope_all_load(struct scope *s, int layer)
 {
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        int i = layer * ROLE_COUNT + r;
-        if (block_has_role(&s->blk->s, r))
+    for (int r = 0; r < s->in->per; r++) {
+        int i = layer * s->in->per + r;
+        if (model_has_linear(s->m, layer, r))
             s->be->copy(s->blk->w[r], dev_at(s->p, s->matrix_at[i]), matrix_size(s, i) * sizeof(float));
     }
 }
@@ -145,14 +145,14 @@ int scope_all_evaluate(struct scope_train *t, double *ce, double *top1, boundary
 
 static int write_matrix(const struct scope *s, struct stream_writer *w, int i, struct err *e)
 {
-    struct qtensor q = {.layer = i < embed_index(s) ? i / ROLE_COUNT : -1};
+    struct qtensor q = {.layer = i < embed_index(s) ? i / s->in->per : -1};
     const struct family_names *f = &s->m->c.hf;
     int out, in;
     if (s->matrix_at[i] == SCOPE_NONE) return 0;
     matrix_dims(s, i, &out, &in);
     if (q.layer >= 0) {
-        model_tensor_name(s->m, q.layer, i % ROLE_COUNT, q.name);
-        strcpy(q.role, role_name(i % ROLE_COUNT));
+        model_tensor_name(s->m, q.layer, i % s->in->per, q.name);
+        strcpy(q.role, role_name(i % s->in->per));
     } else {
         snprintf(q.name, sizeof q.name, "%s.weight", i == embed_index(s) ? f->embed : f->head);
     }
@@ -166,8 +166,8 @@ int scope_all_write(const struct scope *s, struct stream_writer *w, struct err *
 {
     int rc = write_matrix(s, w, embed_index(s), e);
     for (int l = 0; l < s->L && !rc; l++) {
-        for (int r = 0; r < ROLE_COUNT && !rc; r++)
-            if (block_has_role(&s->m->c.block, r)) rc = write_matrix(s, w, l * ROLE_COUNT + r, e);
+        for (int r = 0; r < s->in->per && !rc; r++)
+            if (model_has_linear(s->m, l, r)) rc = write_matrix(s, w, l * s->in->per + r, e);
         for (int i = 0; i < NORM_VECTORS && !rc; i++) rc = scope_write_norm(s, w, l * NORM_VECTORS + i, e);
         if (!rc) rc = stream_layer_end(w, l, e);
     }
@@ -182,6 +182,8 @@ int scope_all_check(const struct model *m, struct err *e)
         return err_set(e, NT_EXIT_USAGE,
                        "--params all: training the biases of linears (%s has them) is not available",
                        m->ck->path);
+    if (m->c.block.experts)
+        return err_set(e, NT_EXIT_USAGE, "--params all: training experts (%s has them) is not available", m->ck->path);
     if (m->pos_embed.t || m->embed_gain.t || m->project_in.t || m->project_out.t || m->head_bias.t ||
         m->c.embed_scale != 1)
         return err_set(

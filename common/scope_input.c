@@ -74,7 +74,8 @@ static int survey(struct scope_input *in, struct stream_reader *r, struct model 
 
 int scope_input_open(struct scope_input *in, const char *path, struct model *m, struct err *e)
 {
-    *in = (struct scope_input){.n_layers = m->c.n_layers, .D = m->c.block.D};
+    *in = (struct scope_input){
+        .n_layers = m->c.n_layers, .per = block_linears(&m->c.block), .D = m->c.block.D};
     if (respool_open(&in->src, path, e)) return -1;
     struct stream_reader *r = stream_open(in->src.path, "qweights", e);
     int rc = r ? survey(in, r, m, e) : -1;
@@ -119,12 +120,12 @@ static int take_tensor(struct scope_input *in, struct stream_reader *r, struct r
     if (role < 0)
         rc = err_set(e, NT_EXIT_DATA, "%s: %s (layer %d) is no linear of a block of %s", in->src.given,
                      q.name, q.layer, m->ck->path);
-    else if (in->t[q.layer * ROLE_COUNT + role].q.out)
+    else if (in->t[q.layer * in->per + role].q.out)
         rc = err_set(e, NT_EXIT_DATA, "%s: %s comes twice", in->src.given, q.name);
     else if (q.out != out || q.in != cols)
         rc = err_set(e, NT_EXIT_DATA, "%s: %s is %d x %d, in %s %d x %d", in->src.given, q.name, q.out, q.in,
                      m->ck->path, out, cols);
-    if (!rc) return keep(in, &in->t[q.layer * ROLE_COUNT + role], &q, e);
+    if (!rc) return keep(in, &in->t[q.layer * in->per + role], &q, e);
     qtensor_clear(&q);
     return rc;
 }
@@ -167,13 +168,13 @@ static int model_norms(struct scope_input *in, struct model *m, struct err *e)
 static void alloc_scratch(struct scope_input *in, const struct model *m)
 {
     size_t most = 0;
-    for (int r = 0; r < ROLE_COUNT; r++) {
+    for (int r = 0; r < block_linears(&m->c.block); r++) {
         int out, cols;
         role_dims(&m->c.block, r, &out, &cols);
         if ((size_t)out * (size_t)cols > most) most = (size_t)out * (size_t)cols;
     }
     uint64_t bytes = 0;
-    for (int i = 0; i < in->n_layers * ROLE_COUNT; i++)
+    for (int i = 0; i < in->n_layers * in->per; i++)
         if (in->t[i].bytes > bytes) bytes = in->t[i].bytes;
     in->scratch[0] = MEM_NEW(uint8_t, most);
     in->scratch[1] = in->codes ? MEM_NEW(uint8_t, bytes) : NULL;
@@ -184,7 +185,7 @@ int scope_input_read(struct scope_input *in, struct model *m, bool in_memory, st
     bool *has_new = MEM_NEW(bool, (size_t)in->n_layers *NORM_VECTORS + 2);
     struct record rec;
     int got = 0, rc = 0;
-    in->t = MEM_NEW(struct scope_tensor, (size_t)in->n_layers * ROLE_COUNT);
+    in->t = MEM_NEW(struct scope_tensor, (size_t)in->n_layers * in->per);
     if (!in_memory && !(in->codes = tempfile_open(e))) rc = -1;
     if (!rc) rc = model_norms(in, m, e);
     struct stream_reader *r = rc ? NULL : stream_open(in->src.path, "qweights", e);
@@ -203,8 +204,9 @@ int scope_input_read(struct scope_input *in, struct model *m, bool in_memory, st
 
 int scope_input_none(struct scope_input *in, struct model *m, struct err *e)
 {
-    *in = (struct scope_input){.src = {.given = m->ck->path}, .n_layers = m->c.n_layers, .D = m->c.block.D};
-    in->t = MEM_NEW(struct scope_tensor, (size_t)in->n_layers * ROLE_COUNT);
+    *in = (struct scope_input){.src = {.given = m->ck->path}, .n_layers = m->c.n_layers, .per = block_linears(&m->c.block),
+                                .D = m->c.block.D};
+    in->t = MEM_NEW(struct scope_tensor, (size_t)in->n_layers * in->per);
     in->header =
         json_pack("{s:s, s:o, s:O}", "kind", "qweights", "model", model_identity(m), "config", m->hf_config);
     return model_norms(in, m, e);
@@ -212,7 +214,7 @@ int scope_input_none(struct scope_input *in, struct model *m, struct err *e)
 
 void scope_input_clear(struct scope_input *in)
 {
-    for (int i = 0; in->t && i < in->n_layers * ROLE_COUNT; i++) {
+    for (int i = 0; in->t && i < in->n_layers * in->per; i++) {
         qtensor_clear(&in->t[i].q);
         mem_free(in->t[i].packed);
     }
@@ -242,9 +244,9 @@ static void unpack(uint8_t *dst, const uint8_t *src, uint64_t n, int bits)
     }
 }
 
-int scope_input_view(struct scope_input *in, int layer, enum role r, struct qtensor *view, struct err *e)
+int scope_input_view(struct scope_input *in, int layer, int r, struct qtensor *view, struct err *e)
 {
-    const struct scope_tensor *t = &in->t[layer * ROLE_COUNT + (int)r];
+    const struct scope_tensor *t = &in->t[layer * in->per + r];
     uint8_t *packed = t->packed;
     *view = t->q;
     if (!packed) {
@@ -260,7 +262,7 @@ int scope_input_view(struct scope_input *in, int layer, enum role r, struct qten
     return 0;
 }
 
-int scope_input_weights(struct scope_input *in, int layer, enum role r, float *scale, float *minimum,
+int scope_input_weights(struct scope_input *in, int layer, int r, float *scale, float *minimum,
                         float *w, struct err *e)
 {
     struct qtensor view;

@@ -17,8 +17,8 @@ struct scope_tensor {
 
 struct scope_input {
     struct respool src;
-    int n_layers, D;
-    struct scope_tensor *t; /* [n_layers * ROLE_COUNT] */
+    int n_layers, per, D; /* per: linears of a layer, as numbered in block.h */
+    struct scope_tensor *t; /* [n_layers * per] */
     int n_norms;    /* norm vectors in the order of model_norm_part */
     size_t *at;     /* [n_norms + 1]: where each begins in norms; no numbers: the model has no such vector */
     float *norms;   /* the valid ones of the stream, else the model's */
@@ -43,9 +43,9 @@ void scope_input_clear(struct scope_input *in);
 
 /* w[out, in] = the dequantized linear; scale, minimum [out, n_groups]: in place of its own (NULL: its own).
  */
-int scope_input_weights(struct scope_input *in, int layer, enum role r, float *scale, float *minimum,
+int scope_input_weights(struct scope_input *in, int layer, int r, float *scale, float *minimum,
                         float *w, struct err *e) NT_MUST_CHECK;
 /* Unpacks codes into in->scratch and gives a view of the tensor; valid until the next call. */
-int scope_input_view(struct scope_input *in, int layer, enum role r, struct qtensor *view,
+int scope_input_view(struct scope_input *in, int layer, int r, struct qtensor *view,
                      struct err *e) NT_MUST_CHECK;
 #endif

@@ -17,7 +17,7 @@ static size_t role_size(const struct model_config *c, int r, int *out)
 static size_t largest_role(const struct model_config *c)
 {
     size_t most = 0;
-    for (int r = 0, out; r < ROLE_COUNT; r++)
+    for (int r = 0, out; r < block_linears(&c->block); r++)
         if (role_size(c, r, &out) > most) most = role_size(c, r, &out);
     return most;
 }
@@ -33,7 +33,8 @@ uint64_t scope_bytes(const struct model_config *c, const struct scope_opts *o, c
                  (o->all ? scope_all_values(c) : 0);
     bytes += 8 * n * sizeof(float) + (in->n_scales + in->n_minima) * (sizeof(float) + 1);
     bytes += largest_role(c) * (sizeof(float) + 2);
-    for (int r = 0, out; r < ROLE_COUNT && o->scales; r++) bytes += role_size(c, r, &out) * sizeof(float);
+    for (int r = 0, out; r < block_linears(&c->block) && o->scales; r++)
+        bytes += role_size(c, r, &out) * sizeof(float);
     /* the two heads share their weights; each has rows of its own; of bf16 forms there are two, for W^T and W
      */
     bytes += block_back_bytes(c);
@@ -53,8 +54,8 @@ static void place_values(struct scope *s)
     bool trained[NORM_VECTORS];
     model_trained_norms(s->m, s->o->qk || s->o->all, trained);
     s->norm_at = MEM_NEW(size_t, (size_t)s->in->n_norms);
-    s->scale_at = MEM_NEW(size_t, (size_t)s->L * ROLE_COUNT);
-    s->min_at = MEM_NEW(size_t, (size_t)s->L * ROLE_COUNT);
+    s->scale_at = MEM_NEW(size_t, (size_t)s->L * s->in->per);
+    s->min_at = MEM_NEW(size_t, (size_t)s->L * s->in->per);
     for (int i = 0; i < s->in->n_norms; i++) {
         bool final = i >= s->L * NORM_VECTORS;
         size_t size = s->in->at[i + 1] - s->in->at[i];
@@ -66,14 +67,14 @@ static void place_values(struct scope *s)
     s->final_at = s->norm_at[s->L * NORM_VECTORS];
     s->n_norms = n;
     for (int kind = 0; kind < 2; kind++)
-        for (int i = 0; i < s->L * ROLE_COUNT; i++) {
+        for (int i = 0; i < s->L * s->in->per; i++) {
             const struct qtensor *q = &s->in->t[i].q;
-            bool has = s->o->scales && trains(s, i / ROLE_COUNT) && q->out && q->form == QF_UNIFORM &&
+            bool has = s->o->scales && trains(s, i / s->in->per) && q->out && q->form == QF_UNIFORM &&
                        (!kind || q->minimum);
             (kind ? s->min_at : s->scale_at)[i] = has ? n : SCOPE_NONE;
             if (has) n += (size_t)q->out * (size_t)q->n_groups;
         }
-    s->matrix_at = MEM_NEW(size_t, (size_t)s->L * ROLE_COUNT + 2);
+    s->matrix_at = MEM_NEW(size_t, (size_t)s->L * s->in->per + 2);
     s->n = s->o->all ? scope_all_place(s, n) : n;
 }
 
@@ -109,7 +110,7 @@ void scope_start(struct scope *s)
     for (int i = 0; i < s->in->n_norms; i++)
         if (s->norm_at[i] != SCOPE_NONE)
             memcpy(v + s->norm_at[i], s->in->norms + from[i], (from[i + 1] - from[i]) * sizeof *v);
-    for (int i = 0; i < s->L * ROLE_COUNT; i++)
+    for (int i = 0; i < s->L * s->in->per; i++)
         for (size_t k = 0;
              s->scale_at[i] != SCOPE_NONE && k < (size_t)s->in->t[i].q.out * (size_t)s->in->t[i].q.n_groups;
              k++)
@@ -126,7 +127,7 @@ void scope_start(struct scope *s)
 static size_t most_groups(const struct scope_input *in)
 {
     size_t most = 0;
-    for (int i = 0; i < in->n_layers * ROLE_COUNT; i++) {
+    for (int i = 0; i < in->n_layers * in->per; i++) {
         size_t n = (size_t)in->t[i].q.out * (size_t)in->t[i].q.n_groups;
         if (n > most) most = n;
     }
@@ -141,7 +142,7 @@ static void alloc_buffers(struct scope *s)
     s->xt = be->alloc(rows);
     s->dy = be->alloc(rows);
     s->dx = be->alloc(rows);
-    for (int r = 0, out; r < ROLE_COUNT && s->o->scales; r++)
+    for (int r = 0, out; r < s->in->per && s->o->scales; r++)
         s->dw[r] = be->alloc(role_size(&s->m->c, r, &out) * sizeof(float));
     dev *vectors[] = {&s->p, &s->g, &s->am, &s->av};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++)
@@ -187,7 +188,7 @@ void scope_close(struct scope *s)
     block_free(s->m, s->blk);
     block_work_free(s->work);
     for (size_t i = 0; i < sizeof held / sizeof *held; i++) s->be->release(held[i]);
-    for (int r = 0; r < ROLE_COUNT; r++) s->be->release(s->dw[r]);
+    for (int r = 0; r < LINEARS_MAX; r++) s->be->release(s->dw[r]);
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) mem_free(host[i]);
     mem_free(s);
 }
@@ -211,11 +212,11 @@ static int round_to(enum dtype t, float *v, size_t n)
     return f32_first_nonfinite(v, n) < n ? -1 : 0;
 }
 
-int scope_scales(struct scope *s, int layer, enum role r, struct err *e)
+int scope_scales(struct scope *s, int layer, int r, struct err *e)
 {
-    const struct qtensor *q = &s->in->t[layer * ROLE_COUNT + (int)r].q;
-    size_t n = (size_t)q->out * (size_t)q->n_groups, at = s->scale_at[layer * ROLE_COUNT + (int)r],
-           min_at = s->min_at[layer * ROLE_COUNT + (int)r];
+    const struct qtensor *q = &s->in->t[layer * s->in->per + r].q;
+    size_t n = (size_t)q->out * (size_t)q->n_groups, at = s->scale_at[layer * s->in->per + r],
+           min_at = s->min_at[layer * s->in->per + r];
     int rc = 0;
     if (at == SCOPE_NONE) return 0;
     for (size_t i = 0; i < n; i++) s->scale[i] = q->scale[i] * s->value[at + i];
@@ -228,9 +229,9 @@ int scope_scales(struct scope *s, int layer, enum role r, struct err *e)
               : 0;
 }
 
-static int load_linear(struct scope *s, int layer, enum role r, struct err *e)
+static int load_linear(struct scope *s, int layer, int r, struct err *e)
 {
-    int out, i = layer * ROLE_COUNT + (int)r;
+    int out, i = layer * s->in->per + r;
     size_t n = role_size(&s->m->c, r, &out);
     bool own = s->scale_at[i] == SCOPE_NONE;
     int rc = !s->in->t[i].q.out ? model_read_linear(s->m, layer, r, s->w, e)
@@ -248,14 +249,14 @@ static int load_linear(struct scope *s, int layer, enum role r, struct err *e)
 int scope_load(struct scope *s, int layer, struct err *e)
 {
     if (s->o->all) scope_all_load(s, layer);
-    for (int r = 0; r < ROLE_COUNT && !s->o->all; r++)
-        if (block_has_role(&s->blk->s, r) && load_linear(s, layer, r, e)) return -1;
+    for (int r = 0; r < s->in->per && !s->o->all; r++)
+        if (model_has_linear(s->m, layer, r) && load_linear(s, layer, r, e)) return -1;
     for (int i = layer * NORM_VECTORS; i < (layer + 1) * NORM_VECTORS; i++)
         if (scope_norm(s, i))
             s->be->put(block_norm_vector(s->blk, i % NORM_VECTORS), scope_norm(s, i),
                        (s->in->at[i + 1] - s->in->at[i]) * sizeof(float));
     block_set_layer(s->m, s->blk, layer);
-    return 0;
+    return block_load_routing(s->m, s->blk, layer, e);
 }
 
 /* ---- gradient ---- */
@@ -303,8 +304,8 @@ static void reduce_row(const struct qtensor *q, const float *dw, int o, float *d
 
 static int scale_gradients(struct scope *s, int layer, struct err *e)
 {
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        int i = layer * ROLE_COUNT + r, out;
+    for (int r = 0; r < s->in->per; r++) {
+        int i = layer * s->in->per + r, out;
         struct qtensor q;
         if (s->scale_at[i] == SCOPE_NONE) continue;
         if (scope_input_view(s->in, layer, r, &q, e)) return -1;
@@ -332,12 +333,12 @@ static int backward_layer(struct scope *s, int l, int first, struct err *e)
     for (int i = 0; i < NORM_VECTORS; i++)
         if (s->norm_at[l * NORM_VECTORS + i] != SCOPE_NONE)
             *grad_norm_vector(&g, i) = dev_at(s->g, s->norm_at[l * NORM_VECTORS + i]);
-    for (int r = 0, out; r < ROLE_COUNT; r++)
-        if (s->scale_at[l * ROLE_COUNT + r] != SCOPE_NONE) {
+    for (int r = 0, out; r < s->in->per; r++)
+        if (s->scale_at[l * s->in->per + r] != SCOPE_NONE) {
             be->fill(s->dw[r], 0, role_size(&s->m->c, r, &out));
             g.w[r] = s->dw[r];
-        } else if (s->o->all && block_has_role(&s->blk->s, r)) {
-            g.w[r] = dev_at(s->g, s->matrix_at[l * ROLE_COUNT + r]);
+        } else if (s->o->all && model_has_linear(s->m, l, r)) {
+            g.w[r] = dev_at(s->g, s->matrix_at[l * s->in->per + r]);
         }
     block_backward(be, s->blk, s->work, s->o->batch, s->o->seq, 0, boundary_at(s, l), s->dy,
                    l > first || s->o->all ? s->dx : DEV_NONE, &g, NULL, NULL);

@@ -42,14 +42,14 @@ struct scope {
     struct block_work *work;
     dev bound;          /* [L + 1, R, D]: input of every layer, output of the last */
     dev xt, dy, dx;     /* [R, D]: the teacher's last hidden states; gradients */
-    dev dw[ROLE_COUNT]; /* weight gradients of one layer, only with scales */
+    dev dw[LINEARS_MAX]; /* weight gradients of one layer, only with scales */
     struct head *teacher, *student;
     size_t n, n_norms, final_at; /* final_at: that of the final norm's gain in norm_at */
     size_t *norm_at, *scale_at,
-        *min_at;         /* [in->n_norms], [L * ROLE_COUNT]: place in the vector or SCOPE_NONE */
+        *min_at;         /* [in->n_norms], [L * in->per]: place in the vector or SCOPE_NONE */
     dev p, g, am, av;    /* [n]: values, gradients, Adam's moments */
     float *value, *grad; /* [n] on the host; value is what the model runs with */
-    size_t *matrix_at;   /* with `all`: [L * ROLE_COUNT + 2], linears, embedding, head (SCOPE_NONE: tied) */
+    size_t *matrix_at;   /* with `all`: [L * in->per + 2], linears, embedding, head (SCOPE_NONE: tied) */
     float *first;        /* with `all`: the matrices of the input */
     dev ids;             /* with `all`: [R] */
     float *w, *scale, *minimum; /* one linear: dequantized, its present scales and minima */
@@ -74,7 +74,7 @@ int scope_load_float(struct scope *s, int layer, struct err *e) NT_MUST_CHECK;
 int scope_load(struct scope *s, int layer, struct err *e) NT_MUST_CHECK;
 /* Present scales and minima of a linear, rounded, into s->scale and s->minimum; -1: one left the range of its
  * type. */
-int scope_scales(struct scope *s, int layer, enum role r, struct err *e) NT_MUST_CHECK;
+int scope_scales(struct scope *s, int layer, int r, struct err *e) NT_MUST_CHECK;
 const float *scope_norm(const struct scope *s, int i); /* i as in scope_input's norms */
 
 /* Loss terms of windows ids[batch, seq], means over their positions; s->xt must hold the teacher's states

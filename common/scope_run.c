@@ -89,8 +89,8 @@ int scope_write_norm(const struct scope *s, struct stream_writer *w, int i, stru
 static int write_rescaled(struct scope *s, struct stream_writer *w, int i, struct err *e)
 {
     struct qtensor q;
-    if (scope_scales(s, i / ROLE_COUNT, i % ROLE_COUNT, e) ||
-        scope_input_view(s->in, i / ROLE_COUNT, i % ROLE_COUNT, &q, e))
+    if (scope_scales(s, i / s->in->per, i % s->in->per, e) ||
+        scope_input_view(s->in, i / s->in->per, i % s->in->per, &q, e))
         return -1;
     q.scale = s->scale;
     if (q.minimum) q.minimum = s->minimum;
@@ -100,8 +100,8 @@ static int write_rescaled(struct scope *s, struct stream_writer *w, int i, struc
 /* Index of a linear whose scales were trained, or -1. */
 static int trained(const struct scope *s, const struct record *rec)
 {
-    for (int r = 0; r < ROLE_COUNT && rec->layer >= 0 && rec->layer < s->L; r++) {
-        int i = (int)rec->layer * ROLE_COUNT + r;
+    for (int r = 0; r < s->in->per && rec->layer >= 0 && rec->layer < s->L; r++) {
+        int i = (int)rec->layer * s->in->per + r;
         if (s->scale_at[i] != SCOPE_NONE && !strcmp(s->in->t[i].q.name, rec->name)) return i;
     }
     return -1;

@@ -86,7 +86,7 @@ double score_model_bits(const struct model *m)
 {
     double bits = 0, weights = 0;
     for (int l = 0; l < m->c.n_layers; l++)
-        for (int r = 0; r < ROLE_COUNT; r++) {
+        for (int r = 0; r < block_linears(&m->c.block); r++) {
             const struct weight_part *p = &m->layers[l].w[r];
             if (!p->t) continue;
             double n = (double)(p->rows * p->cols);

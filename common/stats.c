@@ -115,7 +115,8 @@ static size_t f64_first_nonfinite(const double *x, size_t n)
 
 static json_t *site_meta(int layer, const struct site_stats *s, const json_t *linears, const char *stat)
 {
-    const char *site = site_name(s->site), *merge = "";
+    const struct site_name n = site_name(s->site);
+    const char *site = n.text, *merge = "";
     for (int i = 0; i < N_KINDS; i++)
         if (!strcmp(stat_kinds[i].name, stat)) merge = stat_kinds[i].merge;
     char *name = mem_printf("layers.%d.%s.%s", layer, site, stat);
@@ -129,7 +130,7 @@ static int nonfinite(int layer, const struct site_stats *s, const char *stat, si
                      struct err *e)
 {
     return err_set(e, NT_EXIT_DATA, "layer %d, input of %s: %s is not finite at [%zu, %zu]", layer,
-                   site_name(s->site), stat, row, col);
+                   site_name(s->site).text, stat, row, col);
 }
 
 /* The first elements of rows i0 .. i0+n-1, up to the diagonal. */
@@ -222,20 +223,20 @@ int stats_write_target(struct stream_writer *w, int layer, const double *target,
 
 /* ---- reading ---- */
 
-static int read_site(struct stream_reader *r, const struct record *rec, struct site_stats st[SITE_COUNT],
+static int read_site(struct stream_reader *r, const struct record *rec, struct site_stats *st, int n_sites,
                      struct site_stats **out, struct err *e)
 {
     const char *site = json_string_value(json_object_get(rec->meta, "site"));
     json_int_t dim = json_integer_value(json_object_get(rec->meta, "dim"));
     json_int_t count = json_integer_value(json_object_get(rec->meta, "count"));
     int t = 0;
-    while (site && t < SITE_COUNT && strcmp(site, site_name((enum site)t)) != 0) t++;
-    if (!site || t == SITE_COUNT) return stream_err(r, e, "its site is missing or unknown");
+    while (site && t < n_sites && strcmp(site, site_name(t).text) != 0) t++;
+    if (!site || t == n_sites) return stream_err(r, e, "its site is missing or unknown");
     if (dim < 1 || dim > MAX_DIM) return stream_err(r, e, "its dim is missing or absurd");
-    if (count < 1) return stream_err(r, e, "its count of rows is missing or not positive");
+    if (count < (t < SITE_COUNT)) return stream_err(r, e, "its count of rows is missing or not positive");
     struct site_stats *s = &st[t];
     if (!s->dim) {
-        s->site = (enum site)t;
+        s->site = t;
         s->dim = (int)dim;
         s->count = (uint64_t)count;
     }
@@ -311,7 +312,7 @@ static int read_f32(struct stream_reader *r, struct record *rec, struct site_sta
     return 0;
 }
 
-static int read_record(struct stream_reader *r, struct record *rec, struct site_stats st[SITE_COUNT],
+static int read_record(struct stream_reader *r, struct record *rec, struct site_stats *st, int n_sites,
                        struct err *e)
 {
     struct site_stats *s = NULL;
@@ -320,7 +321,7 @@ static int read_record(struct stream_reader *r, struct record *rec, struct site_
         if (!strcmp(rec->kind, stat_kinds[i].name)) bit = (int)stat_kinds[i].bit;
     if (!bit || bit == STATS_TARGETS) return stream_unknown(r, rec, e); /* targets lie in "target" records */
     if (!rec->has_payload) return stream_err(r, e, "it has no payload");
-    if (read_site(r, rec, st, &s, e) < 0) return -1;
+    if (read_site(r, rec, st, n_sites, &s, e) < 0) return -1;
     switch (bit) {
     case STATS_HESSIAN:
         return read_hessian(r, rec, s, e);
@@ -333,7 +334,7 @@ static int read_record(struct stream_reader *r, struct record *rec, struct site_
     }
 }
 
-static int read_layer(struct stream_reader *r, int *layer, struct site_stats st[SITE_COUNT], struct err *e)
+static int read_layer(struct stream_reader *r, int *layer, struct site_stats *st, int n_sites, struct err *e)
 {
     struct record rec;
     int64_t here = -1;
@@ -351,15 +352,15 @@ static int read_layer(struct stream_reader *r, int *layer, struct site_stats st[
             *layer = (int)here;
             return 1;
         }
-        if (read_record(r, &rec, st, e) < 0) return -1;
+        if (read_record(r, &rec, st, n_sites, e) < 0) return -1;
     }
 }
 
-int stats_read_layer(struct stream_reader *r, int *layer, struct site_stats st[SITE_COUNT], struct err *e)
+int stats_read_layer(struct stream_reader *r, int *layer, struct site_stats *st, int n_sites, struct err *e)
 {
-    memset(st, 0, SITE_COUNT * sizeof *st);
-    int rc = read_layer(r, layer, st, e);
+    memset(st, 0, (size_t)n_sites * sizeof *st);
+    int rc = read_layer(r, layer, st, n_sites, e);
     if (rc < 0)
-        for (int t = 0; t < SITE_COUNT; t++) site_stats_clear(&st[t]);
+        for (int t = 0; t < n_sites; t++) site_stats_clear(&st[t]);
     return rc;
 }

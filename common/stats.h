@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a linear's input looked like: sums and counts, never means, so that shards merge. One set per site of
- * a layer. In a stats stream, per layer and site, records (meta: name "layers.L.SITE.STAT", layer, site,
+ * a layer; experts have their own (site "mlp.3": what was routed to expert 3). In a stats stream, per layer and
+ * site, records (meta: name "layers.L.SITE.STAT", layer, site,
  * linears [tensor names], dim, merge, count = rows seen): hessian   F32 [in(in+1)/2]  lower triangle of X'X
  * row by row (sum) sums      F64 [5, in]       sum x, sum |x|, sum x^2, sum x^3, sum x^4 (sum) absmax    F32
  * [in]          (max) rows      F32 [n, in]       seeded sample rows (concat) and per layer  target F64
@@ -14,9 +15,9 @@
 #define STATS_SUMS_ROWS 5
 
 struct site_stats {
-    enum site site;
+    int site; /* numbered as in block.h */
     int dim;
-    uint64_t count; /* rows (tokens) seen */
+    uint64_t count; /* rows (tokens) seen; of an expert perhaps 0 */
     float *hessian; /* [dim, dim] full symmetric X'X (sum over tokens, undamped), or NULL */
     double *sums;   /* [5, dim] or NULL */
     float *absmax;  /* [dim] or NULL */
@@ -55,9 +56,9 @@ int stats_write_target(struct stream_writer *w, int layer, const double *target,
                        struct err *e) NT_MUST_CHECK;
 
 /* ---- reading ---- */
-/* Reads all records of one layer up to LayerEnd into st[SITE_COUNT] (unused ones have dim 0). 1 layer read
- * (*layer), 0 end of stream, -1 error (st is then empty). Checks shapes, counts, finiteness. Targets are
- * passed over. */
-int stats_read_layer(struct stream_reader *r, int *layer, struct site_stats st[SITE_COUNT],
+/* Reads all records of one layer up to LayerEnd into st[n_sites] (unused ones have dim 0; n_sites at least
+ * SITE_COUNT). 1 layer read (*layer), 0 end of stream, -1 error (st is then empty). Checks shapes, counts,
+ * finiteness. Targets are passed over. */
+int stats_read_layer(struct stream_reader *r, int *layer, struct site_stats *st, int n_sites,
                      struct err *e) NT_MUST_CHECK;
 #endif

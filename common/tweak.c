@@ -33,7 +33,9 @@ uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, cons
                     boundary_bytes(1 + (o->loss->power ? boundary_group(&c->block, tk->T) : 0), tk->T, D) +
                     ((uint64_t)n_train + 2 * TWEAK_EVAL_SEQUENCES) * 2 * D * sizeof(double);
     if (needs_backward(o)) work += block_back_bytes(c);
-    work += (uint64_t)c->block.F * D; /* the codes of the largest linear */
+    int wide = c->block.F > c->block.expert_F ? c->block.F : c->block.expert_F;
+    if (c->block.shared_F > wide) wide = c->block.shared_F;
+    work += (uint64_t)wide * D; /* the codes of the largest linear */
     if (o->closed_form) work += 9 * square + (uint64_t)c->block.F * D * sizeof(float);
     uint64_t head = tk->n_holdout ? head_bytes(c) : 0;
     return TOOL_BASE_BYTES + rows + (work > head ? work : head);
@@ -46,6 +48,10 @@ struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct 
     t->m = m;
     t->o = o;
     t->n_hold = tk->n_holdout;
+    if (o->closed_form && m->c.block.experts) {
+        err_set(e, NT_EXIT_USAGE, "--opt closed-form does not know experts, which %s has", m->ck->path);
+        goto fail;
+    }
     if (boundary_from_tokens(&t->train, m, tk, 0, n_train, e)) goto fail;
     if (o->target_float) boundary_copy(&t->train_f, &t->train);
     if (t->n_hold) {
@@ -129,7 +135,7 @@ double tweak_work(const struct tweak *t, const int64_t layers[2])
     return each * t->m->c.n_layers + (last > first ? last - first : 0) * tuned * t->train.n;
 }
 
-void tweak_linear(struct tweak *t, struct tweak_input *in, enum role r, const struct qtensor *q)
+void tweak_linear(struct tweak *t, struct tweak_input *in, int r, const struct qtensor *q)
 {
     size_t width = (size_t)q->in;
     int step = q->in < MODEL_STAGE_FLOATS ? MODEL_STAGE_FLOATS / q->in : 1;
@@ -144,15 +150,19 @@ void tweak_linear(struct tweak *t, struct tweak_input *in, enum role r, const st
 }
 
 /* The quantized block: the float one, but for the linears that tweak_linear put into it. */
-static void build_quantized(struct tweak *t, const bool has[ROLE_COUNT])
+static void build_quantized(struct tweak *t, const bool has[LINEARS_MAX])
 {
     const struct backend *be = t->m->be;
-    for (int r = 0; r < ROLE_COUNT; r++) {
+    const struct block_shape *s = &t->q->s;
+    block_set_layer(t->m, t->q, t->layer); /* window, rotation, experts */
+    if (s->experts) be->copy(t->q->router, t->f->router, (size_t)s->experts * (size_t)s->D * sizeof(float));
+    if (dev_ok(t->q->shared_gate)) be->copy(t->q->shared_gate, t->f->shared_gate, (size_t)s->D * sizeof(float));
+    for (int r = 0; r < block_linears(s); r++) {
         int out, in;
-        if (!block_has_role(&t->q->s, r)) continue;
-        role_dims(&t->q->s, r, &out, &in);
+        if (!block_has_role(s, r)) continue;
+        role_dims(s, r, &out, &in);
         if (!has[r]) be->copy(t->q->w[r], t->f->w[r], (size_t)out * (size_t)in * sizeof(float));
-        if (dev_ok(t->q->b[r])) be->copy(t->q->b[r], t->f->b[r], (size_t)out * sizeof(float));
+        if (r < ROLE_COUNT && dev_ok(t->q->b[r])) be->copy(t->q->b[r], t->f->b[r], (size_t)out * sizeof(float));
     }
     for (int i = 0; i < NORM_VECTORS; i++) {
         dev to = block_norm_vector(t->q, i);

@@ -47,14 +47,14 @@ double tweak_work(const struct tweak *t, const int64_t layers[2]);
 
 /* What the quantizer made of a layer. */
 struct tweak_input {
-    bool has[ROLE_COUNT];        /* linears given by tweak_linear; the others stay float */
+    bool has[LINEARS_MAX];        /* linears given by tweak_linear; the others stay float */
     bool has_norm[NORM_VECTORS]; /* norms that belong to these codes, where they are not the float model's */
     float *norms;                /* [NORM_VECTORS, norm_max_dim]; NULL when there are none */
 };
 void tweak_input_clear(struct tweak_input *in);
 /* A linear of the next layer, before tweak_layer: dequantized at once, so that no stage holds a layer's
  * codes. */
-void tweak_linear(struct tweak *t, struct tweak_input *in, enum role r, const struct qtensor *q);
+void tweak_linear(struct tweak *t, struct tweak_input *in, int linear, const struct qtensor *q);
 
 /* The next layer (0, 1, ...). tune false: norms kept, boundaries advanced. old_v, new_v
  * [tweak_norm_values()]: norms before and after, in the order of tweak_norm_at. */

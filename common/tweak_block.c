@@ -231,14 +231,14 @@ struct closed {
 };
 
 /* Whether this linear reads what this norm gives. */
-static bool reads_norm(const struct block_shape *s, enum site site, int n)
+static bool reads_norm(const struct block_shape *s, int site, int n)
 {
     if (!s->norm[n] || (site != SITE_QKV && site != SITE_MLP)) return false;
     if (site == SITE_MLP && s->parallel && !s->norm[NORM_MLP]) return n == NORM_ATTN;
     return n == (site == SITE_QKV ? NORM_ATTN : NORM_MLP);
 }
 
-static void add_gram(void *ctx, enum site site, dev x, int R, int dim)
+static void add_gram(void *ctx, int site, dev x, int R, int dim)
 {
     struct closed *c = ctx;
     for (int n = NORM_ATTN; n <= NORM_MLP; n++)
@@ -254,14 +254,14 @@ static int solve_norm(struct tweak_block *t, int n, dev H, double *ridge, struct
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         role_dims(&t->q->s, r, &out, &in);
-        if (reads_norm(&t->q->s, role_site(r), n) && out > rows) rows = out;
+        if (reads_norm(&t->q->s, linear_site(r), n) && out > rows) rows = out;
     }
     dev scratch = be->alloc((size_t)rows * D * sizeof(float)), QQ = be->alloc(all * sizeof(float)),
         EQ = be->alloc(all * sizeof(float));
     for (int r = 0; r < ROLE_COUNT; r++) {
         int out, in;
         role_dims(&t->q->s, r, &out, &in);
-        if (block_has_role(&t->q->s, r) && reads_norm(&t->q->s, role_site(r), n))
+        if (block_has_role(&t->q->s, r) && reads_norm(&t->q->s, linear_site(r), n))
             closed_add_linear(be, t->f->w[r], t->q->w[r], out, in, scratch, QQ, EQ);
     }
     float *host = MEM_NEW(float, 3 * all), *gain = MEM_NEW(float, (size_t)D);

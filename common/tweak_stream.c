@@ -36,26 +36,15 @@ json_t *tweak_header(const json_t *in, const struct tweak_opts *o, const char *p
 
 /* ---- reading ---- */
 
-static enum role find_role(const struct model *m, int layer, const char *name)
-{
-    char own[256];
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        if (!block_has_role(&m->c.block, r)) continue;
-        model_tensor_name(m, layer, r, own);
-        if (!strcmp(own, name)) return r;
-    }
-    return ROLE_COUNT;
-}
-
 static int take_tensor(struct stream_reader *r, struct record *rec, struct tweak *t, const struct model *m,
                        int layer, struct tweak_input *in, struct err *e)
 {
     struct qtensor got;
     if (qtensor_read(r, rec, &got, e)) return -1;
-    enum role role = find_role(m, layer, got.name);
+    int role = model_find_role(m, layer, got.name);
     int rows = 0, cols = 0, rc = 0;
-    if (role < ROLE_COUNT) role_dims(&m->c.block, role, &rows, &cols);
-    if (role == ROLE_COUNT || got.layer != layer)
+    if (role >= 0) role_dims(&m->c.block, role, &rows, &cols);
+    if (role < 0 || got.layer != layer)
         rc = stream_err(r, e, "no linear of layer %d of %s", layer, m->ck->path);
     else if (in->has[role])
         rc = stream_err(r, e, "this tensor comes twice");

@@ -61,6 +61,8 @@ struct backend {
     void (*axpy)(dev y, float s, dev x, size_t n);      /* y += s x */
     void (*add_bias)(dev y, dev bias, int R, int D);    /* y[r,:] += bias */
     void (*sum_rows)(dev dbias, dev dy, int R, int D);  /* dbias[c] += sum_r dy[r,c] */
+    void (*scale_rows)(dev y, dev x, dev s, int R, int D);  /* y[r,:] = s[r] x[r,:]; y may be x */
+    void (*dot_rows)(dev out, dev a, dev b, int R, int D);  /* out[r] = sum_c a[r,c] b[r,c], in f64 */
     /* h = act(gate) * up; up DEV_NONE: act(gate). h may be gate. */
     void (*act)(enum act kind, dev h, dev gate, dev up, size_t n);
     void (*act_back)(enum act kind, dev dgate, dev dup, dev dh, dev gate, dev up, size_t n); /* dgate, dup may be gate, up */

@@ -173,6 +173,8 @@ struct backend *cpu_open(int threads)
         cpu_axpy,
         cpu_add_bias,
         cpu_sum_rows,
+        cpu_scale_rows,
+        cpu_dot_rows,
         cpu_act,
         cpu_act_back,
         cpu_softcap,

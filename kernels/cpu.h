@@ -98,6 +98,8 @@ void cpu_add(dev y, dev a, dev b, size_t n);
 void cpu_axpy(dev y, float s, dev x, size_t n);
 void cpu_add_bias(dev y, dev bias, int R, int D);
 void cpu_sum_rows(dev dbias, dev dy, int R, int D);
+void cpu_scale_rows(dev y, dev x, dev s, int R, int D);
+void cpu_dot_rows(dev out, dev a, dev b, int R, int D);
 void cpu_act(enum act kind, dev h, dev gate, dev up, size_t n);
 void cpu_act_back(enum act kind, dev dgate, dev dup, dev dh, dev gate, dev up, size_t n);
 void cpu_softcap(dev z, float cap, size_t n);

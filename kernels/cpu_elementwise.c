@@ -42,6 +42,27 @@ void cpu_sum_rows(dev dbias, dev dy, int R, int D)
     }
 }
 
+void cpu_scale_rows(dev y, dev x, dev s, int R, int D)
+{
+    float *py = cpu_f(y);
+    const float *px = cpu_f(x), *ps = cpu_f(s);
+#pragma omp parallel for schedule(static)
+    for (int r = 0; r < R; r++)
+        for (size_t i = (size_t)r * D, end = i + (size_t)D; i < end; i++) py[i] = ps[r] * px[i];
+}
+
+void cpu_dot_rows(dev out, dev a, dev b, int R, int D)
+{
+    float *po = cpu_f(out);
+    const float *pa = cpu_f(a), *pb = cpu_f(b);
+#pragma omp parallel for schedule(static)
+    for (int r = 0; r < R; r++) {
+        double sum = 0;
+        for (size_t i = (size_t)r * D, end = i + (size_t)D; i < end; i++) sum += (double)pa[i] * (double)pb[i];
+        po[r] = (float)sum;
+    }
+}
+
 void cpu_act(enum act kind, dev h, dev gate, dev up, size_t n)
 {
     float *ph = cpu_f(h);

@@ -8,11 +8,18 @@
 #include "common/tool.h"
 
 static struct {
-    const char *method, *clip, *scale, *plan;
-    int64_t bits, group, block;
+    const char *method, *clip, *scale, *plan, *dead;
+    int64_t bits, group, block, dead_below;
     bool sym, act_order, static_groups, f64, needs;
     double damp;
-} arg = {.bits = 4, .group = 128, .block = 128, .clip = "none", .scale = "f16", .damp = 0.01};
+} arg = {.bits = 4,
+         .group = 128,
+         .block = 128,
+         .clip = "none",
+         .scale = "f16",
+         .damp = 0.01,
+         .dead = "error",
+         .dead_below = 1};
 
 static const struct opt options[] = {
     {'q', "quantizer", OPT_STR, &arg.method, "NAME|list|import",
@@ -29,6 +36,9 @@ static const struct opt options[] = {
     {0, "scale-dtype", OPT_CHOICE, &arg.scale, "f16|f32|bf16", "how scales are stored"},
     {0, "block", OPT_INT, &arg.block, "N=1..1048576", "columns per lazy update"},
     {0, "f64", OPT_FLAG, &arg.f64, NULL, "compute in double precision throughout"},
+    {0, "dead", OPT_CHOICE, &arg.dead, "error|rtn|borrow",
+     "experts that no token reached: refuse, round, or use the statistics of all"},
+    {0, "dead-below", OPT_INT, &arg.dead_below, "N=1..", "fewer tokens than this make an expert dead"},
     {0, "plan", OPT_STR, &arg.plan, "FILE", "method, bits, group per tensor"},
     {0, "needs", OPT_FLAG, &arg.needs, NULL, "print the statistics the method needs, for nt-collect --want"},
     {0}};
@@ -76,17 +86,18 @@ static void progress(const struct quantize *z, int layer, int done)
 /* Every wanted layer, from the stream (in its order) or, when nothing is needed, one after the other. */
 static int all_layers(struct quantize *z, struct stream_reader *in, struct stream_writer *w, struct err *e)
 {
-    struct site_stats st[SITE_COUNT];
-    int rc = 0, layer, done = 0;
+    int n_sites = block_sites(&z->m->c.block), rc = 0, layer, done = 0;
+    struct site_stats *st = MEM_NEW(struct site_stats, n_sites);
     for (int l = z->first; !in && !rc && l < z->end && !tool_stopping(); l++) {
         rc = quantize_layer(z, w, l, NULL, e);
         progress(z, l, ++done);
     }
-    while (in && !rc && !tool_stopping() && (rc = stats_read_layer(in, &layer, st, e)) == 1) {
+    while (in && !rc && !tool_stopping() && (rc = stats_read_layer(in, &layer, st, n_sites, e)) == 1) {
         rc = quantize_layer(z, w, layer, st, e);
-        for (int t = 0; t < SITE_COUNT; t++) site_stats_clear(&st[t]);
+        for (int t = 0; t < n_sites; t++) site_stats_clear(&st[t]);
         progress(z, layer, done += !rc && z->done[layer]);
     }
+    mem_free(st);
     if (!rc && tool_stopping()) rc = err_set(e, NT_EXIT_TERM, "stopped by a signal");
     return rc ? rc : in ? quantize_check_complete(z, stream_name(in), e) : 0;
 }
@@ -129,6 +140,8 @@ int main(int argc, char **argv)
     struct backend *be = tool_backend(&t);
     struct model *m = model_open(t.model, NULL, &e);
     if (!m || quantize_init(&z, m, import ? NULL : &plan, be, t.layers[0], t.layers[1], &e)) die(&e);
+    z.dead_below = (uint64_t)arg.dead_below;
+    z.dead = !strcmp(arg.dead, "rtn") ? DEAD_RTN : !strcmp(arg.dead, "borrow") ? DEAD_BORROW : DEAD_ERROR;
     tool_predict(quantize_bytes(&m->c, needs[0], arg.f64), 0, NULL);
     struct stream_reader *in = needs[0] ? stream_open(t.argc ? t.argv[0] : "-", "stats", &e) : NULL;
     if (needs[0] && (!in || model_check_identity(m, stream_header(in), stream_name(in), &e))) die(&e);

@@ -26,6 +26,18 @@
                  [NORM_Q] = "blk.%d.attn_q_norm",  [NORM_K] = "blk.%d.attn_k_norm"},                         \
         .embed = "token_embd", .final_norm = "output_norm", .head = "output"                                 \
     }
+/* With experts: GGUF files hold those of a layer in one tensor. */
+#define LLAMA_GGUF_EXPERTS                                                                                   \
+    {                                                                                                        \
+        .role = {"blk.%d.attn_q", "blk.%d.attn_k", "blk.%d.attn_v", "blk.%d.attn_output",                    \
+                 "blk.%d.ffn_gate", "blk.%d.ffn_up", "blk.%d.ffn_down"},                                     \
+        .expert = {"blk.%d.ffn_gate_exps", "blk.%d.ffn_up_exps", "blk.%d.ffn_down_exps"},                    \
+        .shared = {"blk.%d.ffn_gate_shexp", "blk.%d.ffn_up_shexp", "blk.%d.ffn_down_shexp"},                 \
+        .router = "blk.%d.ffn_gate_inp", .shared_gate = "blk.%d.ffn_gate_inp_shexp",                         \
+        .norm = {[NORM_ATTN] = "blk.%d.attn_norm", [NORM_MLP] = "blk.%d.ffn_norm",                           \
+                 [NORM_Q] = "blk.%d.attn_q_norm",  [NORM_K] = "blk.%d.attn_k_norm"},                         \
+        .embed = "token_embd", .final_norm = "output_norm", .head = "output"                                 \
+    }
 #define LLAMA_BLOCK                                                                                          \
     {                                                                                                        \
         .norm = {[NORM_ATTN] = true, [NORM_MLP] = true}, .rms = true, .gated = true, .act = ACT_SILU         \

@@ -204,6 +204,15 @@ static void test_bias(void)
                 y.d[r * D + c] += b.d[c];
             }
         CHECK(arr_err(&y) < 1e-7 && arr_err(&s) < 2e-6, "add_bias, sum_rows %dx%d", R, D);
+        struct arr w = arr_random(R, 1), z = arr_zero((size_t)R * D), dot = arr_zero(R);
+        be->scale_rows(z.p, y.p, w.p, R, D);
+        be->dot_rows(dot.p, z.p, y.p, R, D);
+        for (int r = 0; r < R; r++)
+            for (int c = 0; c < D; c++) {
+                z.d[r * D + c] = w.d[r] * y.d[r * D + c];
+                dot.d[r] += z.d[r * D + c] * y.d[r * D + c];
+            }
+        CHECK(arr_err(&z) < 1e-6 && arr_err(&dot) < 1e-6, "scale_rows, dot_rows %dx%d", R, D);
         arr_free_all();
     }
 }

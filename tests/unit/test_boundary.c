@@ -60,7 +60,7 @@ struct seen {
     const struct boundary *b;
 };
 
-static void tap(void *ctx, enum site site, dev x, int R, int dim)
+static void tap(void *ctx, int site, dev x, int R, int dim)
 {
     struct seen *s = ctx;
     (void)x;

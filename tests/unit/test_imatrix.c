@@ -86,8 +86,8 @@ int main(void)
     for (int i = 0; i < 9; i++) down[i] = i / 3.0;
 
     struct imatrix *im = imatrix_open(path, "prose", 12, 512, &e);
-    imatrix_add(im, "blk.0.ffn_down.weight", down, 9, 6144);
-    imatrix_add(im, "blk.0.attn_q.weight", q, 3, 6144);
+    imatrix_add(im, "blk.0.ffn_down.weight", 0, down, 9, 6144);
+    imatrix_add(im, "blk.0.attn_q.weight", 0, q, 3, 6144);
     CHECK(stat(path, &st) != 0, "no file before the end");
     CHECK(imatrix_finish(im, &e) == 0, "written %s", e.text);
     FILE *f = fopen(path, "rb");
@@ -100,7 +100,7 @@ int main(void)
 
     down[4] = 1e39; /* more than a float holds */
     im = imatrix_open(path, "prose", 12, 512, &e);
-    imatrix_add(im, "blk.1.ffn_down.weight", down, 9, 6144);
+    imatrix_add(im, "blk.1.ffn_down.weight", 0, down, 9, 6144);
     CHECK(imatrix_finish(im, &e) == -1 && e.code == NT_EXIT_DATA && strstr(e.text, "blk.1.ffn_down.weight") &&
               strstr(e.text, "channel 4"),
           "overflow is named: %s", e.text);

@@ -174,7 +174,7 @@ static int layer_is_right(struct model *m, struct stream_reader *r, int layer, s
         ok = !strcmp(got.name, name) && !strcmp(got.role, role_name(role)) && got.layer == layer &&
              got.out == out && got.in == in;
         if (rule->method) {
-            ok = ok && !quantizer_run(rule->method, cache, NULL, W, out, in, &st[role_site(role)], &rule->o,
+            ok = ok && !quantizer_run(rule->method, cache, NULL, W, out, in, &st[linear_site(role)], &rule->o,
                                       &want, e);
             ok = ok && !memcmp(got.codes, want.codes, (size_t)out * in) && got.bits == rule->o.bits &&
                  !memcmp(got.scale, want.scale, sizeof(float) * (size_t)out * want.n_groups) &&

@@ -9,7 +9,7 @@ line() { # MODEL NAME
     local m=$1 t=$2
     "$PYTHON" tests/cli/nt-collect/tokens.py "$m.calib" 2 "$t.c.nts" &&
         nt-collect $q -m "$m" "$t.c.nts" -o "$t.s.nts" &&
-        nt-quant $q -m "$m" -q gptq -b 3 -g 8 "$t.s.nts" -o "$t.w.nts" &&
+        nt-quant $q -m "$m" -q gptq -b 3 -g 8 --dead borrow "$t.s.nts" -o "$t.w.nts" &&
         tweak "$m" "$t" &&
         nt-eval $q -m "$m" --qweights "$t.q.nts" --norms "$norms" --ids "$m.ids" --dump logits -o "$t.ours" &&
         nt-pack $q -m "$m" "$t.q.nts" --format hf --dtype f32 --norms "$norms" -o "$t.hf" &&

@@ -46,7 +46,8 @@ def first(x):
 
 
 def expected(directory, model_json, n_layers, attention):
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float64, attn_implementation=attention)
+    plain = dict(experts_implementation="eager") if "num_experts_per_tok" in model_json["config"] else {}
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float64, attn_implementation=attention, **plain)
     model.eval()
     states, layers = {}, layers_of(model, n_layers)
     layers[0].register_forward_pre_hook(

@@ -39,6 +39,16 @@ def stablelm(**keys):
     return row("stablelm", "StableLmForCausalLM", dict(BASE, hidden_size=48, **keys))
 
 
+def mixtral(**keys):
+    return row("mixtral", "MixtralForCausalLM", dict(BASE, num_local_experts=5, **dict(dict(num_experts_per_tok=2), **keys)))
+
+
+def moe(n, **keys):
+    extra = dict(head_dim=12) if n == 3 else dict(shared_expert_intermediate_size=20)
+    return row("qwen%d_moe" % n, "Qwen%dMoeForCausalLM" % n,
+               dict(BASE, **dict(extra, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=16, **keys)))
+
+
 def smollm3(**keys):
     return row("smollm3", "SmolLM3ForCausalLM", dict(SMOLLM3, **keys))
 
@@ -65,6 +75,15 @@ ROWS = {
     "qwen3-window": qwen3(attention_bias=True, use_sliding_window=True, sliding_window=4, max_window_layers=0,
                           rms_norm_eps=1e-3),
     "qwen3-types": qwen3(use_sliding_window=True, sliding_window=4, layer_types=[FULL, SLIDING]),
+    "mixtral": mixtral(),
+    "mixtral-one": mixtral(sliding_window=4, num_experts_per_tok=1, hidden_act="gelu", tie_word_embeddings=True),
+    "qwen2-moe": moe(2),
+    "qwen2-moe-window": moe(2, use_sliding_window=True, sliding_window=4, norm_topk_prob=True, qkv_bias=False,
+                            num_hidden_layers=3),
+    "qwen2-moe-mixed": moe(2, num_hidden_layers=4, decoder_sparse_step=2, mlp_only_layers=[3]),
+    "qwen3-moe": moe(3, norm_topk_prob=True),
+    "qwen3-moe-mixed": moe(3, num_hidden_layers=3, mlp_only_layers=[1], attention_bias=True, use_sliding_window=True,
+                           sliding_window=4),
     "gemma": gemma(1, hidden_act="gelu"),
     "gemma-relu": gemma(1, hidden_act="relu", attention_bias=True, tie_word_embeddings=False),
     "gemma2": gemma(2, sliding_window=4, query_pre_attn_scalar=10, attn_logit_softcapping=3.0,

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Qwen3-MoE: Qwen3 with routed experts; some layers may be plain. */
+#include "common/families/llama.h"
+
+static int configure(struct model_config *c, const json_t *j, struct err *e)
+{
+    bool use = false;
+    int window;
+    c->block.expert_F = 768;
+    if (key_bool(j, "use_sliding_window", &use, e) || config_window(j, 4096, &window, e) ||
+        key_int(j, "moe_intermediate_size", 1, &c->block.expert_F, e))
+        return -1;
+    c->block.window = use ? window : 0;
+    return config_experts(c, j, 128, 8, true, e);
+}
+
+/* llama.cpp's always divides the weights of the chosen experts by their sum. */
+static void from_gguf(const struct checkpoint *ck, json_t *cfg)
+{
+    (void)ck;
+    json_object_set_new(cfg, "norm_topk_prob", json_true());
+}
+
+const struct family family_qwen3_moe = {
+    .model_type = "qwen3_moe",
+    .gguf_arch = "qwen3moe",
+    .hf_class = "Qwen3MoeForCausalLM",
+    .hf = {.role = {"model.layers.%d.self_attn.q_proj", "model.layers.%d.self_attn.k_proj",
+                    "model.layers.%d.self_attn.v_proj", "model.layers.%d.self_attn.o_proj",
+                    "model.layers.%d.mlp.gate_proj", "model.layers.%d.mlp.up_proj",
+                    "model.layers.%d.mlp.down_proj"},
+           .expert = {"model.layers.%d.mlp.experts.%x.gate_proj", "model.layers.%d.mlp.experts.%x.up_proj",
+                      "model.layers.%d.mlp.experts.%x.down_proj"},
+           .router = "model.layers.%d.mlp.gate",
+           .norm = {[NORM_ATTN] = "model.layers.%d.input_layernorm",
+                    [NORM_MLP] = "model.layers.%d.post_attention_layernorm",
+                    [NORM_Q] = "model.layers.%d.self_attn.q_norm",
+                    [NORM_K] = "model.layers.%d.self_attn.k_norm"},
+           .embed = "model.embed_tokens",
+           .final_norm = "model.norm",
+           .head = "lm_head"},
+    .gguf = LLAMA_GGUF_EXPERTS,
+    .block = {.norm = {[NORM_ATTN] = true, [NORM_MLP] = true, [NORM_Q] = true, [NORM_K] = true},
+              .rms = true,
+              .qk_norm = QK_NORM_HEAD,
+              .qk_rms = true,
+              .gated = true,
+              .act = ACT_SILU},
+    .defaults = {.vocab = 151936,
+                 .hidden = 2048,
+                 .ff = 6144,
+                 .layers = 24,
+                 .heads = 32,
+                 .groups = 4,
+                 .max_pos = 32768,
+                 .eps = 1e-6,
+                 .rope_theta = 10000},
+    .spellings = CONFIG_KEYS("num_local_experts", "num_experts"),
+    .keys = CONFIG_KEYS("sliding_window", "num_experts", "num_local_experts", "num_experts_per_tok",
+                        "moe_intermediate_size"),
+    .configure = configure,
+    .from_gguf = from_gguf,
+};
