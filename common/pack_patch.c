@@ -71,6 +71,16 @@ static int write_piece(void *ctx, const uint8_t *p, uint64_t n, const struct pat
     return outfile_write(ctx, p, n, e);
 }
 
+/* How many elements of a patch's bytes [at, at + n) are others in the original. */
+static uint64_t count_changed(const struct patch *x, const uint8_t *bytes, uint64_t at, uint64_t n)
+{
+    const uint8_t *old = (const uint8_t *)x->t->t.data + at;
+    size_t size = (size_t)dtype_block_bytes(x->t->t.dtype);
+    uint64_t count = 0;
+    for (uint64_t b = 0; b < n; b += size) count += memcmp(bytes + b, old + b, size) != 0;
+    return count;
+}
+
 struct check {
     FILE *f;
     const char *path;
@@ -84,7 +94,6 @@ static int check_piece(void *ctx, const uint8_t *p, uint64_t n, const struct pat
 {
     struct check *c = ctx;
     uint8_t buf[65536];
-    size_t size = x ? (size_t)dtype_block_bytes(x->t->t.dtype) : 1;
     for (uint64_t i = 0, k; i < n; i += k, c->at += k) {
         k = n - i < sizeof buf ? n - i : sizeof buf;
         if (fread(buf, 1, (size_t)k, c->f) != k || memcmp(buf, p + i, (size_t)k) != 0)
@@ -92,8 +101,7 @@ static int check_piece(void *ctx, const uint8_t *p, uint64_t n, const struct pat
                            "verification failed: %s: bytes from %llu on are not as they should be", c->path,
                            (unsigned long long)c->at);
         sha256_add(c->sha, buf, (size_t)k);
-        const uint8_t *old = x ? (const uint8_t *)x->t->t.data + i : NULL;
-        for (size_t b = 0; x && b < k; b += size) c->changed += memcmp(buf + b, old + b, size) != 0;
+        if (x) c->changed += count_changed(x, buf, i, k);
     }
     return 0;
 }
@@ -150,9 +158,9 @@ static int keep_file(const char *from, const char *to, struct err *e)
 static int file_index(const struct checkpoint *c, const char *path)
 {
     struct stat a, b;
+    if (stat(path, &a) != 0) return -1;
     for (int k = 0; k < c->n_files; k++)
-        if (stat(path, &a) == 0 && stat(c->files[k], &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-            return k;
+        if (stat(c->files[k], &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino) return k;
     return -1;
 }
 
@@ -241,12 +249,8 @@ static int copy_single(struct patches *p, const char *from, const char *to,
 {
     if (copy_file(p, 0, to, base_name(from), e) < 0) return -1;
     if (!json_array_size(p->files)) { /* a pipe: nothing was read again, nothing can lie beside it */
-        for (size_t i = 0; i < p->n; i++) {
-            const struct tensor *t = &p->list[i].t->t;
-            size_t size = (size_t)dtype_block_bytes(t->dtype);
-            for (size_t b = 0; b < t->nbytes; b += size)
-                p->changed += memcmp(p->list[i].bytes + b, (const uint8_t *)t->data + b, size) != 0;
-        }
+        for (size_t i = 0; i < p->n; i++)
+            p->changed += count_changed(&p->list[i], p->list[i].bytes, 0, p->list[i].t->t.nbytes);
         return 0;
     }
     json_t *j = sidecar(p, ctx);

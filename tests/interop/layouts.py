@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Directories that nt-pack wrote, read by the packages of their formats.
-  layouts.py ct HF DIR          compressed-tensors' own decompressor gives the values of the float directory
+  layouts.py ct HF DIR          compressed-tensors' own decompressor gives the values of the float directory, its compressor
+                                makes the very tensors of DIR of them
   layouts.py load HF DIR        transformers loads DIR; logits are those of HF up to half precision
   layouts.py mlx HF DIR         MLX dequantizes every linear to the values of the float directory
   layouts.py kquant MODEL.gguf STATS OURS.gguf THEIRS.gguf
@@ -38,9 +39,14 @@ def ct(hf, path):
 
 def load(hf, path):
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, CompressedTensorsConfig
     ids = torch.arange(1000, 1064)[None]
-    a = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float16)(ids).logits.float()
+    config = json.load(open(path + "/config.json"))["quantization_config"]
+    # Without dequantize, compressed-tensors 0.20 gives the empty model zero points that are not packed, which those that
+    # its own compressor packs do not fit.
+    packed_zeros = any(not g["weights"]["symmetric"] for g in config["config_groups"].values())
+    how = {"quantization_config": CompressedTensorsConfig(dequantize=True)} if packed_zeros else {}
+    a = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float16, **how)(ids).logits.float()
     b = AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32)(ids).logits
     error = ((a - b).abs().max() / b.abs().max()).item()
     assert error < 0.02, error

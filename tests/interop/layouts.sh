@@ -15,9 +15,8 @@ for s in "4 64 --sym" "4 64" "3 32" "8 64 --sym"; do
     nt-quant $q -m "$m" -q rtn -b "$bits" -g "$group" $sym -o "$tmp/q.nts" 2>/dev/null # $sym is one option or nothing
     for f in hf compressed-tensors mlx; do check "$name as $f" nt-pack $q -m "$m" "$tmp/q.nts" --format $f -o "$tmp/d-$f"; done
     if has compressed_tensors; then
-        check "$name: compressed-tensors unpacks every linear" "$NT_INTEROP_PYTHON" $py ct "$tmp/d-hf" "$tmp/d-compressed-tensors"
-        # asymmetric ones do not load in transformers: it expects zero points that are not packed
-        [ -z "$sym" ] || check "$name: transformers loads it" "$NT_INTEROP_PYTHON" $py load "$tmp/d-hf" "$tmp/d-compressed-tensors"
+        check "$name: compressed-tensors unpacks every linear, and packs it so" "$NT_INTEROP_PYTHON" $py ct "$tmp/d-hf" "$tmp/d-compressed-tensors"
+        check "$name: transformers loads it" "$NT_INTEROP_PYTHON" $py load "$tmp/d-hf" "$tmp/d-compressed-tensors"
     else skip "the package compressed-tensors is not installed"; fi
     if has mlx.core; then check "$name: MLX dequantizes every linear" "$NT_INTEROP_PYTHON" $py mlx "$tmp/d-hf" "$tmp/d-mlx"
     else skip "the package mlx is not installed"; fi
