@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The two sources of nt-pack as one list of tensors: a qweights stream (spooled) over a model file. */
 #include "common/pack.h"
+#include "common/import_rest.h"
 #include "common/mem.h"
 #include "common/tool.h"
 #include <string.h>
@@ -169,7 +170,9 @@ static int read_records(struct pack *p, struct stream_reader *r, uint8_t *layers
                      : err_set(e, NT_EXIT_DATA, "%s: layer %lld: the model has %lld", stream_name(r),
                                (long long)rec.layer, (long long)n_layers);
             if (rc == 0) layers[rec.layer] = 1;
-        } else rc = stream_unknown(r, &rec, e);
+        } else if (p->keep_rest && (!strcmp(rec.kind, "file") || !strcmp(rec.kind, "tensor")))
+            rc = import_rest_take(&p->rest, r, &rec, e);
+        else rc = stream_unknown(r, &rec, e);
         if (rc < 0) return -1;
     }
     return rc;
@@ -220,8 +223,21 @@ const float *pack_norm_values(const struct pack *p, const struct pack_norm *n)
     return p->tuned && n->tuned ? n->tuned : n->old ? n->old : n->tuned;
 }
 
+int pack_open_rest(struct pack *p, struct err *e)
+{
+    if (!p->rest)
+        return err_set(e, NT_EXIT_USAGE,
+                       "no model: -m MODEL (%s holds linears and norms alone; what nt-quant -q import writes has the "
+                       "rest, too)",
+                       p->stream);
+    p->m = model_open(import_rest_path(p->rest), NULL, e);
+    return p->m ? model_check_identity(p->m, p->header, p->stream, e)
+                : err_prefix(e, "%s: the checkpoint in it cannot be read", p->stream);
+}
+
 void pack_clear(struct pack *p)
 {
+    import_rest_close(p->rest);
     for (size_t i = 0; i < p->n_norms; i++) mem_free(p->norms[i].old), mem_free(p->norms[i].tuned);
     tempfile_close(p->spool);
     json_decref(p->header);

@@ -40,8 +40,12 @@ struct pack_item {
 
 enum pack_which { PACK_VERDICT, PACK_OLD, PACK_NEW };
 
+struct import_rest;
+
 struct pack {
     struct model *m;         /* -m; borrowed; NULL where not needed */
+    bool keep_rest;          /* without -m: pack_read collects the rest of an imported checkpoint for pack_open_rest */
+    struct import_rest *rest;/* what it collected; NULL: -m has been given, or the stream has no such records */
     const char *out, *like;  /* like: template of the GGUF packer */
     bool loose;              /* gguf: codes that fit no block type become floats instead of a refusal */
     enum dtype dtype, norm_dtype; /* DT_NONE = the packer's default */
@@ -79,6 +83,9 @@ int pack_read(struct pack *p, const char *path, enum pack_which which, int64_t f
 int pack_load(const struct pack *p, int i, struct qtensor *q, struct err *e) NT_MUST_CHECK;
 /* The valid values of norm i. */
 const float *pack_norm_values(const struct pack *p, const struct pack_norm *n);
+/* After pack_read with keep_rest: makes p->m of what the stream of an import holds; the caller closes it, after
+ * pack_clear. */
+int pack_open_rest(struct pack *p, struct err *e) NT_MUST_CHECK;
 void pack_clear(struct pack *p);
 
 /* Lists the tensors of p->m and binds them to the stream's, each of which must find its place. */

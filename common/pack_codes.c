@@ -324,10 +324,22 @@ static int write_all(struct codes_job *j, const char *dir, struct err *e)
     return rc;
 }
 
+/* What was imported leaves as it came, in the float types that it had. */
+static void keep_dtypes(struct pack *p)
+{
+    for (size_t i = 0; i < p->n_items; i++) {
+        const struct pack_item *it = &p->items[i];
+        enum dtype t = it->part.t->t.dtype, *slot = it->norm ? &p->norm_dtype : &p->dtype;
+        bool usual = t == DT_F32 || t == DT_F16 || t == DT_BF16;
+        if (!it->linear && !it->part.t->packed && usual && *slot == DT_NONE) *slot = t;
+    }
+}
+
 int codes_write(struct pack *p, const struct codes_format *f, struct err *e)
 {
     struct codes_job j = {.p = p, .f = f, .floats = json_array()};
     struct outdir *d = NULL;
+    if (p->rest) keep_dtypes(p);
     if (p->dtype == DT_NONE) p->dtype = f->dtype;
     if (p->norm_dtype == DT_NONE) p->norm_dtype = f->norm_dtype == DT_NONE ? p->dtype : f->norm_dtype;
     j.wholes = pack_wholes(p, false, &j.n_wholes);

@@ -161,12 +161,14 @@ int main(int argc, char **argv)
 
     const struct packer *packer = packer_find(arg.format);
     if (!packer) die_usage("unknown format '%s' (nt-pack --format list prints them)", arg.format);
-    if (!t.model) die_usage("no model: -m MODEL (it has what is not in the stream)");
     if (packer->directory) need_file(&t);
     p.out = t.out, p.loose = arg.loose, p.like = arg.like, p.dtype = parse_dtype(arg.dtype),
     p.norm_dtype = parse_dtype(arg.norm_dtype), p.max_shard = arg.max_shard;
-    p.m = model_open(t.model, NULL, &e);
-    if (!p.m || pack_read(&p, stream, which, t.layers[0], t.layers[1], &e) || pack_bind(&p, &e)) die(&e);
+    p.keep_rest = !t.model;
+    if ((t.model && !(p.m = model_open(t.model, NULL, &e))) ||
+        pack_read(&p, stream, which, t.layers[0], t.layers[1], &e) || (!p.m && pack_open_rest(&p, &e)) ||
+        pack_bind(&p, &e))
+        die(&e);
     tool_predict(pack_memory(&p), pack_disk(&p, packer->size), strcmp(t.out, "-") ? t.out : NULL);
     if (packer->write(&p, &e)) {
         if (tool_stopping()) tool_exit_signal();

@@ -3,6 +3,7 @@
  * common/quantizers. */
 #include <stdio.h>
 #include <string.h>
+#include "common/import_rest.h"
 #include "common/mem.h"
 #include "common/quantize.h"
 #include "common/tool.h"
@@ -160,6 +161,10 @@ int main(int argc, char **argv)
         die(&e);
     }
     progress_end();
+    if (import && import_rest_write(m, z.first, z.end, w, &e)) {
+        stream_abort(w, &e);
+        die(&e);
+    }
     if (in) stream_note_input(w, in);
     finish(w, &z, &plan);
     stream_close(in);

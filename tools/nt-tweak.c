@@ -119,7 +119,10 @@ int main(int argc, char **argv)
     if (whole ? tweak_model_options(&arg, &t, &model_opts, &e)
               : tweak_block_options(&arg, &t, &block_opts, &e))
         die_usage("%s", e.text);
-    if (!t.model) die_usage("-m MODEL is needed: the float model that was quantized");
+    if (!t.model)
+        die_usage("-m MODEL is needed: norms are tuned against the float model, and nothing can stand in for it. "
+                  "Without it a checkpoint can be evaluated (nt-eval), packed anew (nt-quant -q import | nt-pack) "
+                  "and given the norms of an overlay (nt-pack --apply)");
     if (!arg.tokens) die_usage("--tokens FILE is needed: what to train on");
     if (t.argc > 1) die_usage("one qweights stream, not %d", t.argc);
     if (whole && model_opts.all && t.argc)

@@ -189,9 +189,12 @@ static void put_keys(struct job *j, enum dtype most)
                  {DT_Q5_0, 8},  {DT_Q5_1, 9},  {DT_Q2_K, 10}, {DT_Q3_K, 12}, {DT_Q4_K, 15},
                  {DT_Q5_K, 17}, {DT_Q6_K, 18}, {DT_BF16, 32}};
     int n;
+    bool same = true;
     const struct gguf_kv *kv = gguf_kvs(j->like, &n);
     for (int i = 0; i < n; i++)
         if (strncmp(kv[i].key, "split.", 6) != 0) gguf_put_kv(j->w, &kv[i]);
+    for (int i = 0; i < j->like->n_tensors && same; i++) same = j->plan[i].t == j->like->tensors[i].t.dtype;
+    if (same) return; /* the same mixture of types: its name stays */
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (table[i].t == most) gguf_put_u32(j->w, "general.file_type", table[i].file_type);
     gguf_put_u32(j->w, "general.quantization_version", 2);

@@ -11,8 +11,8 @@ static json_t *metadata(struct pack *p, struct err *e)
     char weights[65] = "";
     if (pack_weights_sha256(p, weights, e) < 0) return NULL;
     const char *verdict = json_string_value(json_object_get(p->trailer, "verdict"));
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", "pt", "nt_overlay", "1",
-                     "source_sha256", checkpoint_sha256(p->m->ck), "weights_sha256", weights, "qweights_xxh3",
+    return json_pack("{s:s, s:s, s:s*, s:s, s:s, s:s, s:s}", "format", "pt", "nt_overlay", "1",
+                     "source_sha256", p->rest ? NULL : checkpoint_sha256(p->m->ck), "weights_sha256", weights, "qweights_xxh3",
                      p->hash, "norms", p->tuned ? "new" : "old", "verdict", verdict ? verdict : "none");
 }
 

@@ -63,6 +63,8 @@ key = a.index(b"general.file_type") + len("general.file_type") + 4
 assert len(a) == len(b) and a[:key] == b[:key] and a[key + 4:] == b[key + 4:]
 EOF
 ok $? "byte by byte"
+nt-pack --format gguf "$tmp/all.nts" -o "$tmp/alone.gguf" --progress none 2>"$tmp/stderr" && cmp "$tmp/all.gguf" "$tmp/alone.gguf"
+ok $? "and without -m: the very bytes"
 nt-quant -q import "$tmp/all.gguf" 2>/dev/null --progress none | nt-eval -m "$tmp/all.gguf" --qweights - --ids <(echo '[[1,2,3,4]]') --dump logits \
     -o "$tmp/a.logits" --progress none 2>"$tmp/stderr" &&
     nt-eval -m "$tmp/all.gguf" --ids <(echo '[[1,2,3,4]]') --dump logits -o "$tmp/b.logits" --progress none && cmp "$tmp/a.logits" "$tmp/b.logits"

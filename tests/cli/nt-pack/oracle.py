@@ -8,6 +8,7 @@
   oracle.py norms STREAM FROM TO [WHICH]          FROM and TO are files; prints the number of changed elements
   oracle.py shards DIR BYTES                      how many files there are, none larger than asked for
   oracle.py mix FIRST SECOND PATTERN OUT, order IN OUT     streams of two settings, of groups by activation order
+  oracle.py harm IN OUT KIND KEY VALUE            the first record of a kind says something else
   oracle.py kinds DIR SUFFIX DTYPE                element type of the tensors that end in .SUFFIX
   oracle.py types FILE                            counts of the element types of a GGUF file
 MODEL is the directory of the float model (BF16 safetensors). WHICH: old (default) or new norms."""
@@ -104,6 +105,14 @@ def mix(first, second, pattern, target):
             continue
         out.append((kind, meta, payload))
     write_nts(target, header, out, {})
+
+
+def harm(source, target, kind, key, value):
+    header, records, _ = read_nts(source)
+    i = next(i for i, r in enumerate(records) if r[0] == kind)
+    meta = dict(records[i][1], **{key: int(value) if value.lstrip("-").isdigit() else value})
+    records[i] = (kind, meta, records[i][2])
+    write_nts(target, header, records, {})
 
 
 def order(source, target):
@@ -480,4 +489,4 @@ def count_types(path):
 if __name__ == "__main__":
     {"retune": retune, "hf": check_hf, "gguf": check_gguf, **{k: functools.partial(check_codes, k) for k in LAYOUTS},
      "overlay": check_overlay, "norms": check_norms,
-     "rounded": check_rounded, "sidecar": check_sidecar, "mix": mix, "order": order, "kinds": check_kinds, "types": count_types, "shards": check_shards}[sys.argv[1]](*sys.argv[2:])
+     "rounded": check_rounded, "sidecar": check_sidecar, "mix": mix, "order": order, "harm": harm, "kinds": check_kinds, "types": count_types, "shards": check_shards}[sys.argv[1]](*sys.argv[2:])
