@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -74,9 +75,17 @@ static int write_side_files(const struct checkpoint *c, struct stream_writer *w,
     return rc;
 }
 
-static bool same_place(const struct checkpoint_tensor *a, const struct checkpoint_tensor *b)
+/* Where a tensor lies. */
+struct place {
+    int file;
+    uint64_t offset;
+};
+
+static int by_place(const void *a, const void *b)
 {
-    return a->file == b->file && a->offset == b->offset && a->t.nbytes == b->t.nbytes;
+    const struct place *x = a, *y = b;
+    if (x->file != y->file) return x->file < y->file ? -1 : 1;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
 /* Scales, zeros and indices are small, and readers look at them to tell one layout from another. */
@@ -91,14 +100,21 @@ static const struct checkpoint_tensor *largest_part(const struct checkpoint_tens
     return most;
 }
 
-static bool in_the_stream(const struct model *m, int first, int end, const struct checkpoint_tensor *t)
+/* Sorted: the tensors whose codes are in the stream. */
+static struct place *list_codes(const struct model *m, int first, int end, size_t *n)
 {
+    struct place *list = NULL;
+    size_t cap = 0;
+    *n = 0;
     for (int l = first; l < end; l++)
-        for (int r = 0; r < ROLE_COUNT; r++) {
-            const struct checkpoint_tensor *codes = largest_part(m->layers[l].w[r].t);
-            if (codes && same_place(codes, t)) return true;
+        for (int i = 0; i < block_linears(&m->c.block); i++) {
+            const struct checkpoint_tensor *t = largest_part(m->layers[l].w[i].t);
+            if (!t) continue;
+            list = mem_grow(list, &cap, *n + 1, sizeof *list);
+            list[(*n)++] = (struct place){t->file, t->offset};
         }
-    return false;
+    if (*n) qsort(list, *n, sizeof *list, by_place);
+    return list;
 }
 
 /* What Hugging Face calls it; its own name where it has none there. */
@@ -145,8 +161,14 @@ int import_rest_write(struct model *m, int first, int end, struct stream_writer 
             if (list[i].file == k && list[i].offset < head) head = list[i].offset;
         rc = write_file(w, base_name(c->files[k]), file.at, head, file.size, e);
     }
-    for (int i = 0; i < n && !rc; i++)
-        if (list[i].t.nbytes && !in_the_stream(m, first, end, &list[i])) rc = write_tensor(&p, &list[i], w, e);
+    size_t n_codes;
+    struct place *codes = list_codes(m, first, end, &n_codes);
+    for (int i = 0; i < n && !rc; i++) {
+        struct place at = {list[i].file, list[i].offset};
+        bool there = n_codes && bsearch(&at, codes, n_codes, sizeof at, by_place);
+        if (list[i].t.nbytes && !there) rc = write_tensor(&p, &list[i], w, e);
+    }
+    mem_free(codes);
     pack_clear(&p);
     return rc;
 }
