@@ -420,6 +420,8 @@ static void finish(const struct backend *be, const struct block *blk, struct blo
     else
         feed(be, blk, w, n2, R);
     if (tap && !s->experts) tap(ctx, SITE_DOWN, w->act, R, s->F);
+    if (!dev_ok(y) && !s->norm[NORM_MLP_OUT]) return;
+    if (!dev_ok(y)) y = w->dmid; /* what that norm reads is wanted, and no gradient is there yet */
     add_sublayer(be, blk, w, ROLE_DOWN, w->act, s->residual_normed && !s->parallel ? n2 : mid, y, R);
 }
 

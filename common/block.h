@@ -156,7 +156,8 @@ size_t block_work_bytes_mixed(const struct block_shape *s, int max_R, int save_R
 typedef void block_tap(void *ctx, int site, dev x, int R, int dim);
 
 /* y[R,D] = block(x[R,D]). y may not alias x. tap may be NULL. pos0 = position of the first token of every
- * sequence. The work keeps what one backward needs until the next call (if allocated with backward). */
+ * sequence. The work keeps what one backward needs until the next call (if allocated with backward). y
+ * DEV_NONE: only that is wanted (where a backward follows), and the last product may be left out. */
 void block_forward(const struct backend *be, const struct block *blk, struct block_work *w, int B, int T,
                    int pos0, dev x, dev y, block_tap *tap, void *ctx);
 

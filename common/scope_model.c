@@ -328,7 +328,7 @@ static int backward_layer(struct scope *s, int l, int first, struct err *e)
     struct block_grads g = {{DEV_NONE}, {DEV_NONE}, {DEV_NONE}, {DEV_NONE}};
     if (l < s->L - 1) { /* of the last layer all is still there */
         if (err_stopped(e) || scope_load(s, l, e)) return -1;
-        block_forward(be, s->blk, s->work, s->o->batch, s->o->seq, 0, boundary_at(s, l), s->dx, NULL, NULL);
+        block_forward(be, s->blk, s->work, s->o->batch, s->o->seq, 0, boundary_at(s, l), DEV_NONE, NULL, NULL);
     }
     for (int i = 0; i < NORM_VECTORS; i++)
         if (s->norm_at[l * NORM_VECTORS + i] != SCOPE_NONE)
