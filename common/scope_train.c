@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Schedule, teacher, held-out evaluation. Nothing here depends on how far a chunk of teacher states reaches
- * or on where a run was interrupted: windows are functions of the step, and every step's windows go through
- * the models as one group. */
+ * Schedule, teacher, held-out evaluation. Nothing here depends on where a run was interrupted: windows are
+ * functions of the step, chunks of teacher states begin at the same steps, and windows go through the models
+ * in groups of one size. */
 #include "common/scope_train.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "common/mem.h"
 #include "common/rng.h"
 #include "common/tool.h"
 
 #define WINDOW_STREAM 0x73636f7065u /* "scope": no other draw uses this stream of the seed */
-#define STATES_BYTES (64u << 20)
+#define STATES_BYTES (192u << 20)
 
 void scope_window(const struct scope_opts *o, const struct tokens *tk, int step, int i, int *sequence,
                   int *offset)
@@ -26,11 +27,19 @@ double scope_rate(const struct scope_opts *o, double lr, int step, int steps)
     return lr * rise * 0.5 * (1 + cos(M_PI * step / steps));
 }
 
-static int chunk_steps(const struct scope_opts *o, int D)
+/* How many windows' teacher states are kept, and how many steps' that are: all, when no more windows than
+ * that can be drawn. */
+static int state_windows(const struct scope_opts *o, const struct tokens *tk, int D, int *steps)
 {
-    uint64_t one = (uint64_t)o->batch * (uint64_t)o->seq * (uint64_t)D * sizeof(float),
-             n = STATES_BYTES / one;
-    return o->kl <= 0 ? 0 : n < 1 ? 1 : n < (uint64_t)o->steps ? (int)n : o->steps;
+    uint64_t fit = STATES_BYTES / ((uint64_t)o->seq * (uint64_t)D * sizeof(float)), batch = (uint64_t)o->batch,
+             drawn = (uint64_t)o->steps * batch,
+             known = (uint64_t)(tk->n - tk->n_holdout) * (uint64_t)(tk->T - o->seq + 1);
+    *steps = 0;
+    if (o->kl <= 0) return 0;
+    *steps = o->steps;
+    if (known <= fit || drawn <= fit) return (int)(known < drawn ? known : drawn);
+    *steps = fit < batch ? 1 : (int)(fit / batch);
+    return *steps * o->batch;
 }
 
 uint64_t scope_train_bytes(const struct model_config *c, const struct scope_opts *o, const struct tokens *tk)
@@ -39,7 +48,8 @@ uint64_t scope_train_bytes(const struct model_config *c, const struct scope_opts
     uint64_t hold = tk->n_holdout
                         ? 2 * boundary_bytes(tk->n_holdout, tk->T, D) + boundary_pass_bytes(c, tk->T, false)
                         : 0;
-    return hold + boundary_bytes(chunk_steps(o, D) * o->batch, o->seq, D);
+    int steps, windows = state_windows(o, tk, D, &steps);
+    return hold + boundary_bytes(windows, o->seq, D) + (uint64_t)steps * (uint64_t)o->batch * 4 * sizeof(int);
 }
 
 static int count_group(void *ctx, int s0, int B, dev x, dev y, struct err *e)
@@ -58,8 +68,9 @@ int scope_train_open(struct scope_train *t, struct scope *s, const struct tokens
     t->kl_best = t->kl_old + n, t->top1_old = t->kl_old + 2 * n, t->top1_best = t->kl_old + 3 * n;
     t->best = MEM_NEW(float, s->n);
     t->history = json_array();
-    t->chunk = chunk_steps(s->o, s->D);
-    t->states = MEM_NEW(float, (size_t)t->chunk *(size_t)s->R *(size_t)s->D);
+    size_t windows = (size_t)state_windows(s->o, tk, s->D, &t->chunk);
+    t->states = MEM_NEW(float, windows *(size_t)s->o->seq *(size_t)s->D);
+    t->place = MEM_NEW(int, (size_t)t->chunk *(size_t)s->o->batch);
     if (!n) return 0;
     boundary_pass_init(&t->pass, s->m, tk->T, false);
     if (s->o->all) return 0;
@@ -77,6 +88,7 @@ void scope_train_clear(struct scope_train *t)
     mem_free(t->kl_old);
     mem_free(t->best);
     mem_free(t->states);
+    mem_free(t->place);
     json_decref(t->history);
     *t = (struct scope_train){0};
 }
@@ -163,28 +175,96 @@ static void step_windows(const struct scope_train *t, int step, int32_t *ids)
     }
 }
 
-/* The teacher's states of a run of steps at once: every layer of the float model is read once for all of
- * them. */
+struct window {
+    int sequence, offset, at; /* at: which of the chunk's windows, in order of steps */
+};
+
+static int compare_windows(const void *a, const void *b)
+{
+    const struct window *x = a, *y = b;
+    return x->sequence != y->sequence ? (x->sequence > y->sequence) - (x->sequence < y->sequence)
+           : x->offset != y->offset   ? (x->offset > y->offset) - (x->offset < y->offset)
+                                      : (x->at > y->at) - (x->at < y->at);
+}
+
+/* The different windows of steps first .. first + n, whose number is returned; t->place of all. */
+static int different_windows(struct scope_train *t, int first, int n, struct window *w)
+{
+    const struct scope_opts *o = t->s->o;
+    int all = n * o->batch, count = 0;
+    for (int i = 0; i < all; i++) {
+        w[i].at = i;
+        scope_window(o, t->tk, first + i / o->batch, i % o->batch, &w[i].sequence, &w[i].offset);
+    }
+    qsort(w, (size_t)all, sizeof *w, compare_windows);
+    for (int i = 0; i < all; i++) {
+        if (!count || w[i].sequence != w[count - 1].sequence || w[i].offset != w[count - 1].offset)
+            w[count++] = w[i];
+        t->place[w[i].at] = count - 1;
+    }
+    return count;
+}
+
+/* States of windows from.. of count, as many as a batch has; the rows of the last batch's rest are any. */
+static float *states_at(struct scope_train *t, int from, int count, size_t *n)
+{
+    const struct scope_opts *o = t->s->o;
+    size_t each = (size_t)o->seq * (size_t)t->s->D;
+    *n = each * (size_t)(count - from < o->batch ? count - from : o->batch);
+    return t->states + each * (size_t)from;
+}
+
+static int embed_windows(struct scope_train *t, const struct window *w, int count, int32_t *ids,
+                         struct err *e)
+{
+    struct scope *s = t->s;
+    const struct scope_opts *o = s->o;
+    for (int k = 0; k < count; k += o->batch) {
+        size_t n;
+        float *to = states_at(t, k, count, &n);
+        for (int i = 0; i < o->batch; i++) {
+            const struct window *x = &w[k + i < count ? k + i : count - 1];
+            memcpy(ids + (size_t)i * (size_t)o->seq,
+                   t->tk->ids + (size_t)x->sequence * (size_t)t->tk->T + x->offset,
+                   (size_t)o->seq * sizeof *ids);
+        }
+        if (model_embed(s->m, ids, o->batch, o->seq, 0, s->dy, e)) return -1;
+        s->be->get(to, s->dy, n * sizeof *to);
+    }
+    return 0;
+}
+
+/* Every layer of the float model is read once for all windows. */
+static int run_windows(struct scope_train *t, int count, struct err *e)
+{
+    struct scope *s = t->s;
+    const struct scope_opts *o = s->o;
+    for (int l = 0; l < s->L; l++) {
+        if (scope_load_float(s, l, e)) return -1;
+        for (int k = 0; k < count; k += o->batch) {
+            size_t n;
+            float *x = states_at(t, k, count, &n);
+            if (err_stopped(e)) return -1;
+            s->be->put(s->dy, x, n * sizeof *x);
+            block_forward(s->be, s->blk, s->work, o->batch, o->seq, 0, s->dy, s->dx, NULL, NULL);
+            s->be->get(x, s->dx, n * sizeof *x);
+            progress_at(t->done += (double)n / s->D, "step %d, float model", t->step);
+        }
+    }
+    return 0;
+}
+
+/* The teacher's states of a run of steps at once, of each window once. */
 static int fill_states(struct scope_train *t, int first, int n, int32_t *ids, struct err *e)
 {
     struct scope *s = t->s;
-    size_t rows = (size_t)s->R * (size_t)s->D;
+    struct window *w = MEM_NEW(struct window, (size_t)n *(size_t)s->o->batch);
     t->chunk_n = 0;
-    for (int k = 0; k < n; k++) {
-        step_windows(t, first + k, ids);
-        if (model_embed(s->m, ids, s->o->batch, s->o->seq, 0, s->dy, e)) return -1;
-        s->be->get(t->states + (size_t)k * rows, s->dy, rows * sizeof(float));
-    }
-    for (int l = 0; l < s->L; l++) {
-        if (scope_load_float(s, l, e)) return -1;
-        for (int k = 0; k < n; k++) {
-            if (err_stopped(e)) return -1;
-            s->be->put(s->dy, t->states + (size_t)k * rows, rows * sizeof(float));
-            block_forward(s->be, s->blk, s->work, s->o->batch, s->o->seq, 0, s->dy, s->dx, NULL, NULL);
-            s->be->get(t->states + (size_t)k * rows, s->dx, rows * sizeof(float));
-            progress_at(t->done += s->R, "step %d, float model", t->step);
-        }
-    }
+    int count = different_windows(t, first, n, w);
+    int rc = embed_windows(t, w, count, ids, e) || run_windows(t, count, e) ? -1 : 0;
+    mem_free(w);
+    if (rc) return -1;
+    t->done += (double)s->L * s->o->seq * (n * s->o->batch - count); /* as if each had been run */
     t->chunk_first = first, t->chunk_n = n;
     return 0;
 }
@@ -192,14 +272,17 @@ static int fill_states(struct scope_train *t, int first, int n, int32_t *ids, st
 static int put_teacher(struct scope_train *t, int step, int32_t *ids, struct err *e)
 {
     struct scope *s = t->s;
-    size_t rows = (size_t)s->R * (size_t)s->D;
+    size_t each = (size_t)s->o->seq * (size_t)s->D;
     if (s->o->kl <= 0) return 0;
     if (step < t->chunk_first || step >= t->chunk_first + t->chunk_n) {
         int first = step / t->chunk * t->chunk,
             n = s->o->steps - first < t->chunk ? s->o->steps - first : t->chunk;
         if (fill_states(t, first, n, ids, e)) return -1;
     }
-    s->be->put(s->xt, t->states + (size_t)(step - t->chunk_first) * rows, rows * sizeof(float));
+    for (int i = 0; i < s->o->batch; i++) {
+        int at = t->place[(step - t->chunk_first) * s->o->batch + i];
+        s->be->put(dev_at(s->xt, (size_t)i * each), t->states + (size_t)at * each, each * sizeof(float));
+    }
     return 0;
 }
 

@@ -20,7 +20,8 @@ struct scope_train {
     int n_hold;
     struct boundary hold_f; /* the float model's last states of the held-out sequences */
     struct boundary_pass pass;
-    float *states; /* [chunk * R, D]: the teacher's states of steps chunk_first .. */
+    float *states; /* [windows, seq, D]: the teacher's, of each window of steps chunk_first .. once */
+    int *place;    /* [chunk * batch]: where there those of a step's windows are */
     int chunk, chunk_first, chunk_n;
     double *kl_old, *kl_best, *top1_old, *top1_best; /* [n_hold], one array */
     float *best;                                     /* [n] */
