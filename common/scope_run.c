@@ -115,7 +115,7 @@ static int write_record(struct scope *s, struct stream_reader *r, struct record 
             if (scope_write_norm(s, w, (int)rec->layer * NORM_VECTORS + i, e)) return -1;
         return stream_layer_end(w, (int)rec->layer, e);
     }
-    if (!strcmp(rec->kind, "Norm") || !strcmp(rec->kind, "tweak")) return 0;
+    if (!strcmp(rec->kind, "Norm") || !strcmp(rec->kind, "tweak") || !strcmp(rec->kind, "target")) return 0;
     if (!strcmp(rec->kind, "QPart") && *skip) return 0;
     *skip = false;
     int i = !strcmp(rec->kind, "QTensor") ? trained(s, rec) : -1;

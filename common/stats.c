@@ -106,13 +106,6 @@ uint64_t stats_site_disk(const struct stats_want *w, int dim)
 
 /* ---- writing ---- */
 
-static size_t f64_first_nonfinite(const double *x, size_t n)
-{
-    size_t i = 0;
-    while (i < n && isfinite(x[i])) i++;
-    return i;
-}
-
 static json_t *site_meta(int layer, const struct site_stats *s, const json_t *linears, const char *stat)
 {
     const struct site_name n = site_name(s->site);
@@ -334,7 +327,8 @@ static int read_record(struct stream_reader *r, struct record *rec, struct site_
     }
 }
 
-static int read_layer(struct stream_reader *r, int *layer, struct site_stats *st, int n_sites, struct err *e)
+static int read_layer(struct stream_reader *r, int *layer, struct site_stats *st, int n_sites,
+                      const struct stats_targets *to, struct err *e)
 {
     struct record rec;
     int64_t here = -1;
@@ -352,14 +346,16 @@ static int read_layer(struct stream_reader *r, int *layer, struct site_stats *st
             *layer = (int)here;
             return 1;
         }
-        if (read_record(r, &rec, st, n_sites, e) < 0) return -1;
+        bool pass = to && !strcmp(rec.kind, "target") && here >= to->first && here < to->end;
+        if ((pass ? stream_copy(r, &rec, to->w, e) : read_record(r, &rec, st, n_sites, e)) < 0) return -1;
     }
 }
 
-int stats_read_layer(struct stream_reader *r, int *layer, struct site_stats *st, int n_sites, struct err *e)
+int stats_read_layer(struct stream_reader *r, int *layer, struct site_stats *st, int n_sites,
+                     const struct stats_targets *targets, struct err *e)
 {
     memset(st, 0, (size_t)n_sites * sizeof *st);
-    int rc = read_layer(r, layer, st, n_sites, e);
+    int rc = read_layer(r, layer, st, n_sites, targets, e);
     if (rc < 0)
         for (int t = 0; t < n_sites; t++) site_stats_clear(&st[t]);
     return rc;

@@ -56,9 +56,14 @@ int stats_write_target(struct stream_writer *w, int layer, const double *target,
                        struct err *e) NT_MUST_CHECK;
 
 /* ---- reading ---- */
+/* Where target records go, unread: to w those of layers first .. end - 1. */
+struct stats_targets {
+    struct stream_writer *w;
+    int first, end;
+};
 /* Reads all records of one layer up to LayerEnd into st[n_sites] (unused ones have dim 0; n_sites at least
  * SITE_COUNT). 1 layer read (*layer), 0 end of stream, -1 error (st is then empty). Checks shapes, counts,
- * finiteness. Targets are passed over. */
+ * finiteness. targets NULL: they are passed over. */
 int stats_read_layer(struct stream_reader *r, int *layer, struct site_stats *st, int n_sites,
-                     struct err *e) NT_MUST_CHECK;
+                     const struct stats_targets *targets, struct err *e) NT_MUST_CHECK;
 #endif

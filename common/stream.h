@@ -95,8 +95,9 @@ const json_t *stream_trailer(const struct stream_reader *r); /* after stream_nex
 int stream_copy(struct stream_reader *r, struct record *rec, struct stream_writer *w,
                 struct err *e) NT_MUST_CHECK;
 /* From here on every record that is read is also written to w unchanged, its payload as it is read or
- * skipped; LayerEnd is left to the caller. For stages that must look at what they pass on. NULL: no more. */
-void stream_tee(struct stream_reader *r, struct stream_writer *w);
+ * skipped; LayerEnd is left to the caller, and records of the kind `except` (or NULL) end here. For stages that
+ * must look at what they pass on. w NULL: no more. */
+void stream_tee(struct stream_reader *r, struct stream_writer *w, const char *except);
 /* For a record kind that the caller does not know: 0 = may be skipped (lower case), -1 and an error = must be
  * understood. */
 int stream_unknown(const struct stream_reader *r, const struct record *rec, struct err *e) NT_MUST_CHECK;

@@ -37,6 +37,8 @@ struct stream_reader {
     bool in_record, at_end;
     uint64_t nbytes, left, segs, seg_left;
     struct stream_writer *tee;
+    const char *tee_except;
+    bool tee_record; /* the present one goes there */
     struct err failed;
 };
 
@@ -496,9 +498,9 @@ static int explain(struct stream_reader *r, struct err *why, struct err *e)
     return fail(r, e);
 }
 
-void stream_tee(struct stream_reader *r, struct stream_writer *w)
+void stream_tee(struct stream_reader *r, struct stream_writer *w, const char *except)
 {
-    r->tee = w;
+    r->tee = w, r->tee_except = except, r->tee_record = false;
 }
 
 /* What the caller left of the payload still has to go through. */
@@ -512,7 +514,8 @@ static int tee_rest(struct stream_reader *r, struct err *e)
 
 static int tee_begin(struct stream_reader *r, struct record *rec, struct err *e)
 {
-    if (!strcmp(rec->kind, "LayerEnd")) return 0;
+    r->tee_record = strcmp(rec->kind, "LayerEnd") && (!r->tee_except || strcmp(rec->kind, r->tee_except));
+    if (!r->tee_record) return 0;
     if (!rec->has_payload) return stream_write(r->tee, rec->kind, rec->meta, NULL, e);
     return stream_write_begin(r->tee, rec->kind, rec->meta, rec->t.dtype, rec->t.rank, rec->t.shape, e);
 }
@@ -534,7 +537,7 @@ int64_t stream_payload_some(struct stream_reader *r, void *dst, uint64_t n, stru
     if (r->failed.code) return fail(r, e);
     int64_t k = some(r, dst, n, &why);
     if (k < 0) return explain(r, &why, e);
-    return k > 0 && r->tee && stream_write_put(r->tee, dst, (uint64_t)k, e) ? -1 : k;
+    return k > 0 && r->tee && r->tee_record && stream_write_put(r->tee, dst, (uint64_t)k, e) ? -1 : k;
 }
 
 /* Bytes that may be allocated before they have been seen: what a file still holds, else eight times what

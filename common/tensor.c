@@ -224,6 +224,13 @@ void dtype_from_f32(void *dst, enum dtype t, const float *src, size_t n)
         for (size_t i = 0; i < n; i++) h[i] = f32_to_bf16(src[i]);
 }
 
+size_t f64_first_nonfinite(const double *x, size_t n)
+{
+    size_t i = 0;
+    while (i < n && isfinite(x[i])) i++;
+    return i;
+}
+
 size_t f32_first_nonfinite(const float *x, size_t n)
 {
     size_t i = 0;

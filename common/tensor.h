@@ -88,4 +88,5 @@ uint16_t f32_to_bf16(float f);
 
 /* Index of the first non-finite value, or n. */
 size_t f32_first_nonfinite(const float *x, size_t n);
+size_t f64_first_nonfinite(const double *x, size_t n);
 #endif

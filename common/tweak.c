@@ -31,7 +31,7 @@ uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, cons
     uint64_t square = (uint64_t)D * D * sizeof(float);
     uint64_t work = 2 * block_bytes(c) + boundary_pass_bytes(c, tk->T, needs_backward(o)) +
                     boundary_bytes(1 + (o->loss->power ? boundary_group(&c->block, tk->T) : 0), tk->T, D) +
-                    ((uint64_t)n_train + 2 * TWEAK_EVAL_SEQUENCES) * 2 * D * sizeof(double);
+                    2 * ((uint64_t)n_train + TWEAK_EVAL_SEQUENCES) * 2 * D * sizeof(double);
     if (needs_backward(o)) work += block_back_bytes(c);
     int wide = c->block.F > c->block.expert_F ? c->block.F : c->block.expert_F;
     if (c->block.shared_F > wide) wide = c->block.shared_F;
@@ -133,6 +133,13 @@ double tweak_work(const struct tweak *t, const int64_t layers[2])
            last = layers[1] < t->m->c.n_layers ? (double)layers[1] : t->m->c.n_layers;
     double each = t->train.n + t->train_f.n + 3 * t->n_hold, tuned = t->o->closed_form ? 1 : t->o->iters;
     return each * t->m->c.n_layers + (last > first ? last - first : 0) * tuned * t->train.n;
+}
+
+uint64_t tweak_target_values(const struct tweak *t)
+{
+    const struct tweak_opts *o = t->o;
+    bool use = needs_backward(o) && !o->target_float && !o->loss->power && !o->skip_first;
+    return use ? (uint64_t)t->train.n * 2 * (uint64_t)t->train.D : 0;
 }
 
 void tweak_linear(struct tweak *t, struct tweak_input *in, int r, const struct qtensor *q)
@@ -340,6 +347,7 @@ static int advance_all(struct tweak *t, const float *old_v, struct tweak_report 
 void tweak_input_clear(struct tweak_input *in)
 {
     mem_free(in->norms);
+    mem_free(in->target);
     *in = (struct tweak_input){0};
 }
 
@@ -367,6 +375,9 @@ int tweak_layer(struct tweak *t, const struct tweak_input *in, bool tune, float 
     tweak_block_reset(&t->tb);
     start_norms(t, in, old_v, new_v);
     if (advance(t, t->f, &t->hold_f, e) || advance(t, t->f, &t->train_f, e)) return -1;
+    if (tune && in->target && !tweak_block_given(&t->tb, t->train.x, in->target, t->train.n))
+        note("layer %d: the target that came with the codes is of other activations, so it is made anew",
+             t->layer);
     if (tune && tune_norms(t, old_v, new_v, rep, e)) return -1;
     t->changed |= rep->changed;
     if (advance_all(t, old_v, rep, e)) return -1;

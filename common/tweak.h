@@ -50,7 +50,10 @@ struct tweak_input {
     bool has[LINEARS_MAX];        /* linears given by tweak_linear; the others stay float */
     bool has_norm[NORM_VECTORS]; /* norms that belong to these codes, where they are not the float model's */
     float *norms;                /* [NORM_VECTORS, norm_max_dim]; NULL when there are none */
+    double *target;              /* [training sequences, 2, D]: see tweak_block_given; NULL: none */
 };
+/* Whether sums of the float block's output spare running it: the number of doubles of them, or 0. */
+uint64_t tweak_target_values(const struct tweak *t);
 void tweak_input_clear(struct tweak_input *in);
 /* A linear of the next layer, before tweak_layer: dequantized at once, so that no stage holds a layer's
  * codes. */

@@ -54,7 +54,7 @@ static void add_reason(struct stream_reader *r, struct err *e)
     struct record rec;
     struct err why = {0};
     int got = !strcmp(stream_name(r), "<stdin>");
-    stream_tee(r, NULL);
+    stream_tee(r, NULL, NULL);
     while (got > 0 && poll(&in, 1, 2000) > 0) got = stream_next(r, &rec, &why);
     if (got < 0) {
         struct err first = *e;

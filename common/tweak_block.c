@@ -2,6 +2,7 @@
  * One block: target forward, forward, loss, backward down to the first norm, Adam. Batch 1, as the authors
  * have it. */
 #include "common/tweak_block.h"
+#include <float.h>
 #include <math.h>
 #include "common/mem.h"
 #include "common/tweak_closed.h"
@@ -126,6 +127,44 @@ void tweak_block_targets(struct tweak_block *t, const float *x, const float *tar
     if (!n) return;
     t->be->put(t->pass->x, x, row_bytes(t, n * t->T));
     make_targets(t, target, slot, n);
+}
+
+/* mom[2, D] = mean and unbiased variance from sums of T values and of their squares. */
+static void moments_of_sums(const double *sums, int T, int D, double *mom)
+{
+    for (int c = 0; c < D; c++) {
+        double mean = sums[c] / T, left = sums[D + c] - sums[c] * mean;
+        mom[c] = mean;
+        mom[D + c] = T > 1 && left > 0 ? left / (T - 1) : 0;
+    }
+}
+
+/* Mean over channels of the squared differences of mean and deviation, as shares of the mean square. */
+static double moments_apart(const double *a, const double *b, int D)
+{
+    double sum = 0;
+    for (int c = 0; c < D; c++) {
+        double mean = a[c] - b[c], spread = sqrt(a[D + c]) - sqrt(b[D + c]),
+               size = a[c] * a[c] + a[D + c] + DBL_MIN;
+        sum += (mean * mean + spread * spread) / size;
+    }
+    return sum / D;
+}
+
+bool tweak_block_given(struct tweak_block *t, const float *x, const double *sums, int n)
+{
+    const double rounding = 1e-6; /* a thousandth, squared: bf16 on one side stays below it */
+    size_t each = 2 * (size_t)t->D;
+    double *first = MEM_NEW(double, each);
+    tweak_block_targets(t, x, NULL, 0, 1);
+    moments_of_sums(sums, t->T, t->D, first);
+    bool same = moments_apart(slot_moments(t, 0), first, t->D) < rounding;
+    for (int i = 1; i < n && same; i++) {
+        moments_of_sums(sums + (size_t)i * each, t->T, t->D, slot_moments(t, i));
+        t->known[i] = true;
+    }
+    mem_free(first);
+    return same;
 }
 
 /* ---- losses ---- */

@@ -62,6 +62,10 @@ void tweak_block_put(const struct tweak_block *t, const float *values);
  * the calls below: those of slots slot .. slot + n - 1, n at most pass->group. target[n, T, D] (host): rows
  * to aim at; NULL: f's output on x. */
 void tweak_block_targets(struct tweak_block *t, const float *x, const float *target, int slot, int n);
+/* The same for sequences 0 .. n-1, x[n, T, D], from sums[n, 2, D] of the target and its squares over all
+ * tokens, for losses that need no more. The first sequence's target is made, too: when it is another one, by
+ * more than rounding, false, and nothing is taken from sums. */
+bool tweak_block_given(struct tweak_block *t, const float *x, const double *sums, int n);
 /* Sum of the losses of n sequences x[n, T, D] (host) with q's present norms. */
 double tweak_block_losses(struct tweak_block *t, const float *x, const float *target, int slot, int n);
 /* The same for n <= pass->group sequences that q was just run on: inputs in pass->x, outputs in pass->y,

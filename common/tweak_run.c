@@ -69,7 +69,7 @@ static int all_layers(struct run *u, struct err *e)
     size_t n = (size_t)tweak_norm_values(u->tw);
     float *old_v = MEM_NEW(float, n), *new_v = MEM_NEW(float, n);
     int rc = 0;
-    stream_tee(u->r, u->w);
+    stream_tee(u->r, u->w, "target"); /* its use ends here */
     for (int l = u->job->acts->first; !rc && l < u->job->acts->end; l++)
         rc = one_layer(u, l, old_v, new_v, e);
     if (!rc) rc = tweak_read_rest(u->r, u->m, e);

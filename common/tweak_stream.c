@@ -76,6 +76,20 @@ static int take_norm(struct stream_reader *r, struct record *rec, const struct m
     return 0;
 }
 
+/* Sums over every training sequence; those of other sequences, or not needed, are passed over. */
+static int take_target(struct stream_reader *r, struct record *rec, const struct tweak *t, int layer,
+                       struct tweak_input *in, struct err *e)
+{
+    uint64_t want = tweak_target_values(t), D = (uint64_t)tweak_model(t)->c.block.D;
+    if (!want || rec->layer != layer || rec->t.dtype != DT_F64 || rec->t.rank != 3 || rec->t.shape[2] != D ||
+        rec->t.shape[1] != 2 || rec->t.shape[0] * 2 * D != want)
+        return 0;
+    if (in->target) return stream_err(r, e, "this target comes twice");
+    in->target = MEM_NEW(double, want);
+    if (stream_payload(r, rec, in->target, e)) return -1;
+    return f64_first_nonfinite(in->target, want) < want ? stream_err(r, e, "a value is not finite") : 0;
+}
+
 int tweak_read_layer(struct stream_reader *r, struct tweak *t, const struct model *m, int layer,
                      struct tweak_input *in, struct err *e)
 {
@@ -93,6 +107,8 @@ int tweak_read_layer(struct stream_reader *r, struct tweak *t, const struct mode
             rc = take_tensor(r, &rec, t, m, layer, in, e);
         else if (!strcmp(rec.kind, "Norm"))
             rc = take_norm(r, &rec, m, layer, in, e);
+        else if (!strcmp(rec.kind, "target"))
+            rc = take_target(r, &rec, t, layer, in, e);
         else
             rc = stream_unknown(r, &rec, e);
     }

@@ -114,7 +114,7 @@ define layer
 .SECONDARY: $(DIR)/stats.$1.nts $(DIR)/quant.$1.nts $4
 $(DIR)/stats.$1.nts: $(DIR)/collect.stamp $(DIR)/needs.stamp $(DIR)/input.stamp $4
 	if grep -q . $(DIR)/needs.stamp; then $(NT_RUN) nt-collect $(common) --tokens $(TOKENS) --layers $1:$2 \
-	  $(if $4,--acts-in $4) --want "$$$$(cat $(DIR)/needs.stamp)" $(COLLECT_OPTS) -o $$@; else : >$$@; fi
+	  $(if $4,--acts-in $4) --want "$$$$(cat $(DIR)/needs.stamp),targets" $(COLLECT_OPTS) -o $$@; else : >$$@; fi
 $(DIR)/quant.$1.nts: $(DIR)/stats.$1.nts $(DIR)/quant.stamp
 	$(NT_RUN) nt-quant $(common) $(quant) --layers $1:$2 $$$$([ ! -s $$< ] || echo $$<) -o $$@
 $(DIR)/q.$1.nts $5 &: $(DIR)/quant.$1.nts $(DIR)/tweak.stamp $(DIR)/input.stamp $4

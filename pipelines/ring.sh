@@ -41,7 +41,7 @@ ring() {
     else
         mkfifo "$dir/ring" || return 74
         # shellcheck disable=SC2086
-        nt-collect "${common[@]}" ${COLLECT_OPTS:-} --tokens "$tokens" --want "$needs" --acts-in "$dir/ring" |
+        nt-collect "${common[@]}" ${COLLECT_OPTS:-} --tokens "$tokens" --want "$needs,targets" --acts-in "$dir/ring" |
             nt-quant "${common[@]}" "${quant[@]}" |
             nt-tweak "${common[@]}" --tokens "$tokens" "$@" --acts-out "$dir/ring" -o "$out"
         status=("${PIPESTATUS[@]}")

@@ -9,7 +9,7 @@
 #include "common/tool.h"
 
 static struct tool tool;
-static const char *tokens_path, *want = "hessian,sums,absmax", *shard = "0/1", *imatrix_path, *acts_path;
+static const char *tokens_path, *want = "hessian,sums,absmax,targets", *shard = "0/1", *imatrix_path, *acts_path;
 
 static const struct opt options[] = {
     {0, "tokens", OPT_STR, &tokens_path, "FILE", "the tokens stream, instead of the operand or stdin"},

@@ -84,16 +84,24 @@ static void progress(const struct quantize *z, int layer, int done)
     progress_at(done, "layer %d, %.3f bits", layer, quantize_bits(z));
 }
 
+/* Targets serve a tweak of the quantized stream, of which the float one is the first layer alone. */
+static struct stats_targets targets(const struct quantize *z, const json_t *header, struct stream_writer *w)
+{
+    const char *stream = json_string_value(json_object_get(json_object_get(header, "params"), "stream"));
+    return (struct stats_targets){w, z->first, stream && !strcmp(stream, "quantized") ? z->end : 1};
+}
+
 /* Every wanted layer, from the stream (in its order) or, when nothing is needed, one after the other. */
 static int all_layers(struct quantize *z, struct stream_reader *in, struct stream_writer *w, struct err *e)
 {
     int n_sites = block_sites(&z->m->c.block), rc = 0, layer, done = 0;
     struct site_stats *st = MEM_NEW(struct site_stats, n_sites);
+    struct stats_targets to = targets(z, in ? stream_header(in) : NULL, w);
     for (int l = z->first; !in && !rc && l < z->end && !tool_stopping(); l++) {
         rc = quantize_layer(z, w, l, NULL, e);
         progress(z, l, ++done);
     }
-    while (in && !rc && !tool_stopping() && (rc = stats_read_layer(in, &layer, st, n_sites, e)) == 1) {
+    while (in && !rc && !tool_stopping() && (rc = stats_read_layer(in, &layer, st, n_sites, &to, e)) == 1) {
         rc = quantize_layer(z, w, layer, st, e);
         for (int t = 0; t < n_sites; t++) site_stats_clear(&st[t]);
         progress(z, layer, done += !rc && z->done[layer]);

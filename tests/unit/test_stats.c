@@ -107,7 +107,7 @@ static void test_round_trip(void)
     struct stream_reader *r = stream_open(path, "stats", &e);
     for (int l = 4; l < 6 && r; l++) {
         int layer = -1;
-        rc = stats_read_layer(r, &layer, st, SITE_COUNT, &e);
+        rc = stats_read_layer(r, &layer, st, SITE_COUNT, NULL, &e);
         CHECK(rc == 1 && layer == l, "layer %d is read %s", l, e.text);
         CHECK(st[SITE_QKV].dim == 37 && st[SITE_DOWN].dim == 64 && !st[SITE_O].dim && !st[SITE_MLP].dim,
               "its sites");
@@ -125,7 +125,7 @@ static void test_round_trip(void)
         for (int i = 0; i < SITE_COUNT; i++) site_stats_clear(&st[i]);
     }
     int layer = -1;
-    CHECK(r && stats_read_layer(r, &layer, st, SITE_COUNT, &e) == 0, "then the stream ends");
+    CHECK(r && stats_read_layer(r, &layer, st, SITE_COUNT, NULL, &e) == 0, "then the stream ends");
     stream_close(r);
     for (int i = 0; i < 2; i++) site_stats_clear(&in[i]);
 }
@@ -150,7 +150,7 @@ static int reads(const char *kind, json_t *meta, enum dtype dt, int rank, uint64
     mem_free(t.data);
     json_decref(meta);
     struct stream_reader *r = rc == 0 ? stream_open(path, "stats", &e) : NULL;
-    rc = r ? stats_read_layer(r, &layer, st, SITE_COUNT, &e) : -1;
+    rc = r ? stats_read_layer(r, &layer, st, SITE_COUNT, NULL, &e) : -1;
     stream_close(r);
     int empty = 1;
     for (int i = 0; i < SITE_COUNT; i++) {

@@ -184,6 +184,50 @@ static void check_closed(struct tweak_block *t, const float *x, int n, const cha
     boundary_clear(&b);
 }
 
+/* Sums over every sequence's target and its squares, from the float block's output. */
+static double *sum_targets(struct tweak_block *t, const float *x, int n)
+{
+    size_t D = (size_t)t->D, seq = (size_t)t->T * D;
+    double *sums = MEM_NEW(double, (size_t)n * 2 * D);
+    float *y = MEM_NEW(float, seq);
+    for (int i = 0; i < n; i++) {
+        be->put(t->pass->x, x + (size_t)i * seq, seq * sizeof *x);
+        block_forward(be, t->f, t->pass->work, 1, t->T, 0, t->pass->x, t->pass->y, NULL, NULL);
+        be->get(y, t->pass->y, seq * sizeof *y);
+        double *s = sums + (size_t)i * 2 * D;
+        for (size_t k = 0; k < seq; k++) s[k % D] += y[k], s[D + k % D] += (double)y[k] * y[k];
+    }
+    mem_free(y);
+    return sums;
+}
+
+/* Loss of the second sequence after sums were given. */
+static double second_loss(struct tweak_block *t, const float *x, const double *sums, int n, bool *taken)
+{
+    tweak_block_reset(t);
+    *taken = tweak_block_given(t, x, sums, n);
+    return tweak_block_loss(t, x + (size_t)t->T * t->D, NULL, 1, false);
+}
+
+static void check_given(struct tweak_block *t, const float *x, int n, const char *label)
+{
+    double own = tweak_block_loss(t, x + (size_t)t->T * t->D, NULL, -1, false), *sums = sum_targets(t, x, n);
+    size_t D = (size_t)t->D;
+    bool taken[3];
+    double same = second_loss(t, x, sums, n, &taken[0]);
+    CHECK(taken[0] && fabs(same - own) < 1e-9 * own, "%s: given targets, loss %.12g, its own %.12g", label,
+          same, own);
+    sums[2 * D] += t->T;
+    double other = second_loss(t, x, sums, n, &taken[1]);
+    CHECK(taken[1] && fabs(other - own) > 1e-3 * own, "%s: they are used: loss %.6g with another one", label,
+          other);
+    for (size_t c = 0; c < D; c++) sums[c] *= 1.01;
+    same = second_loss(t, x, sums, n, &taken[2]);
+    CHECK(!taken[2] && same == own, "%s: not when the first is another", label);
+    tweak_block_reset(t);
+    mem_free(sums);
+}
+
 static void test_file(const char *path)
 {
     json_t *file = json_load_file(path, 0, NULL);
@@ -214,6 +258,7 @@ static void test_file(const char *path)
         check_adam(&t, file, x, exp, label);
         if (!strcmp(o.loss->name, "mse")) check_closed(&t, x, n, label);
         check_nonfinite(&t, x);
+        if (!o.loss->power) check_given(&t, x, n, label);
         o.skip_first = 2;
         snprintf(label, sizeof label, "%s %s without two tokens", q.s.rms ? "rms" : "layernorm",
                  o.loss->name);

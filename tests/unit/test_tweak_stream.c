@@ -143,7 +143,7 @@ static void test_tee(void)
     struct stream_reader *r = stream_open(in_path, "qweights", &e);
     struct stream_writer *o = create(out_path);
     struct tweak_input in = {0};
-    stream_tee(r, o);
+    stream_tee(r, o, NULL);
     CHECK(tweak_read_layer(r, t, m, 0, &in, &e) == 0 && in.has[ROLE_Q] && !in.has[ROLE_K] &&
               in.has_norm[NORM_ATTN],
           "a layer is read through the tee %s", e.text);

@@ -13,7 +13,7 @@ py() { "$PYTHON" $here/ring.py "$@"; }
 ring() {
     local j=$1 out=$2; shift 2
     rm -f "$tmp/ring"; mkfifo "$tmp/ring"
-    nt-collect $q -j "$j" -m "$M" --tokens "$C" --want hessian --acts-in "$tmp/ring" 2>"$tmp/err1" |
+    nt-collect $q -j "$j" -m "$M" --tokens "$C" --want hessian,targets --acts-in "$tmp/ring" 2>"$tmp/err1" |
         nt-quant $q -j "$j" -m "$M" -q gptq -b 3 -g 16 2>"$tmp/err2" |
         nt-tweak $q -j "$j" -m "$M" --tokens "$C" --acts-out "$tmp/ring" "$@" -o "$out" 2>"$tmp/err3"
     rc=("${PIPESTATUS[@]}")
@@ -25,7 +25,7 @@ by_layer() {
     for ((l = 0; l < L; l++)); do
         n=$((l + 1)) in=()
         [ $l = 0 ] || in=(--acts-in "$dir/acts.$l")
-        nt-collect $q -m "$M" --tokens "$C" --want hessian "${in[@]}" --layers $l:$n -o "$dir/stats.$l" &&
+        nt-collect $q -m "$M" --tokens "$C" --want hessian,targets "${in[@]}" --layers $l:$n -o "$dir/stats.$l" &&
             nt-quant $q -m "$M" -q gptq -b 3 -g 16 --layers $l:$n "$dir/stats.$l" -o "$dir/quant.$l" &&
             nt-tweak $q -m "$M" --tokens "$C" "${in[@]}" --acts-out "$dir/acts.$n" --layers $l:$n "$@" \
                 "$dir/quant.$l" -o "$dir/q.$l" 2>"$dir/err.$l" || return 1

@@ -3,6 +3,8 @@
 the tools but the documented formats.
 
 ring.py same A.nts B.nts...        the records of A are those of B... one after the other: kind, meta, payload
+ring.py near A.nts B.nts [TOL]     the same codes, and norms that differ by at most TOL (1e-5) of their largest
+ring.py count KIND A.nts...        how many records of that kind each has
 ring.py trailer A.nts KEY          a key of the trailer
 ring.py inputs A.nts NAME=FILE...  the trailer's inputs are these, streams by their hash, others by sha256
 ring.py forward MODEL ACTS PATH L  block L of the model (HF directory) on boundary L of PATH gives boundary L + 1
@@ -29,6 +31,26 @@ def same(a, *rest):
     for x, y in zip(want, have):
         assert x == y, (x[:2], y[:2])
     print(f"{len(want)} records, {sum(len(r[2]) for r in want)} bytes")
+
+
+def near(a, b, tolerance=1e-5):
+    kinds = [[(r[1]["name"], r[1].get("which"), r[0], r[2]) for r in walk(f)[0] if r[0] in ("QTensor", "QPart", "Norm")]
+             for f in (a, b)]
+    assert len(kinds[0]) == len(kinds[1]) > 0
+    worst = 0
+    for x, y in zip(*kinds):
+        assert x[:3] == y[:3], (x[:3], y[:3])
+        if x[2] != "Norm":
+            assert x[3] == y[3], x[:2]
+            continue
+        u, v = (np.frombuffer(r[3], np.float32).astype(np.float64) for r in (x, y))
+        worst = max(worst, np.abs(u - v).max() / np.abs(u).max())
+    assert worst <= float(tolerance), worst
+    print(f"norms differ by {worst:.1e}")
+
+
+def count(kind, *files):
+    print(*(sum(r[0] == kind for r in walk(f)[0]) for f in files))
 
 
 def trailer(path, key):

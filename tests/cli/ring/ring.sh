@@ -5,6 +5,8 @@
 L=5
 make_model $L || exit 1
 step=(--lr 1e-3)
+"$PYTHON" -c 'import json, sys; json.dump([s[::-1] for s in json.load(open(sys.argv[1]))], open(sys.argv[2], "w"))' \
+    "$M/ids.json" "$tmp/ids2.json" && "$PYTHON" tests/cli/nt-collect/tokens.py "$tmp/ids2.json" 4 "$tmp/c2.nts" || exit 1
 
 ring 2 "$tmp/q.nts" "${step[@]}"
 [ "${rc[*]}" = "0 0 0" ]; ok $? "the ring runs (exits ${rc[*]}) $(cat "$tmp/err1" "$tmp/err2" | tail -n 1)"
@@ -52,7 +54,7 @@ $M float 1
 $M float 3
 END
 py hessian "$M" "$tmp/acts.nts" "$tmp/f/stats.3" 3 >"$tmp/py" 2>&1; ok $? "NumPy: X'X of layer 3 ($(tail -n 1 "$tmp/py"))"
-nt-collect $q -m "$M" --tokens "$C" --want hessian --acts-in "$tmp/acts.nts" -o "$tmp/s.nts" 2>/dev/null &&
+nt-collect $q -m "$M" --tokens "$C" --want hessian,targets --acts-in "$tmp/acts.nts" -o "$tmp/s.nts" 2>/dev/null &&
     py same "$tmp/s.nts" "$tmp"/f/stats.[0-4] >"$tmp/py" 2>&1
 ok $? "nt-collect --acts-in a file of all boundaries: the statistics of the runs of one layer each ($(tail -n 1 "$tmp/py"))"
 for norms in new old; do
@@ -60,6 +62,19 @@ for norms in new old; do
         'BEGIN { d = a - b; print a, b; exit !(a > 0 && d < 1e-6 && d > -1e-6) }' >"$tmp/py"
     ok $? "NumPy: KL with the $norms norms across runs of one layer each ($(cat "$tmp/py"))"
 done
+
+# targets that nt-collect made: they spare a pass, change nothing but last bits, and do not leave nt-tweak
+one() { # TOKENS QUANT OUT: layer 0 alone
+    nt-tweak --progress plain -m "$M" --tokens "$1" --layers 0:1 --acts-out "$tmp/a0" --lr 1e-3 "$2" -o "$3" 2>"$tmp/err"
+}
+nt-collect $q -m "$M" --tokens "$C" --want hessian --layers 0:1 2>/dev/null |
+    nt-quant $q -m "$M" -q gptq -b 3 -g 16 --layers 0:1 -o "$tmp/bare" 2>/dev/null
+[ "$(py count target "$tmp/f/quant.3" "$tmp/bare" "$tmp/q.nts")" = "1 0 0" ]; ok $? "targets pass nt-quant and end in nt-tweak"
+one "$C" "$tmp/bare" "$tmp/t0" && py near "$tmp/f/q.0" "$tmp/t0" >"$tmp/py" 2>&1
+ok $? "norms are the same without them ($(tail -n 1 "$tmp/py"))"
+one "$tmp/c2.nts" "$tmp/bare" "$tmp/t1" && one "$tmp/c2.nts" "$tmp/f/quant.0" "$tmp/t2" &&
+    py near "$tmp/t1" "$tmp/t2" 0 >"$tmp/py" 2>&1 && grep -q "of other activations" "$tmp/err"
+ok $? "targets of other tokens are not used ($(tail -n 1 "$tmp/py"))"
 
 # the other target needs the float boundary of the training sequences too
 ring 2 "$tmp/qf.nts" --target float
