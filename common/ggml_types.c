@@ -140,6 +140,19 @@ static void q6_k(float *y, const uint8_t *b)
     }
 }
 
+/* d, qs: -d or d by a bit; d times -1 to 2 by two */
+static void q1_0(float *y, const uint8_t *b)
+{
+    float d = half_at(b);
+    for (int k = 0; k < 128; k++) y[k] = b[2 + k / 8] >> k % 8 & 1 ? d : -d;
+}
+
+static void q2_0(float *y, const uint8_t *b)
+{
+    float d = half_at(b);
+    for (int k = 0; k < 64; k++) y[k] = (float)((b[2 + k / 4] >> k % 4 * 2 & 3) - 1) * d;
+}
+
 static const struct {
     enum dtype t;
     void (*f)(float *, const uint8_t *);
@@ -150,7 +163,7 @@ static const struct {
     {DT_IQ2_XS, ggml_iq2_xs},   {DT_IQ2_S, ggml_iq2_s},   {DT_IQ3_XXS, ggml_iq3_xxs},
     {DT_IQ3_S, ggml_iq3_s},     {DT_IQ4_NL, ggml_iq4_nl}, {DT_IQ4_XS, ggml_iq4_xs},
     {DT_TQ1_0, ggml_tq1_0},     {DT_TQ2_0, ggml_tq2_0},   {DT_MXFP4, ggml_mxfp4},
-    {DT_NVFP4, ggml_nvfp4},
+    {DT_NVFP4, ggml_nvfp4},     {DT_Q1_0, q1_0},          {DT_Q2_0, q2_0},
 };
 
 void ggml_to_f32(float *dst, enum dtype t, const void *src, size_t n)
@@ -181,7 +194,7 @@ static const struct {
     [26] = {"I32", DT_I32},     [27] = {"I64", DT_I64},      [28] = {"F64", DT_F64},
     [29] = {"IQ1_M", DT_IQ1_M},  [30] = {"BF16", DT_BF16},    [34] = {"TQ1_0", DT_TQ1_0},
     [35] = {"TQ2_0", DT_TQ2_0},  [39] = {"MXFP4", DT_MXFP4},   [40] = {"NVFP4", DT_NVFP4},
-    [41] = {"Q1_0", DT_NONE},   [42] = {"Q2_0", DT_NONE},
+    [41] = {"Q1_0", DT_Q1_0},   [42] = {"Q2_0", DT_Q2_0},
 };
 #define N_IDS (sizeof ids / sizeof *ids)
 

@@ -32,6 +32,7 @@ static const struct {
     [DT_IQ4_NL] = {"IQ4_NL", 32, 18, true}, [DT_IQ4_XS] = {"IQ4_XS", 256, 136, true},
     [DT_TQ1_0] = {"TQ1_0", 256, 54, true},  [DT_TQ2_0] = {"TQ2_0", 256, 66, true},
     [DT_MXFP4] = {"MXFP4", 32, 17, true},   [DT_NVFP4] = {"NVFP4", 64, 36, true},
+    [DT_Q1_0] = {"Q1_0", 128, 18, true},    [DT_Q2_0] = {"Q2_0", 64, 18, true},
 };
 
 const char *dtype_name(enum dtype t)

@@ -51,6 +51,8 @@ enum dtype {
     DT_TQ2_0,
     DT_MXFP4,
     DT_NVFP4,
+    DT_Q1_0,
+    DT_Q2_0,
     DT_COUNT
 };
 

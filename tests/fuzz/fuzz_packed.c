@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Quantized weights in safetensors files: the first byte chooses a configuration, the rest is the file.
- * Opening ends with a sentence, or every packed weight gives its rows. */
+ * Quantized weights in safetensors files: config.json up to the first NUL, the rest is the file. Opening ends
+ * with a sentence, or every packed weight gives its rows. */
 #include <assert.h>
 #include <sys/stat.h>
 #include "common/checkpoint.h"
@@ -11,9 +11,11 @@ bool fuzz_seed(int i, uint8_t **data, size_t *size)
 {
     if (i >= N_SEEDS) return false;
     uint8_t *f = seed_file(seeds[i].part, size);
-    *data = malloc(*size + 1);
-    (*data)[0] = (uint8_t)i;
-    memcpy(*data + 1, f, (*size)++);
+    size_t n = strlen(seeds[i].config) + 1;
+    *data = malloc(*size + n);
+    memcpy(*data, seeds[i].config, n);
+    memcpy(*data + n, f, *size);
+    *size += n;
     free(f);
     return true;
 }
@@ -28,14 +30,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char dir[64], config[96], model[96];
     struct err e = {0};
-    if (!size) return 0;
-    const struct seed *s = &seeds[data[0] % N_SEEDS];
+    const uint8_t *nul = size ? memchr(data, 0, size) : NULL;
+    size_t n = nul ? (size_t)(nul - data) : size;
     snprintf(dir, sizeof dir, "/tmp/nt-fuzz-packed-%d", (int)getpid());
     snprintf(config, sizeof config, "%s/config.json", dir);
     snprintf(model, sizeof model, "%s/model.safetensors", dir);
     mkdir(dir, 0700);
-    store(config, s->config, strlen(s->config));
-    store(model, data + 1, size - 1);
+    store(config, data, n);
+    store(model, data + n + (nul != NULL), size - n - (nul != NULL));
     struct checkpoint *c = checkpoint_open(dir, &e);
     assert(c || (e.code && e.text[0] && !strchr(e.text, '\n')));
     for (int i = 0; c && i < c->n_tensors; i++) {

@@ -344,8 +344,8 @@ static void hostile_gguf_tensors(void)
     refused_bytes(".gguf", b.b, b.n, "a is there twice", "a duplicate name");
     head(&b, 3, 1, 0), tensor(&b, "a", 33, 2, 0), pad(&b, 64);
     refused_bytes(".gguf", b.b, b.n, "tensor a", "a row of 33 in Q4_0");
-    head(&b, 3, 1, 0), tensor(&b, "a", 32, 41, 0), pad(&b, 64);
-    refused_bytes(".gguf", b.b, b.n, "41 Q1_0", "a type that is not supported");
+    head(&b, 3, 1, 0), tensor(&b, "a", 256, 15, 0), pad(&b, 512);
+    refused_bytes(".gguf", b.b, b.n, "15 Q8_K", "a type that is not supported");
     head(&b, 3, 1, 0), tensor(&b, "a", 32, 1000, 0), pad(&b, 64);
     refused_bytes(".gguf", b.b, b.n, "type 1000", "an unknown type");
     head(&b, 3, 1, 0), tensor(&b, "a", UINT64_MAX, 0, 0), pad(&b, 64);

@@ -45,6 +45,22 @@ static void packing(enum dtype t, int lo, int hi, float m)
     CHECK(!bad, "%s: a packed block reads back", dtype_name(t));
 }
 
+/* Two types that the gguf package knows by number only: by hand. */
+static void small_types(void)
+{
+    uint8_t b[18] = {0x00, 0xB8, 0x05, 0x80}; /* d = -0.5 */
+    float y[128];
+    ggml_to_f32(y, DT_Q1_0, b, 128);
+    CHECK(y[0] == -0.5f && y[1] == 0.5f && y[2] == -0.5f && y[3] == 0.5f && y[14] == 0.5f && y[15] == -0.5f &&
+              y[127] == 0.5f,
+          "Q1_0: -d or d by a bit, the lowest first");
+    b[2] = 0xE4, b[3] = 0, b[17] = 0xC0; /* 0 1 2 3 ... 3 */
+    ggml_to_f32(y, DT_Q2_0, b, 64);
+    CHECK(y[0] == 0.5f && y[1] == 0 && y[2] == -0.5f && y[3] == -1 && y[4] == 0.5f && y[62] == 0.5f &&
+              y[63] == -1,
+          "Q2_0: d times -1 to 2");
+}
+
 int main(void)
 {
     static const enum dtype types[] = {
@@ -55,6 +71,7 @@ int main(void)
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) compare("tests/data/ggml", types[i]);
     for (size_t i = 0; more && i < sizeof types / sizeof *types; i++) compare(more, types[i]);
     if (!more) SKIP("NT_GGML_DATA unset: no larger comparison");
+    small_types();
     packing(DT_Q4_0, -8, 7, 0);
     packing(DT_Q4_1, 0, 15, -3.25f);
     packing(DT_Q5_0, -16, 15, 0);

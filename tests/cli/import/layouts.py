@@ -226,12 +226,13 @@ SIZES = {"F32": (0, 1, 4), "Q4_0": (2, 32, 18), "Q4_1": (3, 32, 20), "Q5_0": (6,
          "Q2_K": (10, 256, 84), "Q3_K": (11, 256, 110), "Q4_K": (12, 256, 144), "Q5_K": (13, 256, 176), "Q6_K": (14, 256, 210),
          "IQ2_XXS": (16, 256, 66), "IQ2_XS": (17, 256, 74), "IQ3_XXS": (18, 256, 98), "IQ1_S": (19, 256, 50), "IQ4_NL": (20, 32, 18),
          "IQ3_S": (21, 256, 110), "IQ2_S": (22, 256, 82), "IQ4_XS": (23, 256, 136), "IQ1_M": (29, 256, 56), "BF16": (30, 1, 2),
-         "TQ1_0": (34, 256, 54), "TQ2_0": (35, 256, 66), "MXFP4": (39, 32, 17), "NVFP4": (40, 64, 36)}
+         "TQ1_0": (34, 256, 54), "TQ2_0": (35, 256, 66), "MXFP4": (39, 32, 17), "NVFP4": (40, 64, 36), "Q1_0": (41, 128, 18),
+         "Q2_0": (42, 64, 18), "F16": (1, 1, 2)}
 ROLES = {"attn_q": (256, 256), "attn_k": (128, 256), "attn_v": (128, 256), "attn_output": (256, 256), "ffn_gate": (256, 256),
          "ffn_up": (256, 256), "ffn_down": (256, 256)}
 
 
-def gguf(path, layers=4):
+def gguf(path, norms="F32", layers=4):
     def text(s):
         return struct.pack("<Q", len(s)) + s.encode()
     def u32(key, v):
@@ -242,18 +243,18 @@ def gguf(path, layers=4):
           text("general.quantization_version") + struct.pack("<II", 4, 2),
           text("llama.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5)]
     tensors = [("token_embd.weight", "F32", (96, 256)), ("output_norm.weight", "F32", (256,))]
-    types = [t for t in SIZES if t != "F32"]
+    types = [t for t in SIZES if t not in ("F32", "F16")]
     for l in range(layers):
         for k, (role, shape) in enumerate(ROLES.items()):
             tensors.append((f"blk.{l}.{role}.weight", types[(7 * l + k) % len(types)], shape))
-        tensors += [(f"blk.{l}.{n}.weight", "F32", (256,)) for n in ("attn_norm", "ffn_norm")]
+        tensors += [(f"blk.{l}.{n}.weight", norms, (256,)) for n in ("attn_norm", "ffn_norm")]
     infos, data = b"", b""
     for name, t, shape in tensors:
         number, elems, size = SIZES[t]
         n = int(np.prod(shape)) // elems * size
-        if t in ("F32", "BF16"):
+        if t in ("F32", "F16", "BF16"):
             x = rng.standard_normal(int(np.prod(shape))).astype(np.float32)
-            raw = x.tobytes() if t == "F32" else (x.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+            raw = x.tobytes() if t == "F32" else x.astype(np.float16).tobytes() if t == "F16" else (x.view(np.uint32) >> 16).astype(np.uint16).tobytes()
         else:
             raw = (rng.integers(0, 256, n, dtype=np.uint8) & 0xBB).tobytes()  # no half is infinite, whatever its place
         infos += text(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", d) for d in reversed(shape))
@@ -264,9 +265,55 @@ def gguf(path, layers=4):
         f.write(head + bytes(-len(head) % 32) + data)
 
 
-def main(kind, where):
+def parse(b):
+    """Keys as bytes, [(info up to its type, name, type, offset, size)], where the data begins; of a file that gguf() wrote."""
+    n_t, n_kv = struct.unpack_from("<QQ", b, 8)
+    at, sizes = 24, {t: (block, size) for t, block, size in SIZES.values()}
+    width = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8]
+    for _ in range(n_kv):  # no arrays
+        at += 8 + struct.unpack_from("<Q", b, at)[0]
+        t, n = struct.unpack_from("<IQ", b, at)
+        at += 4 + (8 + n if t == 8 else width[t])
+    kv, infos = b[24:at], []
+    for _ in range(n_t):
+        n, = struct.unpack_from("<Q", b, at)
+        rank, = struct.unpack_from("<I", b, at + 8 + n)
+        end = at + 12 + n + 8 * rank
+        t, off = struct.unpack_from("<IQ", b, end)
+        size = int(np.prod(struct.unpack_from(f"<{rank}Q", b, at + 12 + n))) // sizes[t][0] * sizes[t][1]
+        infos.append((b[at:end], b[at + 8:at + 8 + n].decode(), t, off, size))
+        at = end + 12
+    return kv, infos, -(-at // 32) * 32
+
+
+def split(path, stem, parts=3, **damage):
+    """The parts of a GGUF file as llama-gguf-split cuts it: the first has all keys; every part counts its tensors. `damage`: what
+    one of the parts says instead, KEY=(PART, VALUE); with twice the last part repeats the first tensor."""
+    b = open(path, "rb").read()
+    kv, infos, data = parse(b)
+    n_t, n_kv = struct.unpack_from("<QQ", b, 8)
+    for k in range(parts):
+        def said(key, v):
+            part, other = damage.get(key, (-1, 0))
+            return other if part == k else v
+        mine = infos[k * n_t // parts:(k + 1) * n_t // parts] + (infos[:1] if damage.get("twice") and k == parts - 1 else [])
+        own = b"".join(struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I" + c, t, v) for key, c, t, v in (
+            ("split.no", "H", 2, said("no", k)), ("split.count", "H", 2, said("count", parts)),
+            ("split.tensors.count", "i", 5, said("tensors", n_t))))
+        head, body = b"", b""
+        for info, _, t, off, size in mine:
+            head += info + struct.pack("<IQ", t, len(body))
+            body += b[data + off:data + off + size] + bytes(-size % 32)
+        head = b"GGUF" + struct.pack("<IQQ", 3, len(mine), 3 + (n_kv if k == 0 else 0)) + (kv if k == 0 else b"") + own + head
+        with open(f"{stem}-{k + 1:05d}-of-{parts:05d}.gguf", "wb") as f:
+            f.write(head + bytes(-len(head) % 32) + body)
+
+
+def main(kind, where, *rest):
     if kind == "gguf":
-        return gguf(where)
+        return gguf(where, *rest)
+    if kind == "split":
+        return split(where, rest[0], **{k: eval(v) for k, v in (r.split("=") for r in rest[1:])})
     linear, quantization, config = KINDS[kind]()
     q, f = {}, {}
     for l in range(L):
@@ -317,6 +364,24 @@ def compare(a, b, only=None):
         sys.exit(f"{len(bad)} of {len(x)} tensors differ: {bad[:4]}")
 
 
+def norms(stream, source, target, kind):
+    """Two files of gguf(): apart from the norms' bytes they are the same, the norms are the stream's new ones rounded to kind."""
+    sys.path.insert(0, "tests/cli/nt-pack")
+    import oracle
+    want = {oracle.gguf_name(k): v for k, v in oracle.norms_of(oracle.read_nts(stream)[1], "new").items()}
+    a, b = open(source, "rb").read(), open(target, "rb").read()
+    _, infos, data = parse(a)
+    assert len(a) == len(b) and a[:data] == b[:data] and set(want) == {i[1] for i in infos if "_norm" in i[1] and "blk" in i[1]}
+    for _, name, _, off, size in infos:
+        old, new = (x[data + off:data + off + size + -size % 32] for x in (a, b))
+        if name in want:
+            x = oracle.ROUND[kind](want[name])
+            bits = x.astype(np.float16).tobytes() if kind == "F16" else (x.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).tobytes()
+            assert new == bits and new != old, name
+        else:
+            assert new == old, name
+
+
 def cli():
     if sys.argv[1] == "kinds":
         print("\n".join(KINDS))
@@ -333,6 +398,8 @@ def cli():
                 print(k, e)
     elif sys.argv[1] == "compare":
         compare(sys.argv[2], sys.argv[3], sys.argv[4:])
+    elif sys.argv[1] == "norms":
+        norms(*sys.argv[2:])
     else:
         main(*sys.argv[1:])
 
