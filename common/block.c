@@ -121,7 +121,7 @@ struct block_work {
     dev xn[NORM_MLP + 1];  /* norm outputs [R,D] */
     dev stat[NORM_COUNT];  /* {mean, rstd} [R,2]; of q and k [R * heads, 2] at most */
     dev q, k, v, out, lse; /* [R,HE] [R,GE] [R,GE] [R,HE] [R,H] */
-    dev raw[2];            /* q and k before their norms; without backward q and k themselves */
+    dev raw[2];            /* q and k as projected and clamped; without backward q and k themselves */
     dev mid;               /* a [R,D] (backward only; forward alone keeps it in y) */
     dev sub[2];            /* [R,D] of attention and feed-forward: what their output norms read */
     dev gate, up, act;     /* [R,F]; without gate both are up */
@@ -160,9 +160,8 @@ static void lay_out_norms(struct block_work *w, const struct block_shape *s)
             w->sub[1] = w->sub[0]; /* nobody reads it again */
         else if (s->norm[out] || is_apart(s, out))
             w->sub[i] = cut(w, R * D);
-        if (!s->norm[qk]) continue;
-        w->stat[qk] = cut(w, R * 2 * width[i] / (size_t)s->E);
-        if (w->backward) w->raw[i] = cut(w, R * width[i]);
+        if (s->norm[qk]) w->stat[qk] = cut(w, R * 2 * width[i] / (size_t)s->E);
+        if (w->backward && (s->norm[qk] || s->clip > 0)) w->raw[i] = cut(w, R * width[i]);
     }
 }
 
@@ -322,14 +321,17 @@ static struct qk_rows qk_rows(const struct block_shape *s, enum norm_id n, int R
     return (struct qk_rows){R * heads, s->E, s->qk_norm == QK_NORM_HEADS ? heads : 1};
 }
 
-/* q or k of normed rows: linear, norm, rotation. */
+/* q or k of normed rows: linear, clamp, norm, rotation. */
 static void project_qk(const struct backend *be, const struct block *blk, struct block_work *w, int i, dev x,
                        int R, int T, int pos0)
 {
     const struct block_shape *s = &blk->s;
     enum norm_id n = NORM_Q + i;
-    dev y = i ? w->k : w->q, raw = s->norm[n] ? w->raw[i] : y;
+    dev y = i ? w->k : w->q, raw = s->norm[n] || s->clip > 0 ? w->raw[i] : y;
+    size_t count = (size_t)R * (size_t)(i ? s->G : s->H) * (size_t)s->E;
     linear(be, blk, ROLE_Q + i, x, 0, raw, R);
+    if (s->clip > 0) be->clamp(raw, s->clip, count);
+    if (!s->norm[n] && raw.at != y.at) be->copy(y, raw, count * sizeof(float));
     if (s->norm[n]) {
         struct qk_rows r = qk_rows(s, n, R);
         be->norm(s->qk_rms, y, w->stat[n], raw, blk->gain[n], blk->bias[n], r.gains, r.n, r.width, s->eps);
@@ -343,6 +345,7 @@ static void project(const struct backend *be, const struct block *blk, struct bl
     project_qk(be, blk, w, 0, x, R, T, pos0);
     project_qk(be, blk, w, 1, x, R, T, pos0);
     linear(be, blk, ROLE_V, x, 0, w->v, R);
+    if (blk->s.clip > 0) be->clamp(w->v, blk->s.clip, (size_t)R * (size_t)blk->s.G * (size_t)blk->s.E);
 }
 
 /* y = beta * y + what this role, or in the place of ROLE_DOWN all experts, give. beta is 0 or 1. */
@@ -548,10 +551,11 @@ static void back_qk(const struct back *b, int i, dev d, int T, int pos0)
     enum norm_id n = NORM_Q + i;
     if (s->rot)
         b->be->rope(d, b->R, T, i ? s->G : s->H, s->E, s->rot, s->rot_pairs, b->blk->cossin, pos0, -1);
-    if (!s->norm[n]) return;
     struct qk_rows r = qk_rows(s, n, b->R);
-    b->be->norm_back(s->qk_rms, d, b->g->gain[n], b->g->bias[n], d, b->w->raw[i], b->w->stat[n],
-                     b->blk->gain[n], r.gains, r.n, r.width);
+    if (s->norm[n])
+        b->be->norm_back(s->qk_rms, d, b->g->gain[n], b->g->bias[n], d, b->w->raw[i], b->w->stat[n],
+                         b->blk->gain[n], r.gains, r.n, r.width);
+    if (s->clip > 0) b->be->clamp_back(d, b->w->raw[i], s->clip, (size_t)r.n * (size_t)r.width);
 }
 
 /* True when something before attention's output projection wants a gradient. */
@@ -575,6 +579,8 @@ static void back_attention(const struct back *b, int B, int T, int pos0, dev n1,
     linear_dx(be, b->blk, ROLE_O, dproj, 0, w->dout, b->R);
     be->attention_back(w->dq, w->dk, w->dv, w->dout, w->out, w->lse, w->q, w->k, w->v, &a);
     for (int i = 0; i < 2; i++) back_qk(b, i, d[i], T, pos0);
+    const struct block_shape *s = &b->blk->s;
+    if (s->clip > 0) be->clamp_back(w->dv, w->v, s->clip, (size_t)b->R * (size_t)s->G * (size_t)s->E);
     for (int i = 0; i < 3; i++) back_dw(b, ROLE_Q + i, n1, d[i]);
     for (int i = 0; i < 3 && input; i++)
         linear_dx(be, b->blk, ROLE_Q + i, d[i], i ? 1 : 0, w->xn[NORM_ATTN], b->R);

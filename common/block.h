@@ -80,6 +80,7 @@ struct block_shape {
     bool rot_pairs;    /* pairs are (2i, 2i + 1), else (i, i + rot/2) */
     float scale;       /* attention logits multiplier, 1/sqrt(E) */
     float softcap;     /* of attention logits: c tanh(z/c); 0: none */
+    float clip;        /* q, k and v, before their norms, are clamped to -clip .. clip (OLMo); 0: they are not */
     int window;        /* the last so many keys; 0: all */
     bool alibi;        /* slope[h] * (key's position - query's) is added to logits */
     float alibi_scale; /* of the slopes (Falcon scales them with the logits); 0: 1 */

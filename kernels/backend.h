@@ -68,6 +68,8 @@ struct backend {
     void (*act_back)(enum act kind, dev dgate, dev dup, dev dh, dev gate, dev up, size_t n); /* dgate, dup may be gate, up */
     void (*softcap)(dev z, float cap, size_t n);               /* z = cap tanh(z / cap) */
     void (*softcap_back)(dev dz, dev z, float cap, size_t n);  /* dz times the slope at what softcap gave, z */
+    void (*clamp)(dev x, float most, size_t n);                /* to -most .. most */
+    void (*clamp_back)(dev dx, dev x, float most, size_t n);   /* dx = 0 where what clamp gave, x, is at an end */
 
     /* ---- norms: y = (x - mean) * rstd * gain + bias; RMS form when rms: mean = 0, rstd = 1/sqrt(mean(x^2) + eps) ----
      * Row r has row r % gains of gain[gains,D] and bias, which may be DEV_NONE. stat[R,2] receives mean, rstd for the

@@ -179,6 +179,8 @@ struct backend *cpu_open(int threads)
         cpu_act_back,
         cpu_softcap,
         cpu_softcap_back,
+        cpu_clamp,
+        cpu_clamp_back,
         cpu_norm,
         cpu_norm_back,
         cpu_rope,

@@ -104,6 +104,8 @@ void cpu_act(enum act kind, dev h, dev gate, dev up, size_t n);
 void cpu_act_back(enum act kind, dev dgate, dev dup, dev dh, dev gate, dev up, size_t n);
 void cpu_softcap(dev z, float cap, size_t n);
 void cpu_softcap_back(dev dz, dev z, float cap, size_t n);
+void cpu_clamp(dev x, float most, size_t n);
+void cpu_clamp_back(dev dx, dev x, float most, size_t n);
 void cpu_norm(bool rms, dev y, dev stat, dev x, dev gain, dev bias, int gains, int R, int D, float eps);
 void cpu_norm_back(bool rms, dev dx, dev dgain, dev dbias, dev dy, dev x, dev stat, dev gain, int gains, int R,
                    int D);

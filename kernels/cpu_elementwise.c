@@ -90,6 +90,22 @@ void cpu_softcap_back(dev dz, dev z, float cap, size_t n)
     FOR_CHUNKS(n) vec->softcap_back(p + i, from + i, cap, LEN(n));
 }
 
+void cpu_clamp(dev x, float most, size_t n)
+{
+    float *p = cpu_f(x);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i++) p[i] = p[i] > most ? most : p[i] < -most ? -most : p[i];
+}
+
+void cpu_clamp_back(dev dx, dev x, float most, size_t n)
+{
+    float *p = cpu_f(dx);
+    const float *at = cpu_f(x);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i++)
+        if (at[i] >= most || at[i] <= -most) p[i] = 0;
+}
+
 void cpu_rope(dev x, int R, int T, int heads, int E, int rot, bool pairs, dev cossin, int pos0, float sign)
 {
     float *px = cpu_f(x);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * OLMo: Llama whose LayerNorms have no parameters. */
+ * OLMo: Llama whose LayerNorms have no parameters; maybe q, k and v clamped. */
 #include "common/families/llama.h"
 
 static int configure(struct model_config *c, const json_t *j, struct err *e)
 {
-    (void)j, (void)e;
+    double clip = 0;
+    if (key_number(j, "clip_qkv", &clip, e)) return -1;
+    c->block.clip = (float)clip;
     c->norm_constant = true;
     c->block.eps = 1e-5f; /* no key says it */
     return 0;
@@ -27,5 +29,6 @@ const struct family family_olmo = {
                  .max_pos = 2048,
                  .eps = 1e-5,
                  .rope_theta = 10000},
+    .keys = CONFIG_KEYS("clip_qkv"),
     .configure = configure,
 };

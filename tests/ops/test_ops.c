@@ -131,6 +131,26 @@ static void test_gelu_tails(void)
     arr_free_all();
 }
 
+static void test_clamp(void)
+{
+    struct arr x, d;
+    int ends = 0;
+    arr_use(be);
+    x = arr_random(4096 + 7, 1), d = arr_random(x.n, 1);
+    be->clamp(x.p, 0.5f, x.n);
+    for (size_t i = 0; i < x.n; i++) {
+        bool end = fabs(x.d[i]) > 0.5;
+        ends += end;
+        x.d[i] = fmin(fmax(x.d[i], -0.5), 0.5);
+        if (end) d.d[i] = 0;
+    }
+    double fwd = arr_err(&x);
+    be->clamp_back(d.p, x.p, 0.5f, x.n);
+    CHECK(ends > 100 && ends < (int)x.n - 100 && !(fwd > 0) && !(arr_err(&d) > 0),
+          "clamp: %d of %zu at an end, differ by %.0e, back %.0e", ends, x.n, fwd, arr_err(&d));
+    arr_free_all();
+}
+
 static void test_softcap(void)
 {
     struct arr z, d;
@@ -521,6 +541,7 @@ int main(int argc, char **argv)
     test_swiglu_extremes();
     test_gelu_tails();
     test_softcap();
+    test_clamp();
     test_bias();
     test_norm();
     test_norm_gains();

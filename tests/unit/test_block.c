@@ -68,6 +68,12 @@ static void ref_qk_norm(const struct ref *f, enum norm_id n, double *x, int head
                  R * heads, f->s.E);
 }
 
+static void ref_clip(const struct ref *f, double *x, int n)
+{
+    double most = (double)f->s.clip;
+    for (int i = 0; i < n && most > 0; i++) x[i] = fmin(fmax(x[i], -most), most);
+}
+
 static void ref_rope(const struct ref *f, double *x, int heads, int R)
 {
     int E = f->s.E, half = f->s.rot / 2;
@@ -131,6 +137,7 @@ static void ref_attend(const struct ref *f, const double *n, double *o)
     double *q = MEM_NEW(double, R *qd), *k = MEM_NEW(double, R *kd), *v = MEM_NEW(double, R *kd),
            *out = MEM_NEW(double, R *qd);
     ref_linear(f, ROLE_Q, n, q, R), ref_linear(f, ROLE_K, n, k, R), ref_linear(f, ROLE_V, n, v, R);
+    ref_clip(f, q, R * qd), ref_clip(f, k, R * kd), ref_clip(f, v, R * kd);
     ref_qk_norm(f, NORM_Q, q, f->s.H, R), ref_qk_norm(f, NORM_K, k, f->s.G, R);
     ref_rope(f, q, f->s.H, R), ref_rope(f, k, f->s.G, R);
     ref_attention(f, q, k, v, out);
@@ -614,6 +621,11 @@ static void run_mixtures(void)
         SHAPE(.H = 2, .E = 8, .F = 20, .rot = 8, .rms = true, .gated = true, .act = ACT_QUICK_GELU,
               .residual = 0.5f, .norm[NORM_ATTN_OUT] = true, PRE_NORMS),
         2, 7, 0, true);
+    run("q k v clamped (OLMo)",
+        SHAPE(.H = 4, .E = 6, .F = 20, .rot = 6, .gated = true, .clip = 0.7f, PRE_NORMS), 2, 7, 0, false);
+    run("q k v clamped before norms of heads, no rotation",
+        SHAPE(.H = 4, .E = 6, .F = 20, .clip = 0.9f, .qk_norm = QK_NORM_HEAD, .qk_rms = true, PRE_NORMS, QK_NORMS),
+        2, 6, 0, true);
     run("norms of sums and multiplier",
         SHAPE(.H = 2, .E = 8, .F = 20, .rot = 8, .gated = true, .act = ACT_RELU, .residual = 0.5f,
               .post_add = true, PRE_NORMS, OUT_NORMS),

@@ -77,7 +77,7 @@ static void test_refused(void)
     refused("gemma3_text", ",\"use_bidirectional_attention\":true", "use_bidirectional_attention");
     refused("gemma3_text", ",\"rope_local_base_freq\":0", "rope_local_base_freq");
     refused("smollm3", ",\"no_rope_layers\":[1,0]", "no_rope_layers");
-    refused("olmo", ",\"clip_qkv\":8.0", "clip_qkv");
+    refused("olmo2", ",\"clip_qkv\":8.0", "clip_qkv");
     refused("granite", ",\"residual_multiplier\":\"x\"", "residual_multiplier");
     refused("cohere", ",\"use_qk_norm\":1", "use_qk_norm");
     refused("stablelm", ",\"partial_rotary_factor\":0.1", "partial_rotary_factor");

@@ -21,7 +21,7 @@ KINDS = {
     "falcon": ("falcon", False), "glm4": ("glm4", False), "glm": ("chatglm", False), "granite": ("granite", True), "cohere": ("command-r", False), "cohere2": ("cohere2", False),
 }
 ROWS = ["llama-yarn", "mistral-full", "mistral", "qwen2-off", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "phi3-long",
-        "stablelm", "stablelm-parallel", "olmo", "olmo2", "smollm3-four", "granite", "granite-plain", "cohere", "cohere-qk",
+        "stablelm", "stablelm-parallel", "olmo", "olmo-clip", "olmo2", "smollm3-four", "granite", "granite-plain", "cohere", "cohere-qk",
         "cohere2", "cohere2-types", "gpt2", "bloom", "gpt-neox", "phi", "falcon-7b", "falcon-40b",
         "falcon-11b", "glm4", "glm"]
 NAMES = {
@@ -166,7 +166,7 @@ def keys_of(c):
     for key, name in (("attn_logit_softcapping",) * 2, ("final_logit_softcapping",) * 2,
                       ("embedding_multiplier", "embedding_scale"), ("residual_multiplier", "residual_scale"),
                       ("attention_multiplier", "attention.scale"), ("logits_scaling", "logit_scale"),
-                      ("logit_scale", "logit_scale"), ("use_parallel_residual",) * 2,
+                      ("logit_scale", "logit_scale"), ("clip_qkv", "attention.clamp_kqv"), ("use_parallel_residual",) * 2,
                       ("rope_local_base_freq", "rope.freq_base_swa")):
         if c.get(key) is not None:
             keys[name] = c[key]

@@ -25,7 +25,7 @@ REFUSED = [
     ("llama-linear", "apply_residual_connection_post_layernorm", True, False),
     ("llama-linear", "scale_attn_by_inverse_layer_idx", True, False),
     ("llama-linear", "layer_types", ["full_attention", "sliding_attention"], ["full_attention"] * 2),
-    ("llama-linear", "quantization_config", {"quant_method": "bitsandbytes"}, None),
+    ("llama-linear", "quantization_config", {"quant_method": "vptq"}, None),
     ("llama-linear", "rope_scaling", {"rope_type": "spiral", "factor": 2.0}, {"rope_type": "linear", "factor": 2.5}),
     ("llama-linear", "hidden_act", "snake", "relu"), ("llama-linear", "tie_word_embeddings", "yes", True),
     ("llama-linear", "num_attention_heads", 2.5, 3), ("llama-linear", "num_key_value_heads", 2, 1),

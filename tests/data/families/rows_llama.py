@@ -109,6 +109,7 @@ ROWS = {
     "stablelm-parallel": stablelm(use_parallel_residual=True, qk_layernorm=True, use_qkv_bias=True,
                                   partial_rotary_factor=0.5, layer_norm_eps=1e-3),
     "olmo": row("olmo", "OlmoForCausalLM", dict(BASE, attention_bias=True)),
+    "olmo-clip": row("olmo", "OlmoForCausalLM", dict(BASE, clip_qkv=0.4)),
     "olmo2": row("olmo2", "Olmo2ForCausalLM", BASE),
     "olmo2-bias": row("olmo2", "Olmo2ForCausalLM", dict(BASE, attention_bias=True, num_key_value_heads=3)),
     "smollm3": smollm3(no_rope_layer_interval=2),
