@@ -50,8 +50,8 @@ group_ended() {
     local f stat
     for f in /proc/[0-9]*/stat; do
         { read -r stat <"$f"; } 2>/dev/null || continue
-        stat=${stat##*) }
-        [[ $stat == [ZX]* || $(cut -d ' ' -f 3 <<<"$stat") != "$1" ]] || return 1
+        stat=(${stat##*) }) # state, parent, group
+        [[ ${stat[0]} == [ZX]* || ${stat[2]} != "$1" ]] || return 1
     done
 }
 # has_open PID FILE

@@ -130,7 +130,7 @@ static void predictions(void)
           "%s", errs);
 }
 
-/* The clock of progress lines, in place of libc's: a test that stands still for a second must not see one pass. */
+/* The clock of progress lines instead of libc's: a test that stands still for a second must not see one pass. */
 static double seconds_now = 1000;
 
 int clock_gettime(clockid_t id, struct timespec *t)

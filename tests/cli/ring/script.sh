@@ -41,19 +41,23 @@ limited "$M" "$C" "$tmp/out" -q gptq -b 3 -g 16; rc=$?
 [ $rc = 74 ] && grep -q '^nt-tweak: .*too large' "$tmp/err" && clean; ok $? "a full disk (exit $rc: $(grep -h '^nt-tweak' "$tmp/err" | tail -n 1))"
 
 # a signal for all of it, and kill -9 for one of it, while it works
-make_model 40 || exit 1
-children() { # the stages below a process
-    local p status
-    for status in /proc/[0-9]*/status; do
-        p=${status#/proc/} p=${p%/status}
-        grep -qsx "PPid:	$1" "$status" || continue
-        case $(cat "/proc/$p/comm" 2>/dev/null) in nt-*) echo "$p";; *) children "$p";; esac
+make_model 200 || exit 1
+below() { # PID: the stages below it, a line each; without a new process, as processes may be many and the machine slow
+    local f stat pid at parent=() tools=()
+    for f in /proc/[0-9]*/stat; do
+        { read -r stat <"$f"; } 2>/dev/null || continue
+        pid=${stat%% *}; [[ $stat != *"(nt-"* ]] || tools+=("$pid")
+        stat=(${stat##*) }) parent[pid]=${stat[1]}
+    done
+    for pid in "${tools[@]}"; do
+        for ((at = pid; at > 1 && at != $1; at = parent[at])); do :; done
+        [ $at != "$1" ] || echo "$pid"
     done
 }
-all_three() { stages=$(children $script); [ "$(wc -w <<<"$stages")" = 3 ] && compgen -G "$tmp/.out.nt-*" >/dev/null; }
-at_work() { # starts it, with work for half a minute and more; the stages' ids in $stages when all three run
+all_three() { stages=$(below $script); [ "$(wc -w <<<"$stages")" = 3 ] && compgen -G "$tmp/.out.nt-*" >/dev/null; }
+at_work() { # starts it, with work for a quarter of a minute and more; the stages' ids in $stages when all three run
     # a background process of a script ignores SIGINT otherwise
-    COLLECT_OPTS="$q" env --default-signal=INT pipelines/ring.sh "$M" "$C" "$tmp/out" -q gptq -b 3 -g 16 -- --iters 1000 2>"$tmp/err" &
+    COLLECT_OPTS="$q" env --default-signal=INT pipelines/ring.sh "$M" "$C" "$tmp/out" -q gptq -b 3 -g 16 -- --iters 100 2>"$tmp/err" &
     script=$!; soon all_three
 }
 for sig in TERM INT HUP; do
