@@ -9,8 +9,8 @@
 #include "common/rope.h"
 
 /* Patterns of tensor names without .weight or .bias; "%d" = layer. "NAME#q", "#k", "#v", "#gate", "#up": that
- * part of a fused tensor. NULL = the family has no such tensor. Experts: gate, up, down; "%x" = expert, a pattern
- * without it is one tensor [experts, out, in]; the shared one's. */
+ * part of a fused tensor. NULL = the family has no such tensor. Experts: gate, up, down; "%x" = expert; "NAME#x"
+ * is its part of a tensor [experts, out, in], "#gate", "#up" of [experts, 2 out, in]; the shared one's. */
 struct family_names {
     const char *role[ROLE_COUNT], *norm[NORM_COUNT];
     const char *expert[3], *shared[3], *router, *shared_gate;

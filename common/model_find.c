@@ -91,7 +91,7 @@ static int find(struct finder *f, const char *pattern, int layer, const char *su
 /* Of an expert in a tensor of all of them: GGUF's, and those of transformers 5 that hold gate, then up. */
 static uint64_t expert_layout(const struct model_config *c, int linear, const char *pattern, struct weight_part *p)
 {
-    uint64_t parts = strchr(pattern, '#') ? 2 : 1;
+    uint64_t parts = strstr(pattern, "#gate") || strstr(pattern, "#up") ? 2 : 1;
     if (linear_expert(linear) >= c->block.experts || strstr(pattern, "%x")) return p->rows;
     p->row0 = (uint64_t)linear_expert(linear) * parts * p->rows;
     if (parts == 2 && linear_role(linear) == ROLE_UP) p->row0 += p->rows;

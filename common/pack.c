@@ -282,7 +282,8 @@ static void list_experts(struct pack *p, int layer)
     const struct family_names *f = &m->c.hf, *g = &m->c.gguf;
     const struct model_layer *t = &m->layers[layer];
     add_item(p, &t->router, f->router, g->router, layer, ".weight");
-    add_item(p, &t->shared_gate, f->shared_gate, g->shared_gate, layer, ".weight");
+    struct pack_item *gate = add_item(p, &t->shared_gate, f->shared_gate, g->shared_gate, layer, ".weight");
+    gate->rank = 2, gate->shape[0] = 1, gate->shape[1] = (uint64_t)m->c.block.D; /* of one output */
     for (int i = ROLE_COUNT; i < block_linears(&m->c.block); i++) {
         const char *gguf = family_linear_pattern(g, &m->c.block, i);
         if (!t->w[i].t) continue;

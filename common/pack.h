@@ -102,16 +102,18 @@ int pack_values(struct pack *p, const struct pack_item *it, pack_sink *sink, voi
 /* ---- the tensors of a file (pack_whole.c) ---- */
 
 /* A tensor of the family's files, Hugging Face or GGUF: an item, several that are parts of one tensor ("NAME#q"
- * ...), or one head of a norm ("NAME.*"). */
+ * ..., experts), or one head of a norm ("NAME.*"). */
 struct pack_whole {
-    const struct pack_item *part[3];
+    const struct pack_item **part; /* [n] */
+    size_t cap;
     int n, rank;
     bool gguf;
     char name[256];
     uint64_t shape[2];
     uint64_t from; /* of a head: its first value */
 };
-struct pack_whole *pack_wholes(const struct pack *p, bool gguf, size_t *n); /* the caller frees the list */
+struct pack_whole *pack_wholes(const struct pack *p, bool gguf, size_t *n);
+void pack_wholes_free(struct pack_whole *list, size_t n);
 /* All values of it; those of several parts, transposed or permuted ones are in memory at once. */
 int pack_whole_values(struct pack *p, const struct pack_whole *w, pack_sink *sink, void *ctx,
                       struct err *e) NT_MUST_CHECK;

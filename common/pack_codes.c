@@ -357,6 +357,6 @@ int codes_write(struct pack *p, const struct codes_format *f, struct err *e)
     mem_free(j.linears);
     mem_free(j.entries);
     mem_free(j.list);
-    mem_free(j.wholes);
+    pack_wholes_free(j.wholes, j.n_wholes);
     return rc;
 }

@@ -46,13 +46,19 @@ static uint64_t layout(const struct pack *p, const struct pack_item *it, bool gg
     return rows;
 }
 
+static void add_part(struct pack_whole *w, const struct pack_item *it)
+{
+    w->part = mem_grow((void *)w->part, &w->cap, (size_t)w->n + 1, sizeof *w->part);
+    w->part[w->n++] = it;
+}
+
 /* The tensor that an item lies in, or is. */
 static struct pack_whole whole_of(const struct pack *p, const struct pack_item *it, const char *name, bool gguf)
 {
-    struct pack_whole w = {
-        .part = {it}, .n = 1, .rank = it->rank, .gguf = gguf, .shape = {it->shape[0], it->shape[1]}};
+    struct pack_whole w = {.rank = it->rank, .gguf = gguf, .shape = {it->shape[0], it->shape[1]}};
     const struct tensor *t = &it->part.t->t;
     strcpy(w.name, name);
+    add_part(&w, it);
     if (it->role >= 0) {
         struct weight_part at;
         uint64_t rows = layout(p, it, gguf, &at);
@@ -76,7 +82,7 @@ struct pack_whole *pack_wholes(const struct pack *p, bool gguf, size_t *count)
         snprintf(name, sizeof name, "%.*s", (int)len, own);
         while (at > 0 && strcmp(list[at - 1].name, name) != 0) at--;
         if (at > 0) { /* the tensor's first part is there */
-            list[at - 1].part[list[at - 1].n++] = it;
+            add_part(&list[at - 1], it);
             continue;
         }
         for (size_t h = 0; h < (star ? it->shape[0] / E : 1); h++) { /* with *: a tensor for every head */
@@ -89,6 +95,12 @@ struct pack_whole *pack_wholes(const struct pack *p, bool gguf, size_t *count)
     }
     *count = n;
     return list;
+}
+
+void pack_wholes_free(struct pack_whole *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++) mem_free((void *)list[i].part);
+    mem_free(list);
 }
 
 /* ---- values ---- */

@@ -91,7 +91,7 @@ static void tell_experts(const struct quantize *z, int layer, const struct site_
     }
     note("layer %d: %llu to %llu tokens per expert", layer, (unsigned long long)least, (unsigned long long)most);
     if (n_dead)
-        note("layer %d: %d of %d experts are dead and %s: %s%s", layer, n_dead, b->experts,
+        warn("layer %d: %d of %d experts are dead and %s: %s%s", layer, n_dead, b->experts,
              z->dead == DEAD_RTN ? "rounded to nearest" : "quantized for the inputs of all", list,
              strlen(list) + 16 < sizeof list ? "" : " ...");
     if (few)

@@ -31,7 +31,7 @@
     {                                                                                                        \
         .role = {"blk.%d.attn_q", "blk.%d.attn_k", "blk.%d.attn_v", "blk.%d.attn_output",                    \
                  "blk.%d.ffn_gate", "blk.%d.ffn_up", "blk.%d.ffn_down"},                                     \
-        .expert = {"blk.%d.ffn_gate_exps", "blk.%d.ffn_up_exps", "blk.%d.ffn_down_exps"},                    \
+        .expert = {"blk.%d.ffn_gate_exps#x", "blk.%d.ffn_up_exps#x", "blk.%d.ffn_down_exps#x"},              \
         .shared = {"blk.%d.ffn_gate_shexp", "blk.%d.ffn_up_shexp", "blk.%d.ffn_down_shexp"},                 \
         .router = "blk.%d.ffn_gate_inp", .shared_gate = "blk.%d.ffn_gate_inp_shexp",                         \
         .norm = {[NORM_ATTN] = "blk.%d.attn_norm", [NORM_MLP] = "blk.%d.ffn_norm",                           \

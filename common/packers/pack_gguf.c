@@ -48,7 +48,7 @@ static int collect(void *ctx, const float *x, size_t n, struct err *e)
 /* Does the template hold these very values? Then its bytes are the smallest way to store them. */
 static bool same_as_template(const struct tensor *t, const float *x)
 {
-    uint64_t rows = t->shape[0], cols = t->shape[1], bytes = t->nbytes / rows;
+    uint64_t cols = t->shape[t->rank - 1], rows = tensor_count(t) / cols, bytes = t->nbytes / rows;
     if (!dtype_is_float(t->dtype)) return false;
     float *row = mem_array((size_t)cols, sizeof *row);
     bool same = true;
@@ -95,6 +95,9 @@ static bool fits_template(const struct pack_whole *w, const struct tensor *t)
 {
     uint64_t count = w->shape[0] * (w->rank == 2 ? w->shape[1] : 1);
     if (w->part[0]->norm) return tensor_count(t) == count; /* of heads: [heads, E] there */
+    if (t->rank == 3 && w->n > 1) /* experts one after the other */
+        return t->shape[0] == (uint64_t)w->n && t->shape[2] == w->shape[1] && tensor_count(t) == count;
+    if (t->rank == 1 && w->rank == 2 && w->shape[0] == 1) return t->shape[0] == count; /* the shared expert's gate */
     return t->rank == w->rank && t->shape[0] == w->shape[0] && (t->rank == 1 || t->shape[1] == w->shape[1]);
 }
 
@@ -117,7 +120,8 @@ static int plan_one(struct job *j, struct plan *x, struct err *e)
                        x->like->name, p->m->ck->path);
     x->source = FROM_VALUES;
     x->t = DT_F32;
-    if (x->w->part[0]->norm || x->w->rank == 1) return 0;
+    bool routing = x->w->part[0]->layer >= 0 && x->w->part[0]->role < 0; /* F32, as llama.cpp's converter has it */
+    if (x->w->part[0]->norm || x->w->rank == 1 || routing) return 0;
     if (pack_whole_coded(p, x->w)) return plan_codes(j, x, e);
     for (int i = 0; i < x->w->n; i++)
         if (!p->m->gguf || x->w->part[i]->q >= 0) return plan_values(j, x, e);
@@ -285,7 +289,7 @@ static int write_gguf(struct pack *p, struct err *e)
     else
         outfile_discard(f);
     if (p->like) checkpoint_close(j.like);
-    mem_free(j.plan), mem_free(j.wholes);
+    mem_free(j.plan), pack_wholes_free(j.wholes, j.n_wholes);
     return rc;
 }
 

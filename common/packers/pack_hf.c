@@ -22,7 +22,7 @@ static int write_tensors(struct pack *p, const char *dir, struct err *e)
                                              .user = w};
     }
     int rc = pack_write_safetensors(p, dir, list, n, put, p, e);
-    mem_free(list), mem_free(wholes);
+    mem_free(list), pack_wholes_free(wholes, n);
     return rc;
 }
 

@@ -32,8 +32,9 @@ for name in open(os.path.join(d, "done")).read().split():
     p = os.path.join(d, name)
     try:
         attention = "sdpa" if name == "falcon-rw" else "eager"  # eager adds the ALiBi twice in transformers 5.23
+        plain = dict(experts_implementation="eager") if "num_experts_per_tok" in open(p + ".hf/config.json").read() else {}
         m, info = AutoModelForCausalLM.from_pretrained(p + ".hf", dtype=torch.float64, attn_implementation=attention,
-                                                       output_loading_info=True)
+                                                       output_loading_info=True, **plain)
         missing = [k for k in info["missing_keys"]] + [k for k in info["unexpected_keys"]]
         with torch.no_grad():
             theirs = m.eval()(input_ids=torch.tensor(json.load(open(p + ".ids")))).logits.numpy()

@@ -18,8 +18,9 @@ import oracle  # noqa: E402
 
 WIDER = 4
 NAMES = ["gpt2", "bloom", "gpt-neox", "falcon-7b", "falcon-40b", "phi3", "phi3-long", "glm", "glm4", "mistral",
-         "stablelm-parallel", "cohere-qk"]
-SIZES = ("hidden_size", "n_embd", "n_inner", "intermediate_size", "ffn_hidden_size", "head_dim")
+         "stablelm-parallel", "cohere-qk", "mixtral", "qwen2-moe", "qwen3-moe"]
+SIZES = ("hidden_size", "n_embd", "n_inner", "intermediate_size", "ffn_hidden_size", "head_dim", "moe_intermediate_size",
+         "shared_expert_intermediate_size")
 TABLES = ("embed", "wte", "wpe", "lm_head", "word_embeddings.")
 
 
@@ -33,7 +34,8 @@ def wider(name, vocab=0, positions=0):
     for n, shape in m["tensors"].items():
         table = any(t in n for t in TABLES) and not n.endswith("norm.weight")
         heads = "norm" in n and len(shape) == 2
-        keep = 1 if (table and "layernorm" not in n) or heads else 0  # rows of a vocabulary, heads
+        routing = n.endswith((".gate.weight", "_expert_gate.weight")) and len(shape) == 2
+        keep = 1 if (table and "layernorm" not in n) or heads or routing else 0  # rows of a vocabulary, heads, experts
         m["tensors"][n] = shape[:keep] + [d * WIDER for d in shape[keep:]]
         if vocab and table and "layernorm" not in n:
             m["tensors"][n][0] = positions if "wpe" in n else vocab
@@ -108,7 +110,7 @@ def in_gguf(name, floats, path):
     assert set(want) == set(got), sorted(set(want) ^ set(got))[:4]
     for n, x in want.items():
         kind, y = got[n]
-        assert kind == "Q4_0" or "blk." not in n or x.ndim == 1 or "norm" in n, "%s is %s" % (n, kind)
+        assert kind == "Q4_0" or "blk." not in n or x.ndim == 1 or "norm" in n or "_inp" in n, "%s is %s" % (n, kind)
         oracle.same(n, y, (x if kind == "Q4_0" else oracle.ROUND[kind](x.astype("<f4"))).reshape(y.shape))
 
 

@@ -17,13 +17,14 @@ KINDS = {
     "llama": ("llama", True), "mistral": ("llama", True), "qwen2": ("qwen2", False), "qwen3": ("qwen3", False),
     "gemma": ("gemma", False), "gemma2": ("gemma2", False), "gemma3_text": ("gemma3", False), "phi3": ("phi3", False),
     "stablelm": ("stablelm", False), "olmo": ("olmo", True), "olmo2": ("olmo2", False), "smollm3": ("smollm3", True),
+    "mixtral": ("llama", True), "qwen2_moe": ("qwen2moe", False), "qwen3_moe": ("qwen3moe", False),
     "gpt2": ("gpt2", False), "bloom": ("bloom", False), "gpt_neox": ("gptneox", False), "phi": ("phi2", False),
     "falcon": ("falcon", False), "glm4": ("glm4", False), "glm": ("chatglm", False), "granite": ("granite", True), "cohere": ("command-r", False), "cohere2": ("cohere2", False),
 }
-ROWS = ["llama-yarn", "mistral-full", "mistral", "qwen2-off", "qwen3", "gemma", "gemma2", "gemma3", "phi3", "phi3-long",
-        "stablelm", "stablelm-parallel", "olmo", "olmo-clip", "olmo2", "smollm3-four", "granite", "granite-plain", "cohere", "cohere-qk",
-        "cohere2", "cohere2-types", "gpt2", "bloom", "gpt-neox", "phi", "falcon-7b", "falcon-40b",
-        "falcon-11b", "glm4", "glm"]
+ROWS = ["llama-yarn", "mistral-full", "mistral", "qwen2-off", "qwen3", "mixtral", "qwen2-moe", "qwen3-moe", "gemma", "gemma2",
+        "gemma3", "phi3", "phi3-long", "stablelm", "stablelm-parallel", "olmo", "olmo-clip", "olmo2", "smollm3-four", "granite",
+        "granite-plain", "cohere", "cohere-qk", "cohere2", "cohere2-types", "gpt2", "bloom", "gpt-neox", "phi", "falcon-7b",
+        "falcon-40b", "falcon-11b", "glm4", "glm"]
 NAMES = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output", "self_attn.qkv_proj": "attn_qkv", "mlp.gate_proj": "ffn_gate",
@@ -38,6 +39,10 @@ NAMES = {
     "post_self_attn_layernorm": "post_attention_norm", "post_mlp_layernorm": "post_ffw_norm",
     "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm",
 }
+EXPERTS = re.compile(r"model\.layers\.(\d+)\..*\.experts\.(\d+)\.(\w+)\.weight$")
+EXPERT_NAMES = {"w1": "gate", "w3": "up", "w2": "down", "gate_proj": "gate", "up_proj": "up", "down_proj": "down"}
+NAMES.update({"block_sparse_moe.gate": "ffn_gate_inp", "mlp.gate": "ffn_gate_inp", "mlp.shared_expert_gate": "ffn_gate_inp_shexp"})
+NAMES.update({"mlp.shared_expert.%s_proj" % n: "ffn_%s_shexp" % n for n in ("gate", "up", "down")})
 OUTER = {"transformer.wte": "token_embd", "transformer.wpe": "position_embd", "transformer.ln_f": "output_norm",
          "transformer.word_embeddings": "token_embd", "transformer.word_embeddings_layernorm": "token_embd_norm",
          "gpt_neox.embed_in": "token_embd", "gpt_neox.final_layer_norm": "output_norm", "embed_out": "output",
@@ -85,8 +90,14 @@ def in_order(x, c):
 def tensors_of(m, values=None):
     """values: instead of the model's own."""
     c, kind, out, heads = usual(m["config"]), m["config"]["model_type"], {}, {}
-    qkv = {}
+    qkv, experts = {}, {}
     for hf, x in (values or families.weights.tensors_of(m)).items():
+        if EXPERTS.match(hf):
+            layer, n, part = EXPERTS.match(hf).groups()
+            experts.setdefault("blk.%s.ffn_%s_exps.weight" % (layer, EXPERT_NAMES[part]), {})[int(n)] = x
+            continue
+        if "shared_expert_gate" in hf:
+            x = x.reshape(-1)
         if kind == "glm" and "self_attn." in hf and "o_proj" not in hf:  # ChatGLM's q k v are one
             qkv.setdefault(re.sub("[qkv]_proj", "qkv_proj", hf), {})["qkv".index(hf.split("_proj")[0][-1])] = x
             continue
@@ -106,6 +117,8 @@ def tensors_of(m, values=None):
         out[name_of(hf, kind)] = x
     for hf, parts in heads.items():
         out[name_of(hf, kind)] = np.stack([parts[h] for h in sorted(parts)])
+    for name, parts in experts.items():
+        out[name] = np.stack([parts[n] for n in sorted(parts)])
     for hf, parts in qkv.items():
         out[name_of(hf, kind)] = np.concatenate([parts[i] for i in range(3)])
     if c.get("tie_word_embeddings", kind in ("gemma", "gemma2", "gemma3_text", "smollm3", "cohere", "cohere2", "gpt2", "bloom",
@@ -136,7 +149,7 @@ def rope_keys(c, E):
     if c["model_type"] in part:
         part = c.get("partial_rotary_factor", c.get("rotary_pct", part[c["model_type"]]))
         keys["rope.dimension_count"] = int(part * E)
-    theta = {"smollm3": 2e6, "cohere": 5e5, "gemma3_text": 1e6}.get(c["model_type"], 1e4)
+    theta = {"smollm3": 2e6, "mixtral": 1e6, "cohere": 5e5, "gemma3_text": 1e6}.get(c["model_type"], 1e4)
     keys["rope.freq_base"] = float(c.get("rope_theta", c.get("rotary_emb_base", theta)))
     return keys
 
@@ -146,7 +159,7 @@ def keys_of(c):
     E = c.get("head_dim", D // H)
     layer_norm = kind in ("stablelm", "olmo", "cohere", "cohere2", "gpt2", "bloom", "gpt_neox", "phi", "falcon")
     c = dict({"use_parallel_residual": True}, **c) if kind == "gpt_neox" else c
-    eps = c.get("layer_norm_eps", 1e-5) if layer_norm else c.get("rms_norm_eps", {"phi3": 1e-5, "olmo2": 1e-5, "glm4": 1.5625e-07, "glm": 1.5625e-07}.get(kind, 1e-6))
+    eps = c.get("layer_norm_eps", 1e-5) if layer_norm else c.get("rms_norm_eps", {"phi3": 1e-5, "mixtral": 1e-5, "olmo2": 1e-5, "glm4": 1.5625e-07, "glm": 1.5625e-07}.get(kind, 1e-6))
     keys = {"block_count": c["num_hidden_layers"], "embedding_length": D, "feed_forward_length": c["intermediate_size"],
             "attention.head_count": H, "attention.head_count_kv": c["num_key_value_heads"],
             "context_length": c["max_position_embeddings"],
@@ -155,6 +168,11 @@ def keys_of(c):
     if "head_dim" in c:
         keys.update({"attention.key_length": E, "attention.value_length": E})
         keys.setdefault("rope.dimension_count", E)
+    for key, name in (("num_experts", "expert_count"), ("num_local_experts", "expert_count"),
+                      ("num_experts_per_tok", "expert_used_count"), ("moe_intermediate_size", "expert_feed_forward_length"),
+                      ("shared_expert_intermediate_size", "expert_shared_feed_forward_length")):
+        if key in c:
+            keys[name] = c[key]
     if kind == "bloom":
         keys["attention.max_alibi_bias"] = 8.0
     if kind in ("gemma2", "gemma3_text", "cohere2", "phi3") or kind == "mistral" and c.get("sliding_window"):

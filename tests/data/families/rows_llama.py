@@ -44,7 +44,7 @@ def mixtral(**keys):
 
 
 def moe(n, **keys):
-    extra = dict(head_dim=12) if n == 3 else dict(shared_expert_intermediate_size=20)
+    extra = dict(head_dim=16) if n == 3 else dict(shared_expert_intermediate_size=24)
     return row("qwen%d_moe" % n, "Qwen%dMoeForCausalLM" % n,
                dict(BASE, **dict(extra, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=16, **keys)))
 
