@@ -347,7 +347,9 @@ static uint64_t dump_bytes(const struct dump *d)
     return one * (uint64_t)((d->keep ? d->L + 1 : 1) + (d->want->norm_grads ? 1 : 0)) +
            block_bytes(&d->s->m->c) + block_work_bytes(&d->s->m->c.block, SCORE_ROWS, d->want->norm_grads) +
            head_bytes(&d->s->m->c) +
-           (d->want->norm_grads ? block_back_bytes(&d->s->m->c) + head_back_bytes(&d->s->m->c) : 0);
+           (d->want->norm_grads ? block_back_bytes(&d->s->m->c) + head_back_bytes(&d->s->m->c) +
+                                         head_kept_bytes(&d->s->m->c)
+                                   : 0);
 }
 
 int dump_run(struct score_source *s, const char *ids_json, const struct dump_request *want, const char *out,

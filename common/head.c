@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Final norm and vocabulary projection in tiles: HEAD_ROWS rows by HEAD_COLS words of logits exist at a time,
  * folded at once into a few running numbers per row. The weights stay on the device; heads of one model can
- * share them. Logits are softcap(scale (W p + b)), p = P norm(x); norm, P, b and the soft cap may be absent.
- */
+ * share them. Backward needs logits twice, and keeps those of fewer rows over the whole vocabulary instead of
+ * making them again. Logits are softcap(scale (W p + b)), p = P norm(x); norm, P, b and the soft cap may be
+ * absent. */
 #include <math.h>
 #include <string.h>
 #include "common/mem.h"
 #include "common/model.h"
 
-enum { HEAD_ROWS = 1024, HEAD_COLS = 1024, READ_ROWS = 1024 };
+enum {
+    HEAD_ROWS = 1024,
+    HEAD_COLS = 1024,
+    READ_ROWS = 1024,
+    KEPT_BYTES = 64 << 20, /* of logits, of more than */
+    KEPT_ROWS = 64         /* these, which are enough to be fast */
+};
 
 struct head {
     const struct backend *be;
@@ -27,6 +34,7 @@ struct head {
     dev st, best, kl; /* [HEAD_ROWS, 4], [HEAD_ROWS, 2], [HEAD_ROWS, 6] */
     dev targets, lse; /* [HEAD_ROWS] */
     dev dxn, dp;      /* [HEAD_ROWS, D], [HEAD_ROWS, E], made by the first backward; without P the same */
+    dev kept;         /* [kept_rows * V], made by the first backward */
     dev z_ce;         /* as z, made by the first backward of both losses */
     dev z_cap;        /* as z, made by the first backward with a soft cap */
 };
@@ -142,6 +150,7 @@ void head_free(struct head *h)
                    h->targets,
                    h->lse,
                    h->dxn,
+                   h->kept,
                    h->z_ce,
                    h->z_cap,
                    h->P.at ? h->p : DEV_NONE,
@@ -154,6 +163,19 @@ void head_free(struct head *h)
 uint64_t head_back_bytes(const struct model_config *c)
 {
     return c->bf16 ? (uint64_t)c->vocab * (uint64_t)c->embed_dim * sizeof(uint16_t) : 0;
+}
+
+/* Rows whose logits are kept. */
+static int kept_rows(uint64_t V)
+{
+    int rows = HEAD_ROWS;
+    while (rows > KEPT_ROWS && (uint64_t)rows * V * sizeof(float) > KEPT_BYTES) rows /= 2;
+    return rows;
+}
+
+uint64_t head_kept_bytes(const struct model_config *c)
+{
+    return (uint64_t)kept_rows((uint64_t)c->vocab) * (uint64_t)c->vocab * sizeof(float);
 }
 
 uint64_t head_bytes(const struct model_config *c)
@@ -185,12 +207,23 @@ static dev rows_of_W(dev W, const struct head *h, int v0)
 }
 
 /* z[R,n] = logits of words v0..v0+n-1 of the R normed rows. */
-static void logits_tile(struct head *h, int R, int v0, int n)
+static void logits_to(struct head *h, int R, int v0, int n, dev z)
 {
     int E = h->E;
-    h->be->gemm(false, true, R, n, E, h->scale, h->p, E, rows_of_W(h->W, h, v0), E, 0, h->z, n);
-    if (dev_ok(h->b)) h->be->add_bias(h->z, dev_at(h->b, (size_t)v0), R, n);
-    if (h->softcap > 0) h->be->softcap(h->z, h->softcap, (size_t)R * (size_t)n);
+    h->be->gemm(false, true, R, n, E, h->scale, h->p, E, rows_of_W(h->W, h, v0), E, 0, z, n);
+    if (dev_ok(h->b)) h->be->add_bias(z, dev_at(h->b, (size_t)v0), R, n);
+    if (h->softcap > 0) h->be->softcap(z, h->softcap, (size_t)R * (size_t)n);
+}
+
+static void logits_tile(struct head *h, int R, int v0, int n)
+{
+    logits_to(h, R, v0, n, h->z);
+}
+
+/* The kept logits of R rows: one tile behind the other. */
+static dev kept_tile(const struct head *h, int R, int v0)
+{
+    return dev_at(h->kept, (size_t)R * (size_t)v0);
 }
 
 static int cols_left(const struct head *h, int v0)
@@ -334,8 +367,8 @@ void head_logits(struct head *h, dev x, int R, float *logits)
 }
 
 /* The first pass finds each row's log of the softmax denominator (the teacher's too, and with it the KL), the
- * second makes the logits again, turns them into gradients and multiplies them back. t NULL: no KL; targets
- * NULL: no cross-entropy. */
+ * second turns the kept logits into gradients and multiplies them back. t NULL: no KL; targets NULL: no
+ * cross-entropy. */
 static void fold_rows(struct head *t, struct head *s, const int32_t *targets, int R, double *kl, double *nll)
 {
     const struct backend *be = s->be;
@@ -345,9 +378,10 @@ static void fold_rows(struct head *t, struct head *s, const int32_t *targets, in
     be->kl_init(s->kl, R);
     for (int v0 = 0; v0 < s->V; v0 += HEAD_COLS) {
         int c = cols_left(s, v0);
-        logits_tile(s, R, v0, c);
-        if (t) logits_tile(t, R, v0, c), be->kl_fold(s->kl, t->z, s->z, R, c);
-        if (targets || !t) be->head_fold(s->st, s->best, s->z, s->targets, R, c, v0);
+        dev zs = kept_tile(s, R, v0);
+        logits_to(s, R, v0, c, zs);
+        if (t) logits_to(t, R, v0, c, kept_tile(t, R, v0)), be->kl_fold(s->kl, kept_tile(t, R, v0), zs, R, c);
+        if (targets || !t) be->head_fold(s->st, s->best, zs, s->targets, R, c, v0);
     }
     if (t) be->get(st, s->kl, (size_t)R * sizeof *st);
     for (int r = 0; r < R && t; r++) lse[0][r] = (float)lse_of(st[r] + 2), lse[1][r] = (float)lse_of(st[r]);
@@ -368,17 +402,17 @@ static void back_rows(struct head *t, struct head *s, bool ce, int R, float kl_s
     int D = s->s.D, E = s->E;
     for (int v0 = 0; v0 < s->V; v0 += HEAD_COLS) {
         int c = cols_left(s, v0);
-        dev z = s->z;
-        logits_tile(s, R, v0, c);
-        if (s->softcap > 0) be->copy(s->z_cap, s->z, (size_t)R * (size_t)c * sizeof(float));
-        if (t && ce) be->copy(z = s->z_ce, s->z, (size_t)R * (size_t)c * sizeof(float));
-        if (t) logits_tile(t, R, v0, c), be->kl_back(s->z, t->z, s->lse, t->lse, R, c, kl_scale);
+        size_t n = (size_t)R * (size_t)c;
+        dev zs = kept_tile(s, R, v0), z = zs;
+        if (s->softcap > 0) be->copy(s->z_cap, zs, n * sizeof(float));
+        if (t && ce) be->copy(z = s->z_ce, zs, n * sizeof(float));
+        if (t) be->kl_back(zs, kept_tile(t, R, v0), s->lse, t->lse, R, c, kl_scale);
         if (ce) be->ce_back(z, s->lse, s->targets, R, c, v0, ce_scale);
-        if (t && ce) be->add(s->z, s->z, z, (size_t)R * (size_t)c);
-        if (s->softcap > 0) be->softcap_back(s->z, s->z_cap, s->softcap, (size_t)R * (size_t)c);
-        be->gemm(false, false, R, E, c, s->scale, s->z, c, rows_of_W(s->W, s, v0), E, v0 ? 1 : 0, s->dp, E);
+        if (t && ce) be->add(zs, zs, z, n);
+        if (s->softcap > 0) be->softcap_back(zs, s->z_cap, s->softcap, n);
+        be->gemm(false, false, R, E, c, s->scale, zs, c, rows_of_W(s->W, s, v0), E, v0 ? 1 : 0, s->dp, E);
         if (dev_ok(s->dW))
-            be->gemm(true, false, c, E, R, s->scale, s->z, c, s->p, E, 1, rows_of_W(s->dW, s, v0), E);
+            be->gemm(true, false, c, E, R, s->scale, zs, c, s->p, E, 1, rows_of_W(s->dW, s, v0), E);
     }
     if (dev_ok(s->P)) be->gemm(false, false, R, D, E, 1, s->dp, E, s->P, D, 0, s->dxn, D);
 }
@@ -387,14 +421,17 @@ void head_kl_back(struct head *t, dev xt, struct head *s, dev xs, const int32_t 
                   float kl_scale, float ce_scale, double *kl, double *nll, dev dx, dev dgain, dev dbias)
 {
     int D = s->s.D;
+    int rows = kept_rows((uint64_t)s->V);
+    if (!dev_ok(s->kept)) s->kept = floats(s, (size_t)rows * (size_t)s->V);
+    if (t && !dev_ok(t->kept)) t->kept = floats(t, (size_t)rows * (size_t)s->V);
     if (!dev_ok(s->dxn)) {
         s->dxn = floats(s, HEAD_ROWS * (size_t)D);
         s->dp = dev_ok(s->P) ? floats(s, HEAD_ROWS * (size_t)s->E) : s->dxn;
     }
     if (s->softcap > 0 && !dev_ok(s->z_cap)) s->z_cap = floats(s, (size_t)HEAD_ROWS * HEAD_COLS);
     if (t && targets && !dev_ok(s->z_ce)) s->z_ce = floats(s, (size_t)HEAD_ROWS * HEAD_COLS);
-    for (int r0 = 0; r0 < R; r0 += HEAD_ROWS) {
-        int n = rows_left(R, r0);
+    for (int r0 = 0; r0 < R; r0 += rows) {
+        int n = R - r0 < rows ? R - r0 : rows;
         dev x = dev_at(xs, (size_t)r0 * (size_t)D);
         norm_rows(s, x, n);
         if (t) norm_rows(t, dev_at(xt, (size_t)r0 * (size_t)D), n);

@@ -217,6 +217,7 @@ uint64_t block_bytes(const struct model_config *c);
 /* What a backward keeps beside that, for the products with W instead of W^T: of a block, of the head. */
 uint64_t block_back_bytes(const struct model_config *c);
 uint64_t head_back_bytes(const struct model_config *c);
+uint64_t head_kept_bytes(const struct model_config *c); /* of a head's logits in a backward */
 
 /* x[B*T,D] (device) = input of the first block for host ids [B, T]; pos0 = position of the first token of
  * every sequence. */

@@ -37,7 +37,7 @@ uint64_t scope_bytes(const struct model_config *c, const struct scope_opts *o, c
         bytes += role_size(c, r, &out) * sizeof(float);
     /* the two heads share their weights; each has rows of its own; of bf16 forms there are two, for W^T and W
      */
-    bytes += block_back_bytes(c);
+    bytes += block_back_bytes(c) + head_kept_bytes(c) * (o->kl > 0 ? 2 : 1);
     return bytes + 3 * head_bytes(c) - 2 * (uint64_t)c->vocab * D * sizeof(float) - head_back_bytes(c);
 }
 

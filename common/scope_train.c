@@ -95,28 +95,39 @@ void scope_train_clear(struct scope_train *t)
 
 /* ---- held-out sequences ---- */
 
+/* n sequences from i on, at once; what the last token of one foretells is not known. */
+static void compare(struct scope_train *t, const struct boundary *b, int i, int n, double *kl, double *top1)
+{
+    struct scope *s = t->s;
+    int T = t->tk->T, R = n * T;
+    size_t bytes = (size_t)R * (size_t)s->D * sizeof(float);
+    double *row = MEM_NEW(double, (size_t)R);
+    int32_t *best = MEM_NEW(int32_t, 2 * (size_t)R);
+    s->be->put(t->pass.x, boundary_view(&t->hold_f, i), bytes);
+    s->be->put(t->pass.y, boundary_view(b, i), bytes);
+    head_kl(s->teacher, t->pass.x, s->student, t->pass.y, R, row, best, best + R);
+    for (int k = 0; k < n; k++) {
+        kl[k] = top1[k] = 0;
+        for (int r = k * T; r < (k + 1) * T - 1; r++)
+            kl[k] += row[r] / (T - 1), top1[k] += (double)(best[r] == best[R + r]) / (T - 1);
+    }
+    mem_free(row);
+    mem_free(best);
+}
+
 int scope_evaluate(struct scope_train *t, double *kl, double *top1, struct err *e)
 {
     struct scope *s = t->s;
     struct boundary b;
     if (s->o->all) return scope_all_evaluate(t, kl, top1, count_group, e);
-    int R = t->tk->T - 1, rc = boundary_from_tokens(&b, s->m, t->tk, t->tk->n - t->n_hold, t->n_hold, e);
+    int rc = boundary_from_tokens(&b, s->m, t->tk, t->tk->n - t->n_hold, t->n_hold, e);
     if (rc) return -1;
     for (int l = 0; l < s->L && !rc; l++)
         rc = scope_load(s, l, e) || boundary_run(&t->pass, s->blk, &b, &b, NULL, count_group, t, e) ? -1 : 0;
-    double *row = MEM_NEW(double, (size_t)R);
-    int32_t *best = MEM_NEW(int32_t, 2 * (size_t)R);
-    for (int i = 0; i < t->n_hold && !rc; i++) {
-        size_t bytes = (size_t)R * (size_t)s->D * sizeof(float);
-        s->be->put(t->pass.x, boundary_view(&t->hold_f, i), bytes);
-        s->be->put(t->pass.y, boundary_view(&b, i), bytes);
-        head_kl(s->teacher, t->pass.x, s->student, t->pass.y, R, row, best, best + R);
-        kl[i] = top1[i] = 0;
-        for (int r = 0; r < R; r++) kl[i] += row[r] / R, top1[i] += (double)(best[r] == best[R + r]) / R;
+    for (int i = 0, n = t->pass.group; i < t->n_hold && !rc; i += n) {
+        compare(t, &b, i, t->n_hold - i < n ? t->n_hold - i : n, kl + i, top1 + i);
         rc = err_stopped(e);
     }
-    mem_free(row);
-    mem_free(best);
     boundary_clear(&b);
     return rc;
 }
