@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * MLX's layout: NAME.weight U32 [out, words] with codes packed along in, least significant bits first, and
  *   affine   NAME.scales, NAME.biases [out, groups]: w = scale * code + bias
- *   mxfp4, nvfp4   NAME.scales U8 [out, groups], of 32 (E8M0) or 16 (E4M3) elements
- * Embeddings and heads are stored so, too. */
+ *   mxfp4, nvfp4   NAME.scales U8 [out, groups], of 32 (E8M0) or 16 (E4M3) elements; mxfp8: E4M3 elements,
+ * E8M0 scales Embeddings and heads are stored so, too. */
 #include <string.h>
 #include "common/checkpoint_impl.h"
 #include "common/qtensor.h"
@@ -28,7 +28,7 @@ static int rows(const struct checkpoint *c, const struct packed *p, int r0, int 
         dtype_to_f32(q->minimum, scale, (const char *)p->part[BIASES]->t.data + (size_t)r0 * groups * size,
                      some);
     } else {
-        qtensor_init_codebook(q, n, p->in, "e2m1", p->group, scale);
+        qtensor_init_codebook(q, n, p->in, p->bits == 8 ? "e4m3" : "e2m1", p->group, scale);
     }
     dtype_to_f32(q->scale, scale, (const char *)s->data + (size_t)r0 * groups * size, some);
 #pragma omp parallel for schedule(static) if (n > 15)
@@ -38,11 +38,17 @@ static int rows(const struct checkpoint *c, const struct packed *p, int r0, int 
     return 0;
 }
 
-/* Settings of one module, or those of all. */
-static json_int_t setting(const struct checkpoint *c, const char *base, const char *key)
+/* The group of one module: its own (null: the mode's default, as mlx-lm's mixed recipes have it), or that of
+ * all. */
+static json_int_t group_of(const struct checkpoint *c, const char *base)
 {
-    const json_t *own = json_object_get(json_object_get(c->quantization, base), key);
-    return json_integer_value(own ? own : json_object_get(c->quantization, key));
+    const json_t *own = json_object_get(c->quantization, base),
+                 *of = json_is_object(own) ? own : c->quantization,
+                 *group = json_object_get(of, "group_size");
+    const char *mode = json_string_value(json_object_get(of, "mode"));
+    if (!group) group = json_object_get(c->quantization, "group_size");
+    if (!json_is_null(group)) return json_integer_value(group);
+    return mode && strcmp(mode, "nvfp4") == 0 ? 16 : mode && strncmp(mode, "mxfp", 4) == 0 ? 32 : 64;
 }
 
 static int add_linear(struct checkpoint *c, const char *base, const struct checkpoint_tensor *s,
@@ -50,7 +56,7 @@ static int add_linear(struct checkpoint *c, const char *base, const struct check
 {
     struct packed p = {.part = {packed_part(c, base, ".weight"), s}, .rows = rows};
     const struct checkpoint_tensor *w = p.part[WEIGHT];
-    json_int_t group = setting(c, base, "group_size");
+    json_int_t group = group_of(c, base);
     if (!w || w->t.rank != 2 || s->t.rank != 2 || group < 1 || group > 1 << 16 || w->t.shape[0] > 1 << 24 ||
         s->t.shape[1] > 1 << 20 || !s->t.shape[1] || w->t.shape[1] > 1 << 24)
         return packed_bad(c, base, "no MLX weight: weight and scales do not fit each other", e);
@@ -62,8 +68,10 @@ static int add_linear(struct checkpoint *c, const char *base, const struct check
     p.groups = (int)s->t.shape[1], p.group = p.groups == 1 ? 0 : (int)group;
     if (!packed_need(c, base, ".weight", words, w->t.shape[0], w->t.shape[1], e)) return -1;
     if (s->t.dtype == DT_U8) {
-        if (bits != 4 || (group != 16 && group != 32) || s->t.shape[0] != w->t.shape[0])
-            return packed_bad(c, base, "scales of one byte, but neither mxfp4 nor nvfp4", e);
+        if ((bits != 4 || group != 16) && ((bits != 4 && bits != 8) || group != 32))
+            return packed_bad(c, base, "scales of one byte, but neither mxfp4, mxfp8 nor nvfp4", e);
+        if (s->t.shape[0] != w->t.shape[0])
+            return packed_bad(c, base, "no MLX weight: weight and scales do not fit each other", e);
     } else {
         enum dtype same[3] = {s->t.dtype, s->t.dtype, s->t.dtype};
         if (!packed_need(c, base, ".scales", floats, w->t.shape[0], s->t.shape[1], e) ||

@@ -199,15 +199,26 @@ def ct_fp4(nv):
 
 def mlx(bits=4, group=32, mode="affine"):
     def linear(name, out, inn):
-        codes, _, scales, g = random_uniform(out, inn, bits, group)
+        codes, _, scales, g = random_uniform(out, inn, bits, group if inn % group == 0 else 32)
         t = {"weight": bits_to_words(codes, bits)}
         if mode == "mxfp4":
             s = rng.integers(115, 125, scales.shape)
             return {**t, "scales": s.astype(np.uint8)}, E2M1[codes] * (2.0**(s - 127)).astype(np.float32)[:, g]
+        if mode == "mxfp8":  # E4M3 elements, 0x7f and 0xff are NaN
+            codes = np.where(codes & 0x7F == 0x7F, 0, codes).astype(np.uint8)
+            s = rng.integers(110, 118, scales.shape)
+            t["weight"] = bits_to_words(codes, bits)
+            return {**t, "scales": s.astype(np.uint8)}, e4m3(codes) * (2.0**(s - 127)).astype(np.float32)[:, g]
         bias = rng.standard_normal(scales.shape).astype(np.float16)
         w = scales.astype(np.float32)[:, g] * codes.astype(np.float32) + bias.astype(np.float32)[:, g]
         return {**t, "scales": scales, "biases": bias}, w
-    return linear, {"group_size": group, "bits": bits, "mode": mode}, "mlx"
+    settings = {"group_size": group, "bits": bits, "mode": mode}
+    if mode == "mixed":  # as mlx-lm's recipes write it: no group of its own means the mode's default
+        settings = {"group_size": 32, "bits": 4, "mode": "affine", **{
+            f"model.layers.{i}.{m}": {"group_size": None, "bits": bits, "mode": "affine"} for i in range(L)
+            for m in LINEARS if m != "mlp.down_proj"}}
+        settings["model.embed_tokens"] = settings["lm_head"] = settings["model.layers.0.mlp.up_proj"]
+    return linear, settings, "mlx"
 
 
 KINDS.update({
@@ -216,7 +227,7 @@ KINDS.update({
     "ct4-order": lambda: ct_pack(4, order=True), "ct-int8": lambda: ct_int(), "ct-int8-asym": lambda: ct_int(False),
     "ct-fp8": lambda: ct_fp8("channel"), "ct-fp8-tensor": lambda: ct_fp8("tensor"), "ct-nvfp4": lambda: ct_fp4(True),
     "ct-mxfp4": lambda: ct_fp4(False), "mlx4": lambda: mlx(4), "mlx3": lambda: mlx(3), "mlx2": lambda: mlx(2, 16),
-    "mlx-mxfp4": lambda: mlx(4, 32, "mxfp4"),
+    "mlx-mxfp4": lambda: mlx(4, 32, "mxfp4"), "mlx-mxfp8": lambda: mlx(8, 32, "mxfp8"), "mlx-mixed": lambda: mlx(3, 64, "mixed"),
 })
 
 

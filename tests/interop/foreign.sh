@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Checkpoints of the embedded model that other projects' quantizers write: nt-eval finds the likelihoods that their own
+# loaders do, within 0.1 %, and an imported stream packs to the very tensors. With the interop packages that is mlx-lm;
+# NT_FOREIGN_PYTHON names a Python that has GPTQModel, AutoRound and llm-compressor, too (foreign.txt): ten minutes more.
+. tests/interop/lib.bash
+need NT_INTEROP_PYTHON
+run() { "${NT_FOREIGN_PYTHON:-$NT_INTEROP_PYTHON}" tests/interop/foreign.py "$@"; }
+story=$O/tests/data/embedded/story q="--progress none"
+[ -x "$story" ] || skip_all "make $story first"
+"${NT_FOREIGN_PYTHON:-$NT_INTEROP_PYTHON}" -c 'import mlx_lm' 2>/dev/null || skip_all "the package mlx-lm is not installed"
+"$story" -s 7 -n 60000 >"$tmp/text"
+check "a directory for transformers" run model tests/data/embedded "$tmp/m"
+nt-gen-calib $q -m "$tmp/m" --encode <<<"$("$NT_INTEROP_PYTHON" -c 'import json, sys; print(json.dumps(open(sys.argv[1]).read()[-12000:]))' "$tmp/text")" \
+    >"$tmp/all" && "$NT_INTEROP_PYTHON" -c 'import json, sys
+ids = json.load(open(sys.argv[1])); print(json.dumps([ids[256 * i:256 * (i + 1)] for i in range(4)]))' "$tmp/all" >"$tmp/ids"
+ok $? "four sequences"
+
+same_nll() { # DIR LINE-OF-THEIRS
+    nt-eval $q -m "$1" --ids "$tmp/ids" --dump nll -o "$tmp/nll" 2>"$tmp/stderr" || { cat "$tmp/stderr"; return 1; }
+    "$NT_INTEROP_PYTHON" - "$tmp/nll" $2 <<'P'
+import sys
+from safetensors.numpy import load_file
+ours, theirs = load_file(sys.argv[1])["nll"], [float(x) for x in sys.argv[3:]]
+worst = max(abs(a - b) / b for a, b in zip(ours, theirs, strict=True))
+print("# largest difference of -log p: %.1e" % worst)
+sys.exit(not worst < 1e-3)
+P
+}
+tool() { # TOOL SUFFIXES KIND...: tensors with these suffixes come back
+    local t=$1 suffixes=$2 kind format dtype; shift 2
+    mkdir "$tmp/$t"
+    run make "$t" "$tmp/m" "$tmp/text" "$tmp/$t" "$@" >"$tmp/$t.log" 2>&1
+    run nll "$t" "$tmp/m" "$tmp/ids" "${@/#/$tmp/$t/}" 2>>"$tmp/$t.log" | grep "^$tmp/$t/" >"$tmp/$t.nll"
+    for kind in "$@"; do
+        [ -d "$tmp/$t/$kind" ]; ok $? "$t writes $kind"
+        same_nll "$tmp/$t/$kind" "$(grep "^$tmp/$t/$kind " "$tmp/$t.nll")"; ok $? "$t $kind: the likelihoods of its own loader"
+        case $kind in *mxfp* | *nvfp*) continue ;; esac # no layout of ours
+        read -r format dtype < <(run layout "$tmp/$t/$kind")
+        nt-quant $q -q import "$tmp/$t/$kind" 2>"$tmp/stderr" |
+            nt-pack $q -m "$tmp/$t/$kind" --format "$format" --dtype "$dtype" -o "$tmp/$t/$kind.back" 2>"$tmp/stderr" || cat "$tmp/stderr"
+        run same "$suffixes" "$tmp/$t/$kind" "$tmp/$t/$kind.back"; ok $? "$t $kind: the imported codes come back as $format"
+    done
+}
+tool mlx proj.weight,proj.scales,proj.biases w4-64 w2-32 w3-64-bfloat16 mixed mxfp4 nvfp4 mxfp8
+if [ -n "${NT_FOREIGN_PYTHON:-}" ]; then
+    tool gptqmodel .qweight,.qzeros,.scales,.g_idx w2 w3 w4-asym w4-order awq
+    tool autoround .qweight,.qzeros,.scales w2-rtn w3-rtn w4-asym-rtn w4-gptq-rtn w4-awq-rtn
+    tool llmcompressor .weight_packed,.weight_scale w3 w4 w8
+fi
+finish
