@@ -65,7 +65,7 @@ nt-tweak "${long[@]}" -o "$tmp/whole.nts" "$q" 2>/dev/null
 for sig in KILL TERM; do
     fresh='rm -f "$tmp/state"' struck $sig '[ -e "$tmp/state" ]' nt-tweak "${long[@]}" --checkpoint "$tmp/state" --checkpoint-every 5 -o "$tmp/x.nts" "$q"; rc=$?
     [ $rc = $([ $sig = KILL ] && echo 137 || echo 143) ] && [ -e "$tmp/state" ]; ok $? "SIG$sig in the middle (exit $rc)"
-    if [ $sig = KILL ]; then rm -f "$tmp"/.x.nts.nt-*; fi # nobody else can
+    if [ $sig = KILL ]; then rm -f "$tmp"/.*.nt-*; fi # of the output, of a state that was being written: nobody else can
     nt-tweak "${long[@]}" --checkpoint "$tmp/state" --progress plain --checkpoint-every 5 -o "$tmp/x.nts" "$q" 2>"$tmp/stderr" &&
         grep -q 'goes on after step' "$tmp/stderr" && cmp -s "$tmp/x.nts" "$tmp/whole.nts"
     ok $? "taken up again: the same bytes"
