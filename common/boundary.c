@@ -130,7 +130,7 @@ int boundary_run(struct boundary_pass *p, const struct block *blk, const struct 
         int B = b->n - s0 < p->group ? b->n - s0 : p->group;
         rc = run_group(p, blk, b, out, host, s0, B, tap, visit, ctx, e);
         if (rc == 0 && tool_stopping())
-            rc = err_set(e, NT_EXIT_TERM, "stopped by a signal in layer %d", b->layer);
+            rc = err_set(e, 128 + err_stop_signal, "stopped by a signal in layer %d", b->layer);
     }
     mem_free(host);
     if (rc == 0 && out) out->layer = b->layer + 1;

@@ -50,7 +50,7 @@ typedef int boundary_visit(void *ctx, int s0, int B, dev x, dev y, struct err *e
 /* Runs every sequence through the block. out = b: advance in place (b->layer is raised); out = another
  * boundary of the same shape: its rows are written and its layer set; out NULL: nothing is kept. tap and
  * visit may be NULL, ctx goes to both. Checks that outputs are finite and names layer, sequence and token
- * when one is not. Stops with NT_EXIT_TERM when tool_stopping(). Progress is the caller's, by visit. */
+ * when one is not. Stops with 128 + the signal when tool_stopping(). Progress is the caller's, by visit. */
 int boundary_run(struct boundary_pass *p, const struct block *blk, const struct boundary *b,
                  struct boundary *out, block_tap *tap, boundary_visit *visit, void *ctx,
                  struct err *e) NT_MUST_CHECK;

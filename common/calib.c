@@ -273,7 +273,8 @@ static int generate_batch(struct generator *g, int first, int B, struct stream_w
         if (first_token(g, first + b, b, e)) return -1;
     if (lead(g->o) && step(g, B, 0, e)) return -1;
     for (int pos = given; pos < T; pos++) {
-        if (tool_stopping()) return err_set(e, NT_EXIT_TERM, "stopped by a signal in sequence %d", first);
+        if (tool_stopping())
+            return err_set(e, 128 + err_stop_signal, "stopped by a signal in sequence %d", first);
         if (step(g, B, pos - 1, e) || choose(g, first, B, pos, e)) return -1;
         progress_at((double)first * T + (double)(pos + 1) * B, "sequences %d..%d", first, first + B - 1);
     }

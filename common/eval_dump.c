@@ -146,7 +146,8 @@ static int forward(struct dump *d, struct err *e)
             dev y = d->keep ? d->x[l + 1][i] : d->spare;
             block_forward(d->be, d->blk, d->work, b->B, b->T, 0, d->x[l][i], y, NULL, NULL);
             if (!d->keep) d->spare = d->x[0][i], d->x[0][i] = y;
-            if (tool_stopping()) return err_set(e, NT_EXIT_TERM, "stopped by a signal in layer %d", l);
+            if (tool_stopping())
+                return err_set(e, 128 + err_stop_signal, "stopped by a signal in layer %d", l);
         }
         progress_at(l + 1, "layer %d", l);
     }
@@ -192,7 +193,7 @@ static int backward(struct dump *d, struct err *e)
             block_backward(d->be, d->blk, d->work, b->B, b->T, 0, d->x[l][i], d->dx[i], l ? dx : DEV_NONE, &g,
                            NULL, NULL);
             d->spare = d->dx[i], d->dx[i] = dx;
-            if (tool_stopping()) rc = err_set(e, NT_EXIT_TERM, "stopped by a signal in layer %d", l);
+            if (tool_stopping()) rc = err_set(e, 128 + err_stop_signal, "stopped by a signal in layer %d", l);
         }
         for (int i = 0; i < NORM_VECTORS; i++)
             if (dev_ok(*grad_norm_vector(&g, i)))

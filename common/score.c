@@ -226,7 +226,8 @@ static int one_layer(struct run *r, int layer, struct err *e)
             lane_forward(&r->lane[k], b, i);
             if (r->drift) lane_moments(&r->lane[k], r->acc, i, b->B * b->T);
         }
-        if (tool_stopping()) return err_set(e, NT_EXIT_TERM, "stopped by a signal in layer %d", layer);
+        if (tool_stopping())
+            return err_set(e, 128 + err_stop_signal, "stopped by a signal in layer %d", layer);
         progress_at(r->done += b->B * b->T, "layer %d", layer);
     }
     if (r->drift) r->drift[layer] = drift_of(&r->lane[0], &r->lane[1]);
@@ -275,7 +276,7 @@ static int run_head(struct run *r, struct err *e)
             head_nll(h[0], r->lane[0].x[i], b->targets, R, b->nll, b->best);
         }
         rc = check_scores(b, i, e);
-        if (!rc && tool_stopping()) rc = err_set(e, NT_EXIT_TERM, "stopped by a signal in the head");
+        if (!rc && tool_stopping()) rc = err_set(e, 128 + err_stop_signal, "stopped by a signal in the head");
         progress_at(r->done += r->head_cost * R, "head");
     }
     head_free(h[1]), head_free(h[0]);

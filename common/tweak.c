@@ -259,7 +259,8 @@ static int train_adam(struct tweak *t, struct tweak_report *rep, struct err *e)
     for (int it = 0; it < t->o->iters; it++)
         for (int i = 0; i < t->train.n; i++) {
             double loss;
-            if (tool_stopping()) return err_set(e, NT_EXIT_TERM, "stopped by a signal in layer %d", t->layer);
+            if (tool_stopping())
+                return err_set(e, 128 + err_stop_signal, "stopped by a signal in layer %d", t->layer);
             next_targets(t, i);
             if (tweak_block_step(&t->tb, boundary_view(&t->train, i),
                                  t->o->target_float ? boundary_view(&t->train_f, i) : NULL, i, rep->lr,

@@ -116,7 +116,7 @@ int main(int argc, char **argv)
     tokens_clear(&t);
     model_close(m);
     backend_close(be);
-    if (rc < 0 && e.code == NT_EXIT_TERM) tool_exit_signal();
+    if (rc < 0 && tool_stopping()) tool_exit_signal();
     if (rc < 0) fail(&e);
     tool_finish(0);
 }

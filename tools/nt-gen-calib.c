@@ -59,7 +59,7 @@ static void convert(struct tokenizer *t)
     int r =
         encode ? calib_encode_lines(t, special, stdin, stdout, &e) : calib_decode_lines(t, stdin, stdout, &e);
     tokenizer_free(t);
-    if (r && e.code == NT_EXIT_TERM) tool_exit_signal();
+    if (r && tool_stopping()) tool_exit_signal();
     if (r) die(&e);
     tool_finish(0);
 }
@@ -91,7 +91,7 @@ int main(int argc, char **argv)
     model_close(m);
     tokenizer_free(t);
     backend_close(be);
-    if (r && e.code == NT_EXIT_TERM) tool_exit_signal();
+    if (r && tool_stopping()) tool_exit_signal();
     if (r) die(&e);
     tool_finish(0);
 }

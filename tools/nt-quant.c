@@ -107,7 +107,7 @@ static int all_layers(struct quantize *z, struct stream_reader *in, struct strea
         progress(z, layer, done += !rc && z->done[layer]);
     }
     mem_free(st);
-    if (!rc && tool_stopping()) rc = err_set(e, NT_EXIT_TERM, "stopped by a signal");
+    if (!rc && tool_stopping()) rc = err_set(e, 128 + err_stop_signal, "stopped by a signal");
     return rc ? rc : in ? quantize_check_complete(z, stream_name(in), e) : 0;
 }
 

@@ -33,6 +33,8 @@ rm "$tmp/m/config.json"; check_exit 65 'config.json' ev -m "$tmp/m" --ppl $B/tex
 ev -m $B --ppl $B/text.txt >/dev/full 2>"$tmp/err"; [ $? = 74 ] && [ "$(wc -l <"$tmp/err")" = 1 ]; ok $? "exit 74: a full disk"
 ev -m $B --ppl $B/text.txt -o "$tmp/x.tsv" --max-mem 1M 2>/dev/null; [ ! -e "$tmp/x.tsv" ]; ok $? "no partial file"
 for i in $(seq 400); do cat $B/text.txt; done >"$tmp/long"
-struck TERM 'grep -q predicted "$tmp/stderr"' nt-eval --progress plain -m $B --ppl "$tmp/long" -o "$tmp/x.tsv"; rc=$?
-[ $rc = 143 ] && [ ! -e "$tmp/x.tsv" ] && [ "$(grep -c 'stopped by a signal' "$tmp/stderr")" = 1 ]; ok $? "exit 143: SIGTERM (exit $rc)"
+for sig in TERM:143 INT:130; do
+    struck ${sig%:*} 'grep -q predicted "$tmp/stderr"' env --default-signal=INT nt-eval --progress plain -m $B --ppl "$tmp/long" -o "$tmp/x.tsv"; rc=$?
+    [ $rc = ${sig#*:} ] && [ ! -e "$tmp/x.tsv" ] && [ "$(grep -c 'stopped by a signal' "$tmp/stderr")" = 1 ]; ok $? "exit ${sig#*:}: SIG${sig%:*} (exit $rc)"
+done
 finish
