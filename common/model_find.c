@@ -141,6 +141,19 @@ static int find_role(struct finder *f, int layer, enum role r)
     return 0;
 }
 
+/* As transformers 5 holds experts in memory, and saves them where it is not asked for the original format. */
+static const char *const together[3] = {"model.layers.%d.mlp.experts.gate_up_proj#gate",
+                                        "model.layers.%d.mlp.experts.gate_up_proj#up",
+                                        "model.layers.%d.mlp.experts.down_proj#x"};
+
+static bool is_together(const struct finder *f, int layer)
+{
+    char name[256];
+    family_tensor_name(name, together[2], layer, "");
+    name[strcspn(name, "#")] = 0;
+    return !f->m->gguf && by_name(f->m, name);
+}
+
 /* Weights that choose experts and weigh the shared one. */
 static int find_routing(struct finder *f, int layer)
 {
@@ -148,14 +161,15 @@ static int find_routing(struct finder *f, int layer)
     const struct family_names *names = f->m->gguf ? &c->gguf : &c->hf;
     struct model_layer *l = &f->m->layers[layer];
     uint64_t D = (uint64_t)c->block.D;
-    if (find(f, names->router, layer, ".weight", false, (uint64_t)c->block.experts, D, &l->router)) return -1;
+    const char *router = is_together(f, layer) ? "model.layers.%d.mlp.gate" : names->router;
+    if (find(f, router, layer, ".weight", false, (uint64_t)c->block.experts, D, &l->router)) return -1;
     return c->block.shared_F && names->shared_gate &&
                    find(f, names->shared_gate, layer, ".weight", false, D, 1, &l->shared_gate)
                ? -1
                : 0;
 }
 
-/* An expert's linear: a tensor of its own or, in what transformers 5 holds in memory, a part of one of all. */
+/* An expert's linear: a tensor of its own, or a part of one of all. */
 static int find_expert(struct finder *f, int layer, int linear)
 {
     struct model *m = f->m;
@@ -163,8 +177,14 @@ static int find_expert(struct finder *f, int layer, int linear)
     struct weight_part p;
     char name[256];
     uint64_t rows = model_part_layout(&m->c, linear, m->gguf, &p);
+    bool joined = linear_expert(linear) < m->c.block.experts && is_together(f, layer);
+    if (joined) {
+        pattern = together[linear_role(linear) - ROLE_GATE];
+        p.row0 = 0;
+        rows = expert_layout(&m->c, linear, pattern, &p);
+    }
     family_expert_name(name, pattern, layer, linear_expert(linear), "");
-    if (find_rows(f, name, layer, ".weight", false, &p, rows)) return -1;
+    if (find_rows(f, name, layer, joined ? "" : ".weight", false, &p, rows)) return -1;
     m->layers[layer].w[linear] = p;
     return 0;
 }

@@ -33,7 +33,9 @@ written() { # NAME
 "$PYTHON" tests/cli/families/fused.py served "$tmp" >"$tmp/names"; ok $? "models are made"
 while read -r name; do
     check "$name is written" written "$name"
-    check "$name: floats, the perplexity of llama.cpp" equal "$tmp/$name.w3.gguf" 5e-5
+    near=5e-5
+    case $name in mixtral | *-moe) near=1e-3 ;; esac # llama.cpp rounds activations to F16: some tokens go to another expert
+    check "$name: floats, the perplexity of llama.cpp" equal "$tmp/$name.w3.gguf" $near
     check "$name: Q4_0, the perplexity of llama.cpp" equal "$tmp/$name.w4.gguf" 1e-2
 done <"$tmp/names"
 finish

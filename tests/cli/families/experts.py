@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Routed experts. experts.py model DIR: the model of row mixtral-one, in whose layer 1 expert 4 is never chosen: its router's
 row 3 is that of expert 0 negated, row 4 half of it, so that one of 0 and 3 is always likelier.
+experts.py together NAME DIR: the model of a row with its experts in tensors of all of them, as transformers 5 has them.
 experts.py counts STATS TOKENS PER_TOKEN IMATRIX: every layer's experts saw PER_TOKEN times TOKENS rows together, and IMATRIX has
 their counts and sums of squares, a row an expert.
 experts.py borrowed STATS OUT: the statistics of experts without tokens replaced by the sums of all experts' of their layer.
@@ -26,6 +27,27 @@ def model(directory):
     os.makedirs(directory)
     families.weights.write_safetensors(os.path.join(directory, "model.safetensors"),
                                        {n: x.astype(np.float32) for n, x in tensors.items()})
+    with open(os.path.join(directory, "config.json"), "w") as f:
+        json.dump(m["config"], f)
+
+
+def together(name, directory):
+    m, new, parts = families.model(name), {}, {}
+    for n, x in families.weights.tensors_of(m).items():
+        if ".experts." not in n:
+            new[n.replace("block_sparse_moe", "mlp")] = x
+            continue
+        layer, rest = n.replace("block_sparse_moe", "mlp").split(".experts.")
+        expert, which, _ = rest.split(".")
+        parts.setdefault(layer, {}).setdefault(int(expert), {})[which[0] + which[-1] if which[0] == "w" else which] = x
+    for layer, experts in parts.items():
+        at = lambda x, *keys: next(x[k] for k in keys if k in x)
+        every = [experts[x] for x in sorted(experts)]
+        new[layer + ".experts.gate_up_proj"] = np.stack(
+            [np.concatenate([at(x, "w1", "gate_proj"), at(x, "w3", "up_proj")]) for x in every])
+        new[layer + ".experts.down_proj"] = np.stack([at(x, "w2", "down_proj") for x in every])
+    os.makedirs(directory)
+    families.weights.write_safetensors(os.path.join(directory, "model.safetensors"), {n: x.astype(np.float32) for n, x in new.items()})
     with open(os.path.join(directory, "config.json"), "w") as f:
         json.dump(m["config"], f)
 
@@ -89,4 +111,4 @@ def same(a, b, expected):
 
 
 if __name__ == "__main__":
-    {"model": model, "counts": counts, "borrowed": borrowed, "same": same, "kl": kl}[sys.argv[1]](*sys.argv[2:])
+    {"model": model, "together": together, "counts": counts, "borrowed": borrowed, "same": same, "kl": kl}[sys.argv[1]](*sys.argv[2:])

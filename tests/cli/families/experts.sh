@@ -49,6 +49,17 @@ for name in gemma3 smollm3 qwen2-moe-mixed; do
     ok $? "$name: float weights as codes differ by nothing"
 done
 
+for name in mixtral qwen2-moe-mixed; do
+    nt-quant $q -m "$tmp/$name" -q rtn -b 4 -g 8 -o "$tmp/apart.nts" && py together $name "$tmp/$name-together" &&
+        nt-quant $q -m "$tmp/$name-together" -q rtn -b 4 -g 8 -o "$tmp/together.nts" && cmp "$tmp/apart.nts" "$tmp/together.nts" &&
+        nt-eval $q -m "$tmp/$name-together" --ids "$tmp/$name.ids" --dump logits,hidden,norm-grads -o "$tmp/$name.out" &&
+        "$PYTHON" tests/cli/families/families.py compare "$tmp" "" "$name"
+    ok $? "$name: experts in tensors of all of them"
+    nt-pack $q -m "$tmp/$name-together" "$tmp/together.nts" --format hf --dtype f32 -o "$tmp/a" &&
+        nt-pack $q -m "$tmp/$name" "$tmp/together.nts" --format hf --dtype f32 -o "$tmp/b" && cmp "$tmp"/[ab]/model.safetensors
+    ok $? "$name: they leave one by one"; rm -rf "$tmp"/[ab]
+done
+
 config() { # JSON MODEL PATTERN
     mkdir -p "$tmp/bad" && cp "$tmp/$2/model.safetensors" "$tmp/bad" &&
         "$PYTHON" -c 'import json, sys; c = json.load(open(sys.argv[1])); c.update(json.loads(sys.argv[2])); json.dump(c, open(sys.argv[3], "w"))' \

@@ -36,7 +36,11 @@ while read -r name; do
     [ "$name" = glm ] || # GGUF's name for it is chatglm
         check "$name: gguf, the template itself as the model" \
             nt-pack $q -m "$m.gguf" "$t.nts" --format gguf -o "$t.2.gguf"
-    case $name in gpt2 | gpt-neox | falcon-40b | phi3)
+    case $name in mixtral | qwen2-moe)
+        nt-quant $q -q import "$t.gguf" -o "$t.i.nts" 2>"$tmp/stderr" && nt-pack $q -m "$t.gguf" "$t.i.nts" --format gguf -o "$t.i.gguf"
+        ok $? "$name: imported from GGUF"
+        cmp "$t.gguf" "$t.i.gguf"; ok $? "$name: as it was" ;;
+    gpt2 | gpt-neox | falcon-40b | phi3)
         check "$name: W3 g32" begin "$name" w3 -b 3
         check "$name: W3 as gptq" codes gptq gptq
         nt-quant $q -q import "$t.gptq" -o "$t.i.nts" 2>"$tmp/stderr" && nt-pack $q -m "$t.gptq" "$t.i.nts" --format hf --dtype f32 -o "$t.i"
