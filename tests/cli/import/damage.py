@@ -78,6 +78,12 @@ DAMAGE = {
 }
 
 
+# What lies in the file that tells the layout; its first half is added.
+SIDE = {"gptq4-old": "quantize_config.json", "modelopt-old": "hf_quant_config.json"}
+TEXTS = {"empty": b"", "array": b"[]", "number": b"4", "twice": b'{"bits": 4, "bits": 4}', "deep": b'{"a":' + b"[" * 5000,
+         "no-utf8": b'{"quant_method": "\xff\xfe"}', "nul": b'{"bits": 4}\0', "after": b'{"bits": 4} {}'}
+
+
 def main(where):
     layouts.KINDS.update(other.KINDS)
     for kind, cases in DAMAGE.items():
@@ -90,6 +96,15 @@ def main(where):
             edit(tensors, config)
             store(os.path.join(to, "model.safetensors"), tensors)
             json.dump(config, open(os.path.join(to, "config.json"), "w"))
+        shutil.rmtree(good)
+    for kind, file in SIDE.items():
+        layouts.main(kind, good)
+        whole = open(os.path.join(good, "q", file), "rb").read()
+        for name, data in {**TEXTS, "half": whole[:len(whole) // 2]}.items():
+            to = os.path.join(where, f"{kind}-{name}")
+            shutil.copytree(os.path.join(good, "q"), to)
+            with open(os.path.join(to, file), "wb") as f:
+                f.write(data)
         shutil.rmtree(good)
 
 
