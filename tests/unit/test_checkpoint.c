@@ -300,7 +300,7 @@ static void tensor(struct buf *b, const char *name, uint64_t ne, uint32_t type, 
 }
 static void pad(struct buf *b, size_t data)
 {
-    static const uint8_t zero[256];
+    static const uint8_t zero[1024];
     put(b, zero, (32 - b->n % 32) % 32 + data);
 }
 
