@@ -229,3 +229,35 @@ void gguf_drop(struct gguf_writer *w)
     mem_free(w->t);
     mem_free(w);
 }
+
+static void put_json_array(struct gguf_writer *w, const char *key, const json_t *v)
+{
+    size_t n = json_array_size(v);
+    const json_t *first = json_array_get(v, 0);
+    const char **text = MEM_NEW(const char *, n);
+    uint32_t *number = MEM_NEW(uint32_t, n);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *x = json_array_get(v, i);
+        float f = (float)json_number_value(x);
+        text[i] = json_is_string(x) ? json_string_value(x) : "";
+        if (json_is_real(first))
+            memcpy(&number[i], &f, 4);
+        else
+            number[i] = (uint32_t)json_integer_value(x);
+    }
+    if (json_is_string(first))
+        gguf_put_strings(w, key, text, n);
+    else
+        gguf_put_array(w, key, json_is_real(first) ? GGUF_F32 : GGUF_I32, number, n);
+    mem_free(text);
+    mem_free(number);
+}
+
+void gguf_put_json(struct gguf_writer *w, const char *key, const json_t *v)
+{
+    if (json_is_string(v)) gguf_put_string(w, key, json_string_value(v));
+    if (json_is_boolean(v)) gguf_put_bool(w, key, json_is_true(v));
+    if (json_is_integer(v)) gguf_put_u32(w, key, (uint32_t)json_integer_value(v));
+    if (json_is_real(v)) gguf_put_f32(w, key, (float)json_real_value(v));
+    if (json_is_array(v) && json_array_size(v)) put_json_array(w, key, v);
+}

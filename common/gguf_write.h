@@ -23,6 +23,9 @@ void gguf_put_array(struct gguf_writer *w, const char *key, enum gguf_type item,
 /* A key-value of another file, byte by byte. */
 void gguf_put_kv(struct gguf_writer *w, const struct gguf_kv *kv);
 
+/* Checkpoint.meta's JSON as a key-value: integers as u32 (i32 in arrays), reals as f32. */
+void gguf_put_json(struct gguf_writer *w, const char *key, const json_t *v);
+
 /* ---- tensors ---- shape in HF order (innermost last) */
 void gguf_tensor(struct gguf_writer *w, const char *name, enum dtype dtype, int rank, const uint64_t *shape);
 /* Writes everything up to the data. */

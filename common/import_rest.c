@@ -32,7 +32,8 @@ static int write_file(struct stream_writer *w, const char *name, const void *p, 
 {
     struct tensor t = {.dtype = DT_U8, .rank = 1, .shape = {n}, .nbytes = n, .data = (void *)(uintptr_t)p};
     json_t *meta = json_pack("{s:s, s:I}", "name", name, "size", (json_int_t)size);
-    int rc = meta ? stream_write(w, "file", meta, &t, e) : err_set(e, NT_EXIT_DATA, "a file's name is not UTF-8");
+    int rc =
+        meta ? stream_write(w, "file", meta, &t, e) : err_set(e, NT_EXIT_DATA, "a file's name is not UTF-8");
     json_decref(meta);
     return rc;
 }
@@ -56,7 +57,8 @@ static int is_side_file(const struct dirent *x)
 {
     static const char *const ends[] = {".json", ".txt", ".model", ".jinja"};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (path_ends(x->d_name, ends[i])) return x->d_name[0] != '.' && strcmp(x->d_name, "nt-norms.json") != 0;
+        if (path_ends(x->d_name, ends[i]))
+            return x->d_name[0] != '.' && strcmp(x->d_name, "nt-norms.json") != 0;
     return 0;
 }
 
@@ -149,7 +151,8 @@ int import_rest_write(struct model *m, int first, int end, struct stream_writer 
     int n = c->stored ? c->n_stored : c->n_tensors;
     struct pack p = {.m = m};
     if (!strcmp(c->format, "pytorch")) {
-        note("%s: of PyTorch files only the linears and norms go into the stream: nt-pack will need -m", c->path);
+        note("%s: of PyTorch files only the linears and norms go into the stream: nt-pack will need -m",
+             c->path);
         return 0;
     }
     int rc = pack_bind(&p, e);
@@ -267,7 +270,8 @@ const char *import_rest_path(const struct import_rest *r)
     struct import_rest *x = (struct import_rest *)(uintptr_t)r;
     size_t i = 0;
     while (i < r->n && !path_ends(r->files[i].name, ".gguf")) i++;
-    if (!r->path) x->path = i < r->n ? path_join(outdir_tmp(r->dir), r->files[i].name) : mem_strdup(outdir_tmp(r->dir));
+    if (!r->path)
+        x->path = i < r->n ? path_join(outdir_tmp(r->dir), r->files[i].name) : mem_strdup(outdir_tmp(r->dir));
     return r->path;
 }
 

@@ -35,6 +35,8 @@ void model_config_clear(struct model_config *c);
 json_t *model_config_text(json_t *hf_config);
 /* The refusal of a model_type (GGUF architecture: `what` begins with G) that no family has; -1. */
 int model_unknown_type(const char *what, const char *type, struct err *e);
+/* What of a configuration enters the numbers, as sha256 in lower-case hex. */
+void model_config_hash(const struct model_config *c, char hex[65]);
 /* New reference or NULL. */
 json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e) NT_MUST_CHECK;
 /* Gives every role of a bit mask a bias: for configure. */

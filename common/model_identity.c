@@ -91,7 +91,7 @@ static void add_rope(char **text, const struct rope *r, int rot)
 /* Everything that enters the numbers; not the longest position, token ids of BOS and EOS, or the tie (the
  * head's sampled values say it). Rotary scaling enters by the frequencies it gives, rounded: GGUF files may
  * store those alone. */
-static void config_hash(const struct model_config *c, char hex[65])
+void model_config_hash(const struct model_config *c, char hex[65])
 {
     const struct block_shape *s = &c->block;
     char *text = mem_printf("%s L%d V%d D%d H%d G%d E%d F%d rot%d rms%d eps%.6e scale%.6e window%d bias%d%d",
@@ -147,7 +147,7 @@ static void sample_hash(struct model *m, char hex[17])
 json_t *model_identity(struct model *m)
 {
     char config[65] = "", sample[17] = "";
-    config_hash(&m->c, config);
+    model_config_hash(&m->c, config);
     sample_hash(m, sample);
     json_t *id = json_pack("{s:s,s:i,s:i,s:i,s:s,s:s}", "arch", m->c.arch, "layers", m->c.n_layers, "hidden",
                            m->c.block.D, "vocab", m->c.vocab, "config_sha256", config, "sample_xxh3", sample);

@@ -27,6 +27,10 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, ch
  * cannot be honoured, or has no such form. */
 json_t *tokenizer_json_from_gguf(const json_t *meta, const char *name, struct err *e) NT_MUST_CHECK;
 json_t *tokenizer_config_from_gguf(const json_t *meta);
+/* The other way round: keys tokenizer.ggml.* for a model of `vocab` tokens, of t and the tokenizer.json that it was
+ * read from; bos, eos: -1 = none. New reference. NULL: its ids would be others. */
+json_t *tokenizer_to_gguf(const struct tokenizer *t, const json_t *tokenizer_json, int vocab, int bos, int eos,
+                          struct err *e) NT_MUST_CHECK;
 int tokenizer_size(const struct tokenizer *t);
 bool tokenizer_is_special(const struct tokenizer *t, int32_t id); /* control/added special token */
 bool tokenizer_is_end(const struct tokenizer *t, int32_t id); /* ends a generation: EOS, end of turn ... */

@@ -140,6 +140,14 @@ static const struct gguf_pre *find_pre(const char *name)
     return NULL;
 }
 
+const char *gguf_pre_name(int i)
+{
+    static char name[64];
+    if (i >= (int)(sizeof PRE / sizeof *PRE)) return NULL;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(PRE[i].names, " "), PRE[i].names);
+    return name;
+}
+
 json_t *gguf_get(const json_t *meta, const char *key)
 {
     char full[128];

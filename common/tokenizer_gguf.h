@@ -18,6 +18,8 @@ bool gguf_flag(const json_t *meta, const char *key, bool missing);
 /* The entry of a BPE vocabulary; NULL for SentencePiece's. -1: not supported. */
 int gguf_find_pre(const json_t *meta, const char *name, const struct gguf_pre **p,
                   struct err *e) NT_MUST_CHECK;
+/* The first name of entry i of the table of pre-tokenizers, in a static buffer; NULL after the last. */
+const char *gguf_pre_name(int i);
 /* Of token i, spelled s, as llama.cpp takes it; types may be NULL. */
 int64_t gguf_type(const json_t *types, bool plain_end, size_t i, const char *s, size_t len);
 bool gguf_plain_end(const json_t *meta); /* </s> is a token like any other */

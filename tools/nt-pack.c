@@ -16,7 +16,7 @@ static struct {
 static const struct opt options[] = {
     {0, "format", OPT_STR, &arg.format, "NAME|list", "what to write; list prints all of them"},
     {0, "like", OPT_STR, &arg.like, "FILE",
-     "gguf: template whose keys and tensor order are kept (default: MODEL)"},
+     "gguf: template whose keys and tensor order are kept (default: a GGUF MODEL)"},
     {0, "loose", OPT_FLAG, &arg.loose, NULL,
      "gguf: codes that fit no block type become floats, not a refusal"},
     {0, "dtype", OPT_CHOICE, &arg.dtype, "f32|f16|bf16",

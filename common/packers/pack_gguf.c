@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A GGUF file after a template: its keys and the order of its tensors stay, data and types are ours. Codes
+ * A GGUF file after a template (gguf_template.h makes one where there is none): its keys and the order of its tensors stay, data and types are ours. Codes
  * are stored in a block type where that loses nothing, else as floats, and the counts are said. */
 #include "common/ggml_encode.h"
 #include "common/ggml_types.h"
+#include "common/gguf_template.h"
 #include "common/gguf_write.h"
 #include "common/mem.h"
 #include "common/pack.h"
@@ -271,12 +272,11 @@ static int write_file(struct job *j, struct outfile *f, struct err *e)
 
 static int write_gguf(struct pack *p, struct err *e)
 {
-    if (!p->like && !p->m->gguf)
-        return err_set(e, NT_EXIT_USAGE, "--format gguf needs --like TEMPLATE.gguf: %s is no GGUF file",
-                       p->m->ck->path);
+    struct outfile *made = NULL; /* a template of our own */
     if (p->norm_dtype != DT_NONE && p->norm_dtype != DT_F32)
         return err_set(e, NT_EXIT_USAGE, "--format gguf stores norms as F32, as llama.cpp demands");
-    struct job j = {.p = p, .like = p->like ? checkpoint_open(p->like, e) : p->m->ck};
+    struct job j = {.p = p, .like = p->like ? checkpoint_open(p->like, e) : p->m->gguf ? p->m->ck : NULL};
+    if (!p->like && !p->m->gguf) j.like = gguf_template(p, &made, e);
     if (!j.like) return -1;
     j.plan = MEM_NEW(struct plan, (size_t)j.like->n_tensors);
     j.wholes = pack_wholes(p, true, &j.n_wholes);
@@ -288,14 +288,15 @@ static int write_gguf(struct pack *p, struct err *e)
         rc = outfile_commit(f, e);
     else
         outfile_discard(f);
-    if (p->like) checkpoint_close(j.like);
+    if (j.like != p->m->ck) checkpoint_close(j.like);
+    outfile_discard(made);
     mem_free(j.plan), pack_wholes_free(j.wholes, j.n_wholes);
     return rc;
 }
 
 const struct packer pack_gguf = {
     .name = "gguf",
-    .summary = "GGUF after a template (--like), low-bit where that loses nothing",
+    .summary = "GGUF, from scratch or after a template (--like), low-bit where that loses nothing",
     .size = PACK_CODES,
     .write = write_gguf,
 };

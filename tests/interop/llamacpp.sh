@@ -43,6 +43,18 @@ check "before the tweak: llama.cpp measures the same within 1 %" same_ppl "$tmp/
 check "after the tweak: llama.cpp measures the same within 1 %" same_ppl "$tmp/w4nt.gguf" 0.01
 check "only norms differ between the two files" bash -c 'test "$(cmp -l "$1" "$2" | wc -l)" -le $((61 * 576 * 4)) && ! cmp -s "$1" "$2"' _ "$tmp/w4.gguf" "$tmp/w4nt.gguf"
 
+# Without a template: keys and vocabulary made of a directory of Hugging Face's kind.
+scratch() {
+    nt-pack $q -m "$m" "$tmp/w4.nts" --format hf --dtype f16 -o "$tmp/hf" && nt-quant $q -m "$tmp/hf" -q rtn -b 4 -g 32 --sym -o "$tmp/s4.nts" &&
+        nt-pack $q -m "$tmp/hf" "$tmp/s4.nts" --format gguf -o "$tmp/s4.gguf" && rm -r "$tmp/hf"
+}
+scratch_ids() {
+    "$NT_LLAMA_BIN/llama-tokenize" -m "$tmp/s4.gguf" -f "$tmp/text" --ids --no-bos --no-escape --log-disable 2>/dev/null | tail -n 1 | tr -d ' ' | cmp - "$tmp/b"
+}
+check "a GGUF file from scratch" scratch
+check "from scratch: llama-tokenize gives the same ids" scratch_ids
+check "from scratch: the same perplexity within 1 %" same_ppl "$tmp/s4.gguf" 0.01
+
 # The finished file improved in place of being packed again: a copy of it with the tweaked norms, by way of the stream and
 # by way of an overlay. llama.cpp measured w4nt.gguf above, which both must equal byte for byte.
 check "norms-into: the finished GGUF with new norms" nt-pack $q -m "$m" "$tmp/w4nt.nts" --norms new \

@@ -38,6 +38,7 @@ from=$M
 made gptq -b 2 -g 32 -- --norm-dtype f16; improve gptq f16
 made compressed-tensors -b 2 -g 64 -- --norm-dtype bf16; improve compressed-tensors bf16
 made mlx -b 2 -g 64 --sym --; improve mlx f16
+made gguf -b 2 -g 32 --sym --; improve gguf f32
 # a folded model: its norms are not the float model's, and the tweak starts from them
 "$PYTHON" tests/cli/nt-pack/fold.py $M "$tmp/folded" && k=$(kl "$tmp/folded") && awk -v k="$k" 'BEGIN { exit !(k != "" && k < 1e-6) }'
 ok $? "a model with folded norms computes the same: divergence $k"
@@ -45,7 +46,7 @@ from=$tmp/folded
 made awq -b 4 -g 64 --; improve awq f32
 
 # what was imported is the whole checkpoint: it is packed again without -m
-for f in gptq compressed-tensors mlx awq; do
+for f in gptq compressed-tensors mlx gguf awq; do
     nt-quant $q -q import "$tmp/$f" 2>/dev/null | nt-pack $q --format $f -o "$tmp/again-$f" 2>"$tmp/stderr" && diff -r "$tmp/$f" "$tmp/again-$f"
     ok $? "$f: import | nt-pack without -m gives the same directory, byte by byte $(tail -n 1 "$tmp/stderr")"
 done
