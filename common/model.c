@@ -303,8 +303,8 @@ int model_read_linear(struct model *m, int layer, int linear, float *dst, struct
 
 int model_read_bias(struct model *m, int layer, int linear, float *dst, struct err *e)
 {
-    const struct weight_part *p = &m->layers[layer].b[linear];
-    if (linear >= ROLE_COUNT || !p->t) return 0; /* no family's experts have any */
+    const struct weight_part *p = linear < ROLE_COUNT ? &m->layers[layer].b[linear] : NULL;
+    if (!p || !p->t) return 0; /* no family's experts have any */
     return model_read_part(m, p, dst, e) ? -1 : 1;
 }
 
