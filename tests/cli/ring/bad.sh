@@ -5,7 +5,7 @@ L=4
 make_model $L || exit 1
 by_layer "$tmp/f" || exit 1
 A=$tmp/f/acts.2 Q=$tmp/f/quant.2
-collect() { nt-collect $q -m "$M" --tokens "$C" --want hessian --layers 2:3 -o "$tmp/out" "$@"; }
+collect() { nt-collect $q -m "$M" --tokens "$C" --want hessian,targets --layers 2:3 -o "$tmp/out" "$@"; }
 tweak() { nt-tweak $q -m "$M" --tokens "$C" --layers 2:3 -o "$tmp/out" "$@" "$Q"; }
 
 collect --acts-in "$A" && cmp -s "$tmp/out" "$tmp/f/stats.2"; ok $? "layer 2 again: the same bytes"; rm -f "$tmp/out"

@@ -36,7 +36,7 @@ in_ns() { local ns=$1; shift; timeout 300 ip netns exec "$ns" "$@"; }
 mkfifo "$tmp/ra" "$tmp/rb"
 in_ns $a "$PYTHON" "$tmp/link.py" listen 10.231.0.1 5002 >"$tmp/ra" &
 in_ns $b "$PYTHON" "$tmp/link.py" send 10.231.0.1 5002 <"$tmp/rb" &
-in_ns $a nt-collect $q -m "$M" --tokens "$C" --want hessian --acts-in "$tmp/ra" 2>"$tmp/err1" |
+in_ns $a nt-collect $q -m "$M" --tokens "$C" --want hessian,targets --acts-in "$tmp/ra" 2>"$tmp/err1" |
     in_ns $a "$PYTHON" "$tmp/link.py" send 10.231.0.2 5001 &
 in_ns $b "$PYTHON" "$tmp/link.py" listen 10.231.0.2 5001 | in_ns $b nt-quant $q -m "$M" -q gptq -b 3 -g 16 2>"$tmp/err2" |
     in_ns $b nt-tweak $q -m "$M" --tokens "$C" --acts-out "$tmp/rb" -o "$tmp/far.nts" 2>"$tmp/err3"
