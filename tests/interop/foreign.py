@@ -13,7 +13,7 @@ import sys
 
 sys.path.pop(0)  # neighbours of this file must not stand in for modules of the same name
 os.environ.update(CUDA_VISIBLE_DEVICES="", HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", GPTQMODEL_CPU_WORKERS="2",
-                  TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")
+                  TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1", TORCH_COMPILE_DISABLE="1")
 T = int(os.environ.get("FOREIGN_T", "256"))
 N = int(os.environ.get("FOREIGN_N", "8"))
 ITERS = int(os.environ.get("FOREIGN_ITERS", "2"))
@@ -130,19 +130,20 @@ def unpack(m):
 
 def torch_model(tool, path):
     import torch
-    if tool == "gptqmodel":
+    method = json.load(open(path + "/config.json"))["quantization_config"]["quant_method"]
+    if method in ("gptq", "awq"):
         from gptqmodel import BACKEND, GPTQModel
-        awq = json.load(open(path + "/config.json"))["quantization_config"]["quant_method"] == "awq"
-        m = GPTQModel.load(path, device="cpu", backend=BACKEND.AWQ_TORCH if awq else BACKEND.GPTQ_TORCH).model
+        m = GPTQModel.load(path, device="cpu", backend=BACKEND.AWQ_TORCH if method == "awq" else BACKEND.GPTQ_TORCH).model
     else:
         from transformers import AutoModelForCausalLM
         more = {}
         if tool == "llmcompressor":
             from transformers.utils.quantization_config import CompressedTensorsConfig
             more["quantization_config"] = CompressedTensorsConfig(run_compressed=False)
-        m = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float16 if tool == "autoround" else torch.float32, device_map="cpu", **more)
+        m = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float16 if tool == "autoround" else torch.float32, device_map="cpu",
+                                                 **more)
     unpack(m)
-    return m.float().eval()
+    return torch.nn.Module.float(m).eval()  # transformers forbids its own for quantized models
 
 
 def torch_nll(tool, path, ids):

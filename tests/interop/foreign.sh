@@ -45,7 +45,7 @@ tool() { # TOOL SUFFIXES KIND...: tensors with these suffixes come back
 tool mlx proj.weight,proj.scales,proj.biases w4-64 w2-32 w3-64-bfloat16 mixed mxfp4 nvfp4 mxfp8
 if [ -n "${NT_FOREIGN_PYTHON:-}" ]; then
     tool gptqmodel .qweight,.qzeros,.scales,.g_idx w2 w3 w4-asym w4-order awq
-    tool autoround .qweight,.qzeros,.scales w2-rtn w3-rtn w4-asym-rtn w4-gptq-rtn w4-awq-rtn
+    tool autoround .qweight,.qzeros,.scales w2-rtn w4-asym-rtn w8-rtn w4-gptq-rtn w4-awq-rtn
     tool llmcompressor .weight_packed,.weight_scale w3 w4 w8
 fi
 finish
