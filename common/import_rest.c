@@ -268,10 +268,10 @@ int import_rest_take(struct import_rest **rest, struct stream_reader *s, struct 
 const char *import_rest_path(const struct import_rest *r)
 {
     struct import_rest *x = (struct import_rest *)(uintptr_t)r;
-    size_t i = 0;
-    while (i < r->n && !path_ends(r->files[i].name, ".gguf")) i++;
+    bool directory = !r->n;
+    for (size_t i = 0; i < r->n; i++) directory |= strcmp(r->files[i].name, "config.json") == 0;
     if (!r->path)
-        x->path = i < r->n ? path_join(outdir_tmp(r->dir), r->files[i].name) : mem_strdup(outdir_tmp(r->dir));
+        x->path = directory ? mem_strdup(outdir_tmp(r->dir)) : path_join(outdir_tmp(r->dir), r->files[0].name);
     return r->path;
 }
 
