@@ -67,7 +67,10 @@ static int plan_values(struct job *j, struct plan *x, struct err *e)
     struct values v = {.x = mem_array((size_t)tensor_count(t), sizeof(float))};
     int rc = pack_whole_values(j->p, x->w, collect, &v, e);
     x->source = FROM_VALUES;
-    if (rc == 0) x->t = float_type_of(float_types_for(v.x, v.n));
+    if (rc == 0) {
+        unsigned types = float_types_for(v.x, v.n);
+        x->t = t->dtype == DT_BF16 && types & 2 ? DT_BF16 : float_type_of(types); /* of two bytes either way */
+    }
     if (rc == 0 && same_as_template(t, v.x)) x->source = FROM_TEMPLATE, x->t = t->dtype;
     mem_free(v.x);
     return rc;
