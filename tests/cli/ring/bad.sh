@@ -44,10 +44,10 @@ fi
 mkfifo "$tmp/fifo"
 alone() { : | nt-tweak $q -m "$M" --tokens "$C" -o "$tmp/out" --acts-out "$tmp/fifo"; }
 try "nt-tweak: a ring that nobody reads, stdin gone" 65 'fifo: waiting for its reader: <stdin>: empty' alone
-# a stdin that is whole is kept until a reader comes
+# a stdin that is whole is kept until a reader comes; three layers fit into a pipe
 (soon [ -e "$tmp/written" ]; cat "$tmp/fifo" >"$tmp/kept") &
-{ nt-stream cat "$tmp"/f/quant.?; : >"$tmp/written"; } | nt-tweak $q -m "$M" --tokens "$C" -o "$tmp/whole" --acts-out "$tmp/fifo" 2>"$tmp/stderr"
+{ nt-stream cat "$tmp"/f/quant.[0-2]; : >"$tmp/written"; } | nt-tweak $q -m "$M" --tokens "$C" --layers 0:3 -o "$tmp/whole" --acts-out "$tmp/fifo" 2>"$tmp/stderr"
 rc=$?; wait
-[ $rc = 0 ] && py same "$tmp/whole" "$tmp"/f/q.? >"$tmp/py" 2>&1; ok $? "nt-quant done before the ring is read: nothing is lost $(tail -n 1 "$tmp/stderr")"
+[ $rc = 0 ] && py same "$tmp/whole" "$tmp"/f/q.[0-2] >"$tmp/py" 2>&1; ok $? "nt-quant done before the ring is read: nothing is lost $(tail -n 1 "$tmp/stderr")"
 py same "$tmp/kept" "$tmp"/f/acts.[1-3] >"$tmp/py" 2>&1; ok $? "and the boundaries arrive ($(tail -n 1 "$tmp/py"))"
 finish
