@@ -327,8 +327,38 @@ static int read_record(struct stream_reader *r, struct record *rec, struct site_
     }
 }
 
+/* Targets of one layer, until all of the layer is read. */
+struct kept {
+    struct tensor *t;
+    json_t **meta;
+    size_t n, t_cap, meta_cap;
+};
+
+static int keep_target(struct stream_reader *r, struct record *rec, struct kept *k, struct err *e)
+{
+    if (stream_payload(r, rec, NULL, e)) return -1;
+    k->t = mem_grow(k->t, &k->t_cap, k->n + 1, sizeof *k->t);
+    k->meta = mem_grow(k->meta, &k->meta_cap, k->n + 1, sizeof(json_t *));
+    k->t[k->n] = rec->t;
+    k->meta[k->n++] = json_incref(rec->meta);
+    return 0;
+}
+
+static int write_kept(const struct kept *k, struct stream_writer *w, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; i < k->n && !rc; i++) rc = stream_write(w, "target", k->meta[i], &k->t[i], e);
+    return rc;
+}
+
+static void clear_kept(struct kept *k)
+{
+    for (size_t i = 0; i < k->n; i++) mem_free(k->t[i].data), json_decref(k->meta[i]);
+    mem_free(k->t), mem_free(k->meta);
+}
+
 static int read_layer(struct stream_reader *r, int *layer, struct site_stats *st, int n_sites,
-                      const struct stats_targets *to, struct err *e)
+                      const struct stats_targets *to, struct kept *k, struct err *e)
 {
     struct record rec;
     int64_t here = -1;
@@ -344,18 +374,20 @@ static int read_layer(struct stream_reader *r, int *layer, struct site_stats *st
         here = rec.layer;
         if (!strcmp(rec.kind, "LayerEnd")) {
             *layer = (int)here;
-            return 1;
+            return k->n && write_kept(k, to->w, e) ? -1 : 1;
         }
-        bool pass = to && !strcmp(rec.kind, "target") && here >= to->first && here < to->end;
-        if ((pass ? stream_copy(r, &rec, to->w, e) : read_record(r, &rec, st, n_sites, e)) < 0) return -1;
+        bool pass = to && !strcmp(rec.kind, "target") && here >= to->first && here < to->end && rec.has_payload;
+        if ((pass ? keep_target(r, &rec, k, e) : read_record(r, &rec, st, n_sites, e)) < 0) return -1;
     }
 }
 
 int stats_read_layer(struct stream_reader *r, int *layer, struct site_stats *st, int n_sites,
                      const struct stats_targets *targets, struct err *e)
 {
+    struct kept k = {0};
     memset(st, 0, (size_t)n_sites * sizeof *st);
-    int rc = read_layer(r, layer, st, n_sites, targets, e);
+    int rc = read_layer(r, layer, st, n_sites, targets, &k, e);
+    clear_kept(&k);
     if (rc < 0)
         for (int t = 0; t < n_sites; t++) site_stats_clear(&st[t]);
     return rc;

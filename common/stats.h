@@ -56,7 +56,8 @@ int stats_write_target(struct stream_writer *w, int layer, const double *target,
                        struct err *e) NT_MUST_CHECK;
 
 /* ---- reading ---- */
-/* Where target records go, unread: to w those of layers first .. end - 1. */
+/* Where target records go: to w those of layers first .. end - 1, when all of their layer is read. Not before: in the
+ * ring nobody reads w until the stage that fills this stream is done with its first layer. */
 struct stats_targets {
     struct stream_writer *w;
     int first, end;

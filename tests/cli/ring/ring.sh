@@ -76,6 +76,12 @@ one "$tmp/c2.nts" "$tmp/bare" "$tmp/t1" && one "$tmp/c2.nts" "$tmp/f/quant.0" "$
     py near "$tmp/t1" "$tmp/t2" 0 >"$tmp/py" 2>&1 && grep -q "of other activations" "$tmp/err"
 ok $? "targets of other tokens are not used ($(tail -n 1 "$tmp/py"))"
 
+# more than the pipes hold: nt-tweak reads nothing until nt-collect, done with layer 0, opens the ring
+"$PYTHON" -c 'import json; print(json.dumps([[(7 * i + 3 * j) % 96 for j in range(4)] for i in range(2000)]))' >"$tmp/many.json"
+(C=$tmp/many.nts; "$PYTHON" tests/cli/nt-collect/tokens.py "$tmp/many.json" 4 "$C"; export -f ring; export q M C tmp
+ timeout -k 1 200 bash -c 'ring 2 "$tmp/qm.nts" --iters 1') && [ -s "$tmp/qm.nts" ]
+ok $? "targets of 2000 sequences go round"
+
 # the other target needs the float boundary of the training sequences too
 ring 2 "$tmp/qf.nts" --target float
 by_layer "$tmp/g" --target float
