@@ -37,6 +37,8 @@ static const struct opt options[] = {
     {0, "final-norm", OPT_FLAG, &arg.final_norm, NULL, "model scope: train the norm before the head, too"},
     {0, "scales-step", OPT_F64, &arg.scales_step, "X=0..",
      "model scope: step of scales in units of --lr and of themselves"},
+    {0, "norms-step", OPT_CHOICE, &arg.norms_step, "absolute|relative",
+     "step of norms: as it is, or as a share of each gain (default absolute)"},
     {0, "norm-dtype", OPT_CHOICE, &arg.norm_dtype, "f32|f16|bf16",
      "round new norms to the type they will be stored in, in every forward (default f32: not)"},
     {0, "eval-every", OPT_INT, &arg.eval_every, "N=1..",
