@@ -44,6 +44,8 @@ verdicts "codes come back as they were" < <(
 )
 ! lay compare "$tmp/gptq4-v2/back/model.safetensors" "$tmp/gptq4-v2/q/model.safetensors" qzeros >/dev/null 2>&1
 ok $? "version 2 leaves as version 1: other zeros"
+nt-pack -m "$tmp/gptq4-v2/q" --format gptq-v2 --dtype f16 "$tmp/gptq4-v2/q.nts" -o "$tmp/gptq4-v2/same" --progress none 2>"$tmp/stderr" || cat "$tmp/stderr"
+check "and as version 2 as it was" lay compare "$tmp/gptq4-v2/same/model.safetensors" "$tmp/gptq4-v2/q/model.safetensors" qweight qzeros scales g_idx
 again() {
     nt-quant -q import "$tmp/gptq4-v2/back" -o "$tmp/again.nts" --progress none &&
         nt-pack -m "$tmp/gptq4-v2/back" --format hf --dtype f32 "$tmp/again.nts" -o "$tmp/again" --progress none &&
