@@ -49,17 +49,12 @@ static void fill_zeros(struct codes_job *j, const struct qtensor *q, uint32_t *d
 static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part,
                  int i, void *data)
 {
-    size_t out = (size_t)q->out, in = (size_t)q->in, groups = (size_t)q->n_groups;
     int width = q->n_groups == 1 ? q->in : q->group;
     int32_t *index = data;
-    uint16_t *scale = data;
-    (void)group, (void)part;
     if (i == ZEROS) fill_zeros(j, q, data);
-    for (size_t c = 0; i == GROUPS && c < in; c++) index[c] = q->gidx ? q->gidx[c] : (int32_t)c / width;
-    for (size_t n = 0; i == SCALES && n < out * groups; n++)
-        scale[n % groups * out + n / groups] = f32_to_f16(q->scale[n]);
-    for (size_t n = 0; i == WEIGHTS && n < out * in; n++)
-        bits_put((uint32_t *)data + n / in, out, n % in, q->bits, q->codes[n]);
+    if (i == SCALES) codes_fill_scales(q, group, part, true, data);
+    if (i == WEIGHTS) codes_fill(q, data, 1, (size_t)q->out);
+    for (int c = 0; i == GROUPS && c < q->in; c++) index[c] = q->gidx ? q->gidx[c] : c / width;
 }
 
 static void decode(const struct codes_setting *s, const struct codes_part *part, const void *const *data,
@@ -152,20 +147,14 @@ static int files(struct codes_job *j, const char *dir, struct err *e)
     return rc;
 }
 
-const struct codes_format gptq_v1 = {.name = "gptq",
-                                     .dtype = DT_F16,
-                                     .norm_dtype = DT_F32,
-                                     .mixed = true,
+const struct codes_format gptq_v1 = {.mixed = true,
                                      .refusal = refusal,
                                      .list = list,
                                      .fill = fill,
                                      .decode = decode_v1,
                                      .configure = configure,
                                      .files = files};
-const struct codes_format gptq_v2 = {.name = "gptq-v2",
-                                     .dtype = DT_F16,
-                                     .norm_dtype = DT_F32,
-                                     .mixed = true,
+const struct codes_format gptq_v2 = {.mixed = true,
                                      .refusal = refusal,
                                      .list = list,
                                      .fill = fill,
@@ -173,15 +162,11 @@ const struct codes_format gptq_v2 = {.name = "gptq-v2",
                                      .configure = configure,
                                      .files = files};
 
-static int write_gptq(struct pack *p, struct err *e)
-{
-    return codes_write(p, &gptq_v1, e);
-}
-
 const struct packer pack_gptq = {
     .name = "gptq",
     .summary = "GPTQ directory, version 1: 2, 3, 4 or 8 bits",
     .directory = true,
     .size = PACK_CODES,
-    .write = write_gptq,
+    .write = codes_write,
+    .codes = &gptq_v1,
 };
