@@ -43,6 +43,7 @@ enum pack_which { PACK_VERDICT, PACK_OLD, PACK_NEW };
 struct import_rest;
 
 struct pack {
+    const struct packer *packer; /* the output's format; NULL: no --format */
     struct model *m;         /* -m; borrowed; NULL where not needed */
     bool keep_rest;          /* without -m: pack_read collects the rest of an imported checkpoint for pack_open_rest */
     struct import_rest *rest;/* what it collected; NULL: -m has been given, or the stream has no such records */
@@ -64,6 +65,7 @@ struct pack {
     size_t n_items, items_cap;
 };
 
+struct codes_format;
 enum pack_size { PACK_NORMS, PACK_CODES, PACK_FLOATS };
 
 struct packer {
@@ -72,6 +74,7 @@ struct packer {
     bool directory;          /* writes a directory: no pipe */
     enum pack_size size;     /* what fills the output, for the prediction */
     int (*write)(struct pack *p, struct err *e); /* writes p->out whole, re-reads and compares */
+    const struct codes_format *codes; /* what codes_write needs to know (pack_codes.h), else NULL */
 };
 const struct packer *packer_find(const char *name); /* NULL: unknown */
 const struct packer *packer_at(int i);              /* NULL after the last; sorted by name */

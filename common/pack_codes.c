@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The one writer of directories in which a quantized linear is several tensors: see pack_codes.h. */
 #include "common/pack_codes.h"
+#include "common/bitwords.h"
 #include "common/mem.h"
 #include "common/tool.h"
 #include <string.h>
@@ -29,6 +30,22 @@ size_t codes_param(const struct qtensor *q, int group, int o, int k)
 int codes_zero(const struct qtensor *q, size_t param)
 {
     return q->zero ? q->zero[param] : 1 << (q->bits - 1);
+}
+
+void codes_fill(const struct qtensor *q, uint32_t *words, size_t row, size_t step)
+{
+    size_t in = (size_t)q->in;
+    for (size_t n = 0; n < (size_t)q->out * in; n++)
+        bits_put(words + n / in * row, step, n % in, q->bits, q->codes[n]);
+}
+
+void codes_fill_scales(const struct qtensor *q, int group, const struct codes_part *part, bool across, void *data)
+{
+    size_t out = (size_t)q->out, groups = (size_t)part->shape[!across], size = (size_t)dtype_block_bytes(part->dtype);
+    for (size_t o = 0; o < out; o++)
+        for (size_t k = 0; k < groups; k++)
+            dtype_from_f32((uint8_t *)data + (across ? k * out + o : o * groups + k) * size, part->dtype,
+                           &q->scale[codes_param(q, group, (int)o, (int)k)], 1);
 }
 
 int codes_group(const struct qtensor *q, int most, bool rows)
@@ -123,12 +140,12 @@ static int plan_linear(struct codes_job *j, const struct pack_whole *w, struct e
     qtensor_clear(&q);
     if (why)
         return err_set(e, NT_EXIT_DATA, "%s: tensor %s %s: not possible in --format %s", j->p->stream,
-                       w->name, why, j->f->name);
+                       w->name, why, j->p->packer->name);
     if (setting && !j->f->mixed)
         return err_set(e, NT_EXIT_DATA,
                        "%s: tensor %s has other bits, group or symmetry than those before: --format %s needs "
                        "one setting for all",
-                       j->p->stream, w->name, j->f->name);
+                       j->p->stream, w->name, j->p->packer->name);
     j->linears[j->n_linears++] = (struct codes_linear){w, setting};
     for (int i = 0; i < n; i++) add(j, w, setting, i, &part[i]);
     return 0;
@@ -146,7 +163,7 @@ static int plan(struct codes_job *j, struct err *e)
                 return err_set(
                     e, NT_EXIT_DATA,
                     "%s: tensor %s is quantized: --format %s stores embeddings and heads as floats",
-                    p->stream, it->name, j->f->name);
+                    p->stream, it->name, p->packer->name);
             if (plan_linear(j, w, e) < 0) return -1;
             continue;
         }
@@ -335,13 +352,13 @@ static void keep_dtypes(struct pack *p)
     }
 }
 
-int codes_write(struct pack *p, const struct codes_format *f, struct err *e)
+int codes_write(struct pack *p, struct err *e)
 {
-    struct codes_job j = {.p = p, .f = f, .floats = json_array()};
+    struct codes_job j = {.p = p, .f = p->packer->codes, .floats = json_array()};
     struct outdir *d = NULL;
     if (p->rest) keep_dtypes(p);
-    if (p->dtype == DT_NONE) p->dtype = f->dtype;
-    if (p->norm_dtype == DT_NONE) p->norm_dtype = f->norm_dtype == DT_NONE ? p->dtype : f->norm_dtype;
+    if (p->dtype == DT_NONE) p->dtype = DT_F16;
+    if (p->norm_dtype == DT_NONE) p->norm_dtype = j.f->norms_too ? p->dtype : DT_F32;
     j.wholes = pack_wholes(p, false, &j.n_wholes);
     j.list = MEM_NEW(struct safetensors_entry, CODES_PARTS * j.n_wholes);
     j.entries = MEM_NEW(struct codes_entry, CODES_PARTS * j.n_wholes);

@@ -44,10 +44,9 @@ struct codes_job {
 };
 
 struct codes_format {
-    const char *name;             /* of --format */
-    enum dtype dtype, norm_dtype; /* default of --dtype and --norm-dtype; norm_dtype DT_NONE: as --dtype */
-    bool embeddings;              /* tables and heads may be quantized, too */
-    bool mixed;                   /* settings may differ between linears */
+    bool norms_too;  /* norms have the element type of other floats by default, not F32 */
+    bool embeddings; /* tables and heads may be quantized, too */
+    bool mixed;      /* settings may differ between linears */
     /* Why q cannot be stored so ("has ..."), or NULL; *group: of the file's setting. */
     const char *(*refusal)(const struct pack *p, const struct qtensor *q, int *group);
     int (*list)(const struct pack *p, const struct qtensor *q, int group,
@@ -63,7 +62,8 @@ struct codes_format {
     int (*files)(struct codes_job *j, const char *dir, struct err *e); /* further files; may be NULL */
 };
 
-int codes_write(struct pack *p, const struct codes_format *f, struct err *e) NT_MUST_CHECK;
+/* The `write` of packers that have `codes`. Float tensors are F16 by default. */
+int codes_write(struct pack *p, struct err *e) NT_MUST_CHECK;
 
 /* ---- for formats ---- */
 /* Groups of `group` columns in a row (0: one). */
@@ -71,6 +71,10 @@ int codes_groups(int in, int group);
 /* Scale, zero and minimum of row o and group k of the file lie at this index of q's arrays. */
 size_t codes_param(const struct qtensor *q, int group, int o, int k);
 int codes_zero(const struct qtensor *q, size_t param);
+/* All codes as streams of bits along the columns; of one row, words lie `step` apart, rows begin `row` apart. */
+void codes_fill(const struct qtensor *q, uint32_t *words, size_t row, size_t step);
+/* All scales in the part's type and shape: [out, groups], or [groups, out] where `across`. */
+void codes_fill_scales(const struct qtensor *q, int group, const struct codes_part *part, bool across, void *data);
 /* The largest group not above `most` (0: any) that divides both the tensor's groups and its rows, so that
  * scales need only be repeated; it is a multiple of 32. 0: whole rows, where `rows`; -1: there is none. */
 int codes_group(const struct qtensor *q, int most, bool rows);

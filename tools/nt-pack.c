@@ -159,9 +159,9 @@ int main(int argc, char **argv)
     if (arg.text) print_text(&t, stream);
     if (arg.apply || arg.norms_into) into_checkpoint(&t, &p, stream, which);
 
-    const struct packer *packer = packer_find(arg.format);
-    if (!packer) die_usage("unknown format '%s' (nt-pack --format list prints them)", arg.format);
-    if (packer->directory) need_file(&t);
+    p.packer = packer_find(arg.format);
+    if (!p.packer) die_usage("unknown format '%s' (nt-pack --format list prints them)", arg.format);
+    if (p.packer->directory) need_file(&t);
     p.out = t.out, p.loose = arg.loose, p.like = arg.like, p.dtype = parse_dtype(arg.dtype),
     p.norm_dtype = parse_dtype(arg.norm_dtype), p.max_shard = arg.max_shard;
     p.keep_rest = !t.model;
@@ -169,8 +169,8 @@ int main(int argc, char **argv)
         pack_read(&p, stream, which, t.layers[0], t.layers[1], &e) || (!p.m && pack_open_rest(&p, &e)) ||
         pack_bind(&p, &e))
         die(&e);
-    tool_predict(pack_memory(&p), pack_disk(&p, packer->size), strcmp(t.out, "-") ? t.out : NULL);
-    if (packer->write(&p, &e)) {
+    tool_predict(pack_memory(&p), pack_disk(&p, p.packer->size), strcmp(t.out, "-") ? t.out : NULL);
+    if (p.packer->write(&p, &e)) {
         if (tool_stopping()) tool_exit_signal();
         die(&e);
     }

@@ -50,16 +50,16 @@ static void fill(struct codes_job *j, const struct qtensor *q, int group, const 
 {
     size_t out = (size_t)q->out, in = (size_t)q->in, n = i == WEIGHTS ? in : (size_t)part->shape[0];
     uint32_t *words = data;
-    uint16_t *scale = data;
     (void)j;
+    if (i == SCALES) {
+        codes_fill_scales(q, group, part, true, data);
+        return;
+    }
     for (size_t k = 0; k < n; k++)
         for (size_t o = 0; o < out; o++) {
             size_t at = i == WEIGHTS ? o * in + k : codes_param(q, group, (int)o, (int)k);
-            uint32_t v = i == WEIGHTS ? q->codes[at] : i == ZEROS ? (uint32_t)codes_zero(q, at) : 0;
-            if (i == SCALES)
-                scale[k * out + o] = f32_to_f16(q->scale[at]);
-            else
-                words[k * (out / 8) + o / 8] |= v << shift_of_column[o % 8];
+            uint32_t v = i == WEIGHTS ? q->codes[at] : (uint32_t)codes_zero(q, at);
+            words[k * (out / 8) + o / 8] |= v << shift_of_column[o % 8];
         }
 }
 
@@ -92,24 +92,17 @@ static json_t *configure(const struct codes_job *j)
     return json_pack("{s:o}", "quantization_config", c);
 }
 
-static const struct codes_format format = {.name = "awq",
-                                           .dtype = DT_F16,
-                                           .norm_dtype = DT_F32,
-                                           .refusal = refusal,
+static const struct codes_format format = {.refusal = refusal,
                                            .list = list,
                                            .fill = fill,
                                            .decode = decode,
                                            .configure = configure};
-
-static int write_awq(struct pack *p, struct err *e)
-{
-    return codes_write(p, &format, e);
-}
 
 const struct packer pack_awq = {
     .name = "awq",
     .summary = "AWQ directory, \"gemm\" layout: 4 bits",
     .directory = true,
     .size = PACK_CODES,
-    .write = write_awq,
+    .write = codes_write,
+    .codes = &format,
 };

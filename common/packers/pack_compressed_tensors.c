@@ -40,24 +40,15 @@ static int list(const struct pack *p, const struct qtensor *q, int group, struct
     return n;
 }
 
-static void fill_scales(const struct qtensor *q, int group, const struct codes_part *part, uint16_t *data)
-{
-    size_t groups = (size_t)part->shape[1];
-    for (size_t n = 0; n < (size_t)q->out * groups; n++)
-        dtype_from_f32(&data[n], part->dtype,
-                       &q->scale[codes_param(q, group, (int)(n / groups), (int)(n % groups))], 1);
-}
-
 static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part,
                  int i, void *data)
 {
     size_t out = (size_t)q->out, in = (size_t)q->in, cols = (size_t)part->shape[1];
     (void)j;
     if (i == WEIGHTS)
-        for (size_t n = 0; n < out * in; n++)
-            bits_put((uint32_t *)data + n / in * cols, 1, n % in, q->bits, q->codes[n]);
+        codes_fill(q, data, cols, 1);
     else if (i == SCALES)
-        fill_scales(q, group, part, data);
+        codes_fill_scales(q, group, part, false, data);
     else if (i == SHAPE)
         memcpy(data, (int64_t[]){q->out, q->in}, 16);
     else if (strcmp(part->suffix, ".weight_g_idx") == 0)
@@ -123,25 +114,18 @@ static json_t *configure(const struct codes_job *j)
                      "config_groups", groups, "ignore", ignore);
 }
 
-static const struct codes_format format = {.name = "compressed-tensors",
-                                           .dtype = DT_F16,
-                                           .norm_dtype = DT_F32,
-                                           .mixed = true,
+static const struct codes_format format = {.mixed = true,
                                            .refusal = refusal,
                                            .list = list,
                                            .fill = fill,
                                            .decode = decode,
                                            .configure = configure};
 
-static int write_ct(struct pack *p, struct err *e)
-{
-    return codes_write(p, &format, e);
-}
-
 const struct packer pack_compressed_tensors = {
     .name = "compressed-tensors",
     .summary = "compressed-tensors directory, pack-quantized: 2 to 8 bits",
     .directory = true,
     .size = PACK_CODES,
-    .write = write_ct,
+    .write = codes_write,
+    .codes = &format,
 };

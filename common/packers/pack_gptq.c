@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A Hugging Face directory in the GPTQ layout, version 1: what vLLM, SGLang, transformers and llama.cpp's
- * converter read.
+ * A Hugging Face directory in the GPTQ layout: what vLLM, SGLang, transformers and llama.cpp's converter read.
  *   NAME.qweight I32 [in*b/32, out]       codes packed along in
- *   NAME.qzeros  I32 [groups, out*b/32]   zero - 1, packed along out, wrapping
+ *   NAME.qzeros  I32 [groups, out*b/32]   packed along out; version 1: zero - 1, wrapping; version 2: zero
  *   NAME.scales  F16 [groups, out]        NAME.g_idx I32 [in]   group of each input */
 #include "common/bitwords.h"
 #include "common/mem.h"
-#include "common/pack_codes.h"
+#include "common/packers/gptq.h"
 #include "common/tool.h"
 #include <string.h>
 
@@ -37,34 +36,29 @@ static int list(const struct pack *p, const struct qtensor *q, int group, struct
 
 static void fill_zeros(struct codes_job *j, const struct qtensor *q, uint32_t *data)
 {
-    uint32_t mask = (1u << q->bits) - 1;
+    uint32_t mask = (1u << q->bits) - 1, less = j->f == &gptq_v1;
     size_t row = bits_words((uint64_t)q->out, q->bits), groups = (size_t)q->n_groups;
     for (size_t o = 0; o < (size_t)q->out; o++)
         for (size_t k = 0; k < groups; k++) {
             uint32_t z = (uint32_t)codes_zero(q, o * groups + k);
-            j->wrapped += z == 0;
-            bits_put(data + k * row, 1, o, q->bits, (z - 1) & mask);
+            j->wrapped += z < less;
+            bits_put(data + k * row, 1, o, q->bits, (z - less) & mask);
         }
 }
 
 static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part,
                  int i, void *data)
 {
-    size_t out = (size_t)q->out, in = (size_t)q->in, groups = (size_t)q->n_groups;
     int width = q->n_groups == 1 ? q->in : q->group;
     int32_t *index = data;
-    uint16_t *scale = data;
-    (void)group, (void)part;
     if (i == ZEROS) fill_zeros(j, q, data);
-    for (size_t c = 0; i == GROUPS && c < in; c++) index[c] = q->gidx ? q->gidx[c] : (int32_t)c / width;
-    for (size_t n = 0; i == SCALES && n < out * groups; n++)
-        scale[n % groups * out + n / groups] = f32_to_f16(q->scale[n]);
-    for (size_t n = 0; i == WEIGHTS && n < out * in; n++)
-        bits_put((uint32_t *)data + n / in, out, n % in, q->bits, q->codes[n]);
+    if (i == SCALES) codes_fill_scales(q, group, part, true, data);
+    if (i == WEIGHTS) codes_fill(q, data, 1, (size_t)q->out);
+    for (int c = 0; i == GROUPS && c < q->in; c++) index[c] = q->gidx ? q->gidx[c] : c / width;
 }
 
 static void decode(const struct codes_setting *s, const struct codes_part *part, const void *const *data,
-                   int out, int in, float *w)
+                   int out, int in, uint32_t less, float *w)
 {
     const uint32_t *words = data[WEIGHTS], *zeros = data[ZEROS];
     const uint16_t *scale = data[SCALES];
@@ -77,8 +71,20 @@ static void decode(const struct codes_setting *s, const struct codes_part *part,
             uint32_t z = bits_take(zeros + g * part[ZEROS].shape[1], 1, (uint64_t)o, s->bits),
                      c = bits_take(words + o, (size_t)out, (uint64_t)i, s->bits);
             w[(size_t)o * (size_t)in + (size_t)i] =
-                f16_to_f32(scale[g * (size_t)out + (size_t)o]) * (float)((int)c - (int)((z + 1) & mask));
+                f16_to_f32(scale[g * (size_t)out + (size_t)o]) * (float)((int)c - (int)((z + less) & mask));
         }
+}
+
+static void decode_v1(const struct codes_setting *s, const struct codes_part *part, const void *const *data,
+                      int out, int in, float *w)
+{
+    decode(s, part, data, out, in, 1, w);
+}
+
+static void decode_v2(const struct codes_setting *s, const struct codes_part *part, const void *const *data,
+                      int out, int in, float *w)
+{
+    decode(s, part, data, out, in, 0, w);
 }
 
 /* Per-module rules: "-:regex" keeps loaders from looking for codes, "+:regex" gives other settings. */
@@ -121,8 +127,9 @@ static json_t *configure(const struct codes_job *j)
     bool order = false;
     for (size_t i = 0; i < j->n_settings; i++) order |= j->settings[i].order;
     json_object_update_new(c, json_pack("{s:b, s:b, s:s, s:s, s:s, s:{s:[s]}}", "desc_act", order, "lm_head",
-                                        0, "quant_method", "gptq", "checkpoint_format", "gptq", "pack_dtype",
-                                        "int32", "meta", "quantizer", "nt-pack:" NT_VERSION));
+                                        0, "quant_method", "gptq", "checkpoint_format",
+                                        j->f == &gptq_v1 ? "gptq" : "gptq_v2", "pack_dtype", "int32", "meta",
+                                        "quantizer", "nt-pack:" NT_VERSION));
     if (json_object_size(r)) json_object_set(c, "dynamic", r);
     json_decref(r);
     return json_pack("{s:o}", "quantization_config", c);
@@ -140,26 +147,26 @@ static int files(struct codes_job *j, const char *dir, struct err *e)
     return rc;
 }
 
-static const struct codes_format format = {.name = "gptq",
-                                           .dtype = DT_F16,
-                                           .norm_dtype = DT_F32,
-                                           .mixed = true,
-                                           .refusal = refusal,
-                                           .list = list,
-                                           .fill = fill,
-                                           .decode = decode,
-                                           .configure = configure,
-                                           .files = files};
-
-static int write_gptq(struct pack *p, struct err *e)
-{
-    return codes_write(p, &format, e);
-}
+const struct codes_format gptq_v1 = {.mixed = true,
+                                     .refusal = refusal,
+                                     .list = list,
+                                     .fill = fill,
+                                     .decode = decode_v1,
+                                     .configure = configure,
+                                     .files = files};
+const struct codes_format gptq_v2 = {.mixed = true,
+                                     .refusal = refusal,
+                                     .list = list,
+                                     .fill = fill,
+                                     .decode = decode_v2,
+                                     .configure = configure,
+                                     .files = files};
 
 const struct packer pack_gptq = {
     .name = "gptq",
     .summary = "GPTQ directory, version 1: 2, 3, 4 or 8 bits",
     .directory = true,
     .size = PACK_CODES,
-    .write = write_gptq,
+    .write = codes_write,
+    .codes = &gptq_v1,
 };

@@ -54,16 +54,12 @@ static int list(const struct pack *p, const struct qtensor *q, int group, struct
 static void fill(struct codes_job *j, const struct qtensor *q, int group, const struct codes_part *part,
                  int i, void *data)
 {
-    size_t out = (size_t)q->out, in = (size_t)q->in, cols = (size_t)part->shape[1];
+    size_t cols = (size_t)part->shape[1];
     (void)j;
-    if (i == WEIGHTS) {
-        for (size_t n = 0; n < out * in; n++)
-            bits_put((uint32_t *)data + n / in * cols, 1, n % in, q->bits, q->codes[n]);
-        return;
-    }
-    for (size_t n = 0; n < out * cols; n++) {
-        size_t at = codes_param(q, group, (int)(n / cols), (int)(n % cols));
-        float v = i == SCALES ? q->scale[at] : bias_of(q, at);
+    if (i == WEIGHTS) codes_fill(q, data, cols, 1);
+    if (i == SCALES) codes_fill_scales(q, group, part, false, data);
+    for (size_t n = 0; i == BIASES && n < (size_t)q->out * cols; n++) {
+        float v = bias_of(q, codes_param(q, group, (int)(n / cols), (int)(n % cols)));
         dtype_from_f32((uint8_t *)data + n * (size_t)dtype_block_bytes(part->dtype), part->dtype, &v, 1);
     }
 }
@@ -122,8 +118,7 @@ static int files(struct codes_job *j, const char *dir, struct err *e)
     return 0;
 }
 
-static const struct codes_format format = {.name = "mlx",
-                                           .dtype = DT_F16,
+static const struct codes_format format = {.norms_too = true,
                                            .embeddings = true,
                                            .mixed = true,
                                            .refusal = refusal,
@@ -133,15 +128,11 @@ static const struct codes_format format = {.name = "mlx",
                                            .configure = configure,
                                            .files = files};
 
-static int write_mlx(struct pack *p, struct err *e)
-{
-    return codes_write(p, &format, e);
-}
-
 const struct packer pack_mlx = {
     .name = "mlx",
     .summary = "MLX directory, affine: 2, 3, 4, 6 or 8 bits",
     .directory = true,
     .size = PACK_CODES,
-    .write = write_mlx,
+    .write = codes_write,
+    .codes = &format,
 };

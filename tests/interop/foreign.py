@@ -133,7 +133,8 @@ def torch_model(tool, path):
     method = json.load(open(path + "/config.json"))["quantization_config"]["quant_method"]
     if method in ("gptq", "awq"):
         from gptqmodel import BACKEND, GPTQModel
-        m = GPTQModel.load(path, device="cpu", backend=BACKEND.AWQ_TORCH if method == "awq" else BACKEND.GPTQ_TORCH).model
+        m = GPTQModel.load(path, device="cpu", dtype=torch.float16,
+                           backend=BACKEND.AWQ_TORCH if method == "awq" else BACKEND.GPTQ_TORCH).model
     else:
         from transformers import AutoModelForCausalLM
         more = {}

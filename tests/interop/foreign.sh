@@ -43,7 +43,21 @@ tool() { # TOOL SUFFIXES KIND...: tensors with these suffixes come back
     done
 }
 tool mlx proj.weight,proj.scales,proj.biases w4-64 w2-32 w3-64-bfloat16 mixed mxfp4 nvfp4 mxfp8
+# OPTIONS of nt-quant -> FORMAT: GPTQModel computes what nt-eval does with what nt-pack writes
+ours() { # NAME FORMAT OPTION...
+    local d=$tmp/ours/$1
+    nt-quant $q -m "$tmp/m" -q rtn "${@:3}" 2>"$tmp/stderr" | nt-pack $q -m "$tmp/m" --format "$2" -o "$d" 2>"$tmp/stderr" || cat "$tmp/stderr"
+    run nll gptqmodel "$tmp/m" "$tmp/ids" "$d" 2>>"$tmp/ours.log" | grep "^$d " >"$tmp/ours.nll"
+    same_nll "$d" "$(cat "$tmp/ours.nll")"; ok $? "GPTQModel loads our $1 as $2: the same likelihoods"
+}
 if [ -n "${NT_FOREIGN_PYTHON:-}" ]; then
+    mkdir "$tmp/ours"
+    ours w4-sym gptq -b 4 -g 64 --sym
+    ours w3-sym gptq -b 3 -g 128 --sym
+    ours w8-sym gptq -b 8 -g 0 --sym
+    ours w4-asym gptq-v2 -b 4 -g 64
+    ours w2-asym gptq-v2 -b 2 -g 32
+    ours w4-awq awq -b 4 -g 64
     tool gptqmodel .qweight,.qzeros,.scales,.g_idx w2 w3 w4-asym w4-order awq
     tool autoround .qweight,.qzeros,.scales w2-rtn w4-asym-rtn w8-rtn w4-gptq-rtn w4-awq-rtn
     tool llmcompressor .weight_packed,.weight_scale w3 w4 w8

@@ -1,31 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Quantized checkpoints of other tools as they lie: as models, and by -q import, they have the values of the float model that
 # they stand for, which layouts.py computes from the codes.
-. tests/tap.bash
-export OMP_NUM_THREADS=1 # many short runs
-"$PYTHON" -c 'import numpy' 2>/dev/null || skip_all "$PYTHON lacks numpy"
-lay() { "$PYTHON" tests/cli/import/layouts.py "$@"; }
-
-lay all "$tmp"; ok $? "checkpoints of all kinds are made"
-kinds=$(lay kinds)
-verdicts() { # WHAT: lines "KIND FROM TO SUFFIX..." on stdin
-    lay compare-all "$tmp" >"$tmp/verdicts"
-    while read -r kind rest; do [ "$rest" = ok ]; ok $? "$kind: $1${rest#ok}"; done <"$tmp/verdicts"
-}
-
-for kind in $kinds; do
-    d="$tmp/$kind"
-    nt-quant -q import "$d/q" -o "$d/q.nts" --progress none 2>"$tmp/stderr" &&
-        nt-pack -m "$d/q" --format hf --dtype f32 "$d/q.nts" -o "$d/hf" --progress none 2>"$tmp/stderr" || cat "$tmp/stderr"
-done
-verdicts "what import gives has the values of the float model" < <(for kind in $kinds; do echo "$kind hf f"; done)
-logits() { # KIND: one of the above
-    local d="$tmp/$1"
-    nt-eval -m "$d/q" --ids "$d/ids.json" --dump logits -o "$d/q.logits" --progress none &&
-        nt-eval -m "$d/f" --ids "$d/ids.json" --dump logits -o "$d/f.logits" --progress none &&
-        cmp "$d/q.logits" "$d/f.logits"
-}
-for kind in gptq4-order awq ct-nvfp4 mlx3; do check "$kind: the logits of the float model" logits "$kind"; done
+. tests/cli/import/lib.bash layouts.py
+import_all
+for kind in gptq4-order awq ct-nvfp4 mlx3; do check "$kind: the logits of the float model" same_logits "$kind"; done
 
 # ---- what nt-pack writes of imported codes is what was there, byte by byte ----
 
@@ -44,6 +22,8 @@ verdicts "codes come back as they were" < <(
 )
 ! lay compare "$tmp/gptq4-v2/back/model.safetensors" "$tmp/gptq4-v2/q/model.safetensors" qzeros >/dev/null 2>&1
 ok $? "version 2 leaves as version 1: other zeros"
+nt-pack -m "$tmp/gptq4-v2/q" --format gptq-v2 --dtype f16 "$tmp/gptq4-v2/q.nts" -o "$tmp/gptq4-v2/same" --progress none 2>"$tmp/stderr" || cat "$tmp/stderr"
+check "and as version 2 as it was" lay compare "$tmp/gptq4-v2/same/model.safetensors" "$tmp/gptq4-v2/q/model.safetensors" qweight qzeros scales g_idx
 again() {
     nt-quant -q import "$tmp/gptq4-v2/back" -o "$tmp/again.nts" --progress none &&
         nt-pack -m "$tmp/gptq4-v2/back" --format hf --dtype f32 "$tmp/again.nts" -o "$tmp/again" --progress none &&

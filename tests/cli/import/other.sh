@@ -1,27 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Checkpoints of bitsandbytes, HQQ, ModelOpt and fbgemm: as models and by -q import they have the values of the float model that
 # they stand for (other.py computes it from the codes); norms go into them; methods that are not read are refused by name.
-. tests/tap.bash
-export OMP_NUM_THREADS=1 # many short runs
-"$PYTHON" -c 'import numpy' 2>/dev/null || skip_all "$PYTHON lacks numpy"
-lay() { "$PYTHON" tests/cli/import/other.py "$@"; }
-
-lay all "$tmp"; ok $? "checkpoints of all kinds are made"
-kinds=$(lay kinds)
-for kind in $kinds; do
-    d="$tmp/$kind"
-    nt-quant -q import "$d/q" -o "$d/q.nts" --progress none 2>"$tmp/stderr" &&
-        nt-pack -m "$d/q" --format hf --dtype f32 "$d/q.nts" -o "$d/hf" --progress none 2>"$tmp/stderr" || cat "$tmp/stderr"
-done
-lay compare-all "$tmp" < <(for kind in $kinds; do echo "$kind hf f"; done) >"$tmp/verdicts"
-while read -r kind rest; do [ "$rest" = ok ]; ok $? "$kind: what import gives has the values of the float model${rest#ok}"; done <"$tmp/verdicts"
+. tests/cli/import/lib.bash other.py
+import_all
 
 logits() { # KIND: of the directory as it lies, and of the imported stream
     local d="$tmp/$1"
-    nt-eval -m "$d/q" --ids "$d/ids.json" --dump logits -o "$d/q.logits" --progress none &&
-        nt-eval -m "$d/f" --ids "$d/ids.json" --dump logits -o "$d/f.logits" --progress none &&
+    same_logits "$1" &&
         nt-eval -m "$d/q" --qweights "$d/q.nts" --ids "$d/ids.json" --dump logits -o "$d/i.logits" --progress none &&
-        cmp "$d/q.logits" "$d/f.logits" && cmp "$d/i.logits" "$d/f.logits"
+        cmp "$d/i.logits" "$d/f.logits"
 }
 for kind in nf4-double int8 hqq3 hqq1 hqq4-across modelopt-nvfp4; do check "$kind: the logits of the float model" logits "$kind"; done
 

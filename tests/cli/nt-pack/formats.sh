@@ -55,6 +55,9 @@ for b in 2 3 4 8; do
 done
 run "gptq per row" pack -m $gguf "$tmp/w4a.nts" --format gptq -o "$tmp/gptq4a"
 run "gptq per row: values" oracle gptq "$tmp/w4a.nts" $hf "$tmp/gptq4a"
+run "gptq-v2, asymmetric" pack -m $hf "$tmp/w3.nts" --format gptq-v2 -o "$tmp/gptq-v2"
+run "gptq-v2: values" oracle gptq "$tmp/w3.nts" $hf "$tmp/gptq-v2"
+grep -q '"checkpoint_format": "gptq_v2"' "$tmp/gptq-v2/quantize_config.json"; ok $? "gptq-v2: it says so"
 grep -q '"group_size": -1' "$tmp/gptq4a/quantize_config.json"; ok $? "group_size of whole rows is -1"
 
 for w in good:new bad:old; do

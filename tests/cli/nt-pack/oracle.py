@@ -358,7 +358,7 @@ def gptq_linear(part, shape, config, name):
     out, cols = shape
     bits = next((v["bits"] for k, v in config.get("dynamic", {}).items() if k[:2] == "+:" and re.match(k[2:], name)), config["bits"])
     codes, g = rows_of_bits(part["qweight"].T, cols, bits), part["g_idx"]
-    zeros = (rows_of_bits(part["qzeros"], out, bits) + 1) & ((1 << bits) - 1)
+    zeros = (rows_of_bits(part["qzeros"], out, bits) + (config["checkpoint_format"] == "gptq")) & ((1 << bits) - 1)
     return part["scales"].astype("<f4")[g].T * (codes - zeros[g].T).astype("<f4")
 
 
@@ -411,7 +411,7 @@ def check_codes(layout, stream, model, path, which="old"):
     config = whole["quantization" if layout == "mlx" else "quantization_config"]
     if layout == "gptq":
         assert config == json.load(open(os.path.join(path, "quantize_config.json")))
-        assert config["quant_method"] == "gptq" and config["checkpoint_format"] == "gptq"
+        assert config["quant_method"] == "gptq" and config["checkpoint_format"] in ("gptq", "gptq_v2")
     if layout == "awq":
         assert (config["quant_method"], config["bits"], config["version"], config["zero_point"]) == ("awq", 4, "gemm", True)
     if layout == "ct":
