@@ -175,7 +175,7 @@ int tweak_model_options(const struct tweak_args *a, const struct tool *t, struct
                              .clip = a->clip,
                              .weight_decay = a->weight_decay,
                              .scales_step = a->scales_step,
-                             .lr = automatic || !isnan(lr) ? lr : 1e-3,
+                             .lr = automatic || !isnan(lr) ? lr : scope_rates[relative(a)][1],
                              .seed = (uint64_t)t->seed,
                              .relative = relative(a),
                              .norm_dtype = norm_type(a),

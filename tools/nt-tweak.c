@@ -21,7 +21,7 @@ static const struct opt options[] = {
      "float block on the quantized stream, or the float stream"},
     {0, "opt", OPT_CHOICE, &arg.opt, "adam|adamw|closed-form", "how (default adam; model scope: adamw)"},
     {0, "lr", OPT_STR, &arg.lr, "X",
-     "Adam's step in layer 0 (default: the loss's own; model scope: 1e-3), or auto"},
+     "Adam's step in layer 0 (default: the loss's own; model scope: 1e-3, relative 3e-2), or auto"},
     {0, "lr-scale", OPT_F64, &arg.lr_scale, "S=0..",
      "layer i of L: lr (1 + S i/L) (default: the loss's own)"},
     {0, "iters", OPT_INT, &arg.iters, "N=0..1000", "passes over the training sequences; 0 only advances"},
