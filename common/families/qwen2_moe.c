@@ -51,7 +51,6 @@ const struct family family_qwen2_moe = {
                  .max_pos = 32768,
                  .eps = 1e-6,
                  .rope_theta = 10000},
-    .spellings = CONFIG_KEYS("num_local_experts", "num_experts"),
     .keys = CONFIG_KEYS("sliding_window", "layer_types", "num_experts", "num_local_experts", "num_experts_per_tok",
                         "moe_intermediate_size", "shared_expert_intermediate_size"),
     .configure = configure,
