@@ -7,6 +7,7 @@ sweep.py packed DIR: the directories DIR/NAME.hf compute the logits of tests/dat
 A family is a function of a random generator that returns class, keys of config.json and, if they differ, how to compare.
 Sizes are what the committed models do not have: heads that do not fill the hidden size, odd counts, prime vocabularies, 1 to 4 layers,
 sequences longer than windows and than the longest position of a rope."""
+import glob
 import json
 import os
 import random
@@ -374,6 +375,8 @@ def make_one(where, name, family, r):
 
 
 def make_all(where, seed, n, *only):
+    known = {os.path.basename(p)[:-2] for p in glob.glob(os.path.join("common", "families", "*.c"))}
+    assert known == set(FAMILIES), "families without random models, or the other way round: %s" % (known ^ set(FAMILIES))
     for family in only or FAMILIES:
         for i in range(int(n)):
             name = "%s-%d" % (family, i)
