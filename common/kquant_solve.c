@@ -15,6 +15,7 @@ struct job {
     const struct kquant_type *k;
     const struct solver_factor *f; /* NULL: rounding */
     const float *importance, *W;
+    const int *place; /* where each column stands in the factor's order; NULL: in its own place */
     int in;
     bool fixed; /* scales are those of W */
     uint8_t *bytes;
@@ -52,30 +53,21 @@ static void tile_clear(struct tile *t)
     mem_free(t->grid), mem_free(t->code);
 }
 
-/* The grids of block b of all rows, for the columns as they are; in the factor's order columns lie elsewhere. */
-static void fit_block(const struct job *j, struct tile *t, int b, const int *place)
+/* The grids of block b of all rows, for the columns as they are. */
+static void fit_block(const struct job *j, struct tile *t, int b)
 {
     const struct kquant_type *k = j->k;
     int first = b * k->block, blocks = j->in / k->block;
     float w[KQUANT_BLOCK];
     for (int r = 0; r < t->rows; r++) {
         struct kquant_grid *g = &t->grid[(size_t)r * (size_t)blocks + (size_t)b];
-        for (int i = 0; i < k->block; i++) w[i] = t->x[(size_t)(place ? place[first + i] : first + i) * GRID_LANES + (size_t)r];
+        for (int i = 0; i < k->block; i++) w[i] = t->x[(size_t)(j->place ? j->place[first + i] : first + i) * GRID_LANES + (size_t)r];
         kquant_fit(k, w, j->importance + first, g);
         for (int s = 0; s < k->block / k->sub; s++) {
             size_t at = (size_t)(first / k->sub + s) * GRID_LANES + (size_t)r;
             kquant_line(k, g, s, &t->step[at], &t->offset[at]);
         }
     }
-}
-
-/* All blocks, before any column is rounded. */
-static void fit_all(const struct job *j, struct tile *t)
-{
-    int *place = j->f ? MEM_NEW(int, (size_t)j->in) : NULL;
-    for (int i = 0; place && i < j->in; i++) place[j->f->order[i]] = i;
-    for (int b = 0; b < j->in / j->k->block; b++) fit_block(j, t, b, place);
-    mem_free(place);
 }
 
 /* Codes of column c, whose weights are w; e receives the errors over u. */
@@ -105,7 +97,7 @@ static void solve_columns(const struct job *j, struct tile *t)
         for (int i = a; i < b; i++) {
             float *x = t->x + (size_t)i * GRID_LANES, *e = t->e + (size_t)(i - a) * GRID_LANES;
             const float *u = j->f->U + (size_t)i * (size_t)in + (size_t)i;
-            if (!j->fixed && i % j->k->block == 0) fit_block(j, t, i / j->k->block, NULL);
+            if (!j->fixed && i % j->k->block == 0) fit_block(j, t, j->f->order[i] / j->k->block);
             round_column(j, t, j->f->order[i], x, *u, e);
             spread(x + GRID_LANES, e, u + 1, b - i - 1);
         }
@@ -130,11 +122,16 @@ static void pack_rows(const struct job *j, const struct tile *t)
                         j->bytes + (((size_t)t->r0 + r) * blocks + b) * bytes);
 }
 
+int kquant_block(int in)
+{
+    return kquant_type_of(2, in) ? kquant_type_of(2, in)->block : 0;
+}
+
 int kquant_solve(const struct solver_factor *f, const float *importance, const float *W, int out, int in,
                  const struct quant_opts *o, struct qtensor *q, struct err *e)
 {
     struct job j = {.k = kquant_type_of(o->bits, in), .f = f, .importance = importance, .W = W, .in = in,
-                    .fixed = !f || o->act_order || o->static_groups};
+                    .fixed = !f || o->static_groups};
     if (o->bits < 2 || o->bits > 6) return err_set(e, NT_EXIT_USAGE, "K types have -b 2, 3, 4, 5 or 6, not %d", o->bits);
     if (!j.k)
         return err_set(e, NT_EXIT_DATA, "rows of %d columns fit no block type of GGUF (a multiple of 32)", in);
@@ -142,16 +139,20 @@ int kquant_solve(const struct solver_factor *f, const float *importance, const f
     q->plain = (struct tensor){.dtype = j.k->t, .rank = 2, .shape = {(uint64_t)out, (uint64_t)in}};
     if (tensor_nbytes(j.k->t, 2, q->plain.shape, &q->plain.nbytes, e) < 0) return -1;
     j.bytes = q->plain.data = mem_array(q->plain.nbytes, 1);
+    int *place = f ? MEM_NEW(int, (size_t)in) : NULL;
+    for (int i = 0; f && i < in; i++) place[f->order[i]] = i;
+    j.place = place;
     openblas_set_num_threads(1);
 #pragma omp parallel for schedule(dynamic)
     for (int r = 0; r < out; r += GRID_LANES) {
         struct tile t;
         tile_init(&t, &j, r, out - r < GRID_LANES ? out - r : GRID_LANES);
-        if (j.fixed) fit_all(&j, &t);
+        for (int b = 0; j.fixed && b < in / j.k->block; b++) fit_block(&j, &t, b);
         f ? solve_columns(&j, &t) : round_columns(&j, &t);
         pack_rows(&j, &t);
         tile_clear(&t);
     }
+    mem_free(place);
     if (q->info) json_object_set_new(q->info, "type", json_string(dtype_name(j.k->t)));
     return 0;
 }

@@ -14,6 +14,7 @@ static void *kquant_prepare(const struct site_stats *st, const struct quant_opts
 {
     struct quant_opts single = *o;
     single.true_f64 = false;
+    single.order_block = kquant_block(st->dim);
     struct solver_factor *f = solver_factor_alloc(st->hessian, st->dim, &single, info, e);
     if (!f) return NULL;
     struct prepared *p = MEM_NEW(struct prepared, 1);
