@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "common/quantizer.h"
 #include "common/rng.h"
+#include "common/solver.h"
 #include "tests/check.h"
 
 enum { B = KQUANT_BLOCK }; /* the largest block */
@@ -227,6 +228,30 @@ static void check_dead(void)
     mem_free(W), mem_free(H), mem_free(y);
 }
 
+/* The order of activation by blocks: each whole, by its sum; columns within it by their own diagonal. */
+static void check_order(void)
+{
+    enum { IN = 160, BLOCK = 32 };
+    float *H = MEM_NEW(float, IN *IN);
+    double sum[IN / BLOCK] = {0};
+    struct quant_opts o;
+    struct err e = {0};
+    bool whole = true, falling = true;
+    quant_opts_init(&o);
+    o.act_order = true, o.order_block = BLOCK;
+    make_hessian(H, IN);
+    for (int i = 0; i < IN; i++) sum[i / BLOCK] += (double)H[i * IN + i];
+    struct solver_factor *f = solver_factor_alloc(H, IN, &o, NULL, &e);
+    for (int i = 1; f && i < IN; i++) {
+        int a = f->order[i - 1], b = f->order[i];
+        whole &= i % BLOCK == 0 || a / BLOCK == b / BLOCK;
+        falling &= i % BLOCK ? H[a * IN + a] >= H[b * IN + b] : sum[a / BLOCK] >= sum[b / BLOCK];
+    }
+    CHECK(f && whole && falling, "the order of activation leaves blocks whole and goes by what comes in");
+    solver_factor_free(f);
+    mem_free(H);
+}
+
 int main(void)
 {
     for (int in = 96; in <= 512; in += 416)
@@ -238,6 +263,7 @@ int main(void)
             check_quantizer(bits, in);
         }
     check_dead();
+    check_order();
     struct qtensor q;
     struct err e;
     float W[512] = {1}, *H = MEM_NEW(float, 512 * 512);
