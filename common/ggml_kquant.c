@@ -17,12 +17,14 @@ enum { ROUNDS = 4, LANES = 16 };
 #endif
 
 static const struct kquant_type types[] = {
-    {DT_Q2_K, 2, 256, 16, 0, 15, 15, 0}, {DT_Q3_K, 3, 256, 16, -32, 31, 0, 4},
-    {DT_Q4_K, 4, 256, 32, 0, 63, 63, 0}, {DT_Q5_K, 5, 256, 32, 0, 63, 63, 0},
+    {DT_Q2_K, 2, 256, 16, 0, 15, 15, 0},     {DT_Q3_K, 3, 256, 16, -32, 31, 0, 4},
+    {DT_Q4_K, 4, 256, 32, 0, 63, 63, 0},     {DT_Q5_K, 5, 256, 32, 0, 63, 63, 0},
     {DT_Q6_K, 6, 256, 16, -128, 127, 0, 32},
 };
-static const struct kquant_type q4_0 = {DT_Q4_0, 4, 32, 32, 1, 1, 0, 8}, q5_0 = {DT_Q5_0, 5, 32, 32, 1, 1, 0, 16},
-                                q5_1 = {DT_Q5_1, 5, 32, 32, 1, 1, 1, 0}, q8_0 = {DT_Q8_0, 8, 32, 32, 1, 1, 0, 128};
+static const struct kquant_type q4_0 = {DT_Q4_0, 4, 32, 32, 1, 1, 0, 8},
+                                q5_0 = {DT_Q5_0, 5, 32, 32, 1, 1, 0, 16},
+                                q5_1 = {DT_Q5_1, 5, 32, 32, 1, 1, 1, 0},
+                                q8_0 = {DT_Q8_0, 8, 32, 32, 1, 1, 0, 128};
 
 const struct kquant_type *kquant_type_of(int bits, int in)
 {
@@ -49,7 +51,10 @@ static inline float nearest_level(float x, float offset, float inverse, float to
     return (c + 12582912.0f) - 12582912.0f;
 }
 
-static inline float inverse_of(float step) { return step != 0 ? 1 / step : 0; }
+static inline float inverse_of(float step)
+{
+    return step != 0 ? 1 / step : 0;
+}
 
 int kquant_code(const struct kquant_type *k, float step, float offset, float x)
 {
@@ -80,8 +85,8 @@ struct moments {
     double w, c1, c2, x1, xc;
 };
 
-CLONES static void line_moments(int bits, float zero, float step, float offset, const float *x, const float *h, int n,
-                                struct moments *m)
+CLONES static void line_moments(int bits, float zero, float step, float offset, const float *x,
+                                const float *h, int n, struct moments *m)
 {
     float w[LANES] = {0}, c1[LANES] = {0}, c2[LANES] = {0}, x1[LANES] = {0}, xc[LANES] = {0};
     float inverse = inverse_of(step), top = (float)((1 << bits) - 1);
@@ -110,9 +115,10 @@ static void refit(const struct kquant_type *k, const float *x, const float *h, i
     }
 }
 
-/* Where a search of lines begins: a share of the range below and above zero; without minima of the largest weight,
- * which takes the last code of either side. */
-static bool first_line(const struct kquant_type *k, int t, float lo, float hi, float far, float *step, float *offset)
+/* Where a search of lines begins: a share of the range below and above zero; without minima of the largest
+ * weight, which takes the last code of either side. */
+static bool first_line(const struct kquant_type *k, int t, float lo, float hi, float far, float *step,
+                       float *offset)
 {
     static const float share[] = {1.06f, 0.98f, 0.9f, 0.82f, 0.74f, 0.66f, 0.58f, 0.5f, 0.42f};
     enum { SHARES = sizeof share / sizeof *share, SIDES = 5 };
@@ -312,7 +318,8 @@ static void pack_q6(const struct kquant_grid *g, const uint8_t *codes, uint8_t *
 }
 
 /* The types of 32. */
-static void pack_short(const struct kquant_type *k, const struct kquant_grid *g, const uint8_t *codes, uint8_t *out)
+static void pack_short(const struct kquant_type *k, const struct kquant_grid *g, const uint8_t *codes,
+                       uint8_t *out)
 {
     int n[32];
     for (int i = 0; i < 32; i++) n[i] = codes[i] - k->zero;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The column loop of kquant_solve.h, on tiles of GRID_LANES rows side by side: x[step * GRID_LANES + row] in processing
- * order. Rows do not depend on each other, tiles are of fixed size: threads change nothing. */
+ * The column loop of kquant_solve.h, on tiles of GRID_LANES rows side by side: x[step * GRID_LANES + row] in
+ * processing order. Rows do not depend on each other, tiles are of fixed size: threads change nothing. */
 #include "common/kquant_solve.h"
 #include <cblas.h>
 #include <math.h>
@@ -38,11 +38,12 @@ static void tile_init(struct tile *t, const struct job *j, int r0, int rows)
     t->step = MEM_NEW(float, subs *GRID_LANES);
     t->offset = MEM_NEW(float, subs *GRID_LANES);
     t->grid = MEM_NEW(struct kquant_grid, in / (size_t)j->k->block * GRID_LANES);
-    t->code = MEM_NEW(uint8_t, in *GRID_LANES);
+    t->code = MEM_NEW(uint8_t, in * GRID_LANES);
     for (int i = 0; i < j->in; i++) {
         int c = j->f ? j->f->order[i] : i;
         for (int r = 0; r < rows; r++)
-            if (!j->f || !j->f->dead[c]) t->x[(size_t)i * GRID_LANES + (size_t)r] = j->W[(size_t)(r0 + r) * in + (size_t)c];
+            if (!j->f || !j->f->dead[c])
+                t->x[(size_t)i * GRID_LANES + (size_t)r] = j->W[(size_t)(r0 + r) * in + (size_t)c];
     }
 }
 
@@ -61,7 +62,8 @@ static void fit_block(const struct job *j, struct tile *t, int b)
     float w[KQUANT_BLOCK];
     for (int r = 0; r < t->rows; r++) {
         struct kquant_grid *g = &t->grid[(size_t)r * (size_t)blocks + (size_t)b];
-        for (int i = 0; i < k->block; i++) w[i] = t->x[(size_t)(j->place ? j->place[first + i] : first + i) * GRID_LANES + (size_t)r];
+        for (int i = 0; i < k->block; i++)
+            w[i] = t->x[(size_t)(j->place ? j->place[first + i] : first + i) * GRID_LANES + (size_t)r];
         kquant_fit(k, w, j->importance + first, g);
         for (int s = 0; s < k->block / k->sub; s++) {
             size_t at = (size_t)(first / k->sub + s) * GRID_LANES + (size_t)r;
@@ -115,7 +117,8 @@ static void round_columns(const struct job *j, struct tile *t)
 
 static void pack_rows(const struct job *j, const struct tile *t)
 {
-    size_t block = (size_t)j->k->block, blocks = (size_t)j->in / block, bytes = (size_t)dtype_block_bytes(j->k->t);
+    size_t block = (size_t)j->k->block, blocks = (size_t)j->in / block,
+           bytes = (size_t)dtype_block_bytes(j->k->t);
     for (size_t r = 0; r < (size_t)t->rows; r++)
         for (size_t b = 0; b < blocks; b++)
             kquant_pack(j->k, &t->grid[r * blocks + b], t->code + r * (size_t)j->in + b * block,
@@ -130,11 +133,17 @@ int kquant_block(int in)
 int kquant_solve(const struct solver_factor *f, const float *importance, const float *W, int out, int in,
                  const struct quant_opts *o, struct qtensor *q, struct err *e)
 {
-    struct job j = {.k = kquant_type_of(o->bits, in), .f = f, .importance = importance, .W = W, .in = in,
+    struct job j = {.k = kquant_type_of(o->bits, in),
+                    .f = f,
+                    .importance = importance,
+                    .W = W,
+                    .in = in,
                     .fixed = !f || o->static_groups};
-    if (o->bits < 2 || o->bits > 6) return err_set(e, NT_EXIT_USAGE, "K types have -b 2, 3, 4, 5 or 6, not %d", o->bits);
+    if (o->bits < 2 || o->bits > 6)
+        return err_set(e, NT_EXIT_USAGE, "K types have -b 2, 3, 4, 5 or 6, not %d", o->bits);
     if (!j.k)
-        return err_set(e, NT_EXIT_DATA, "rows of %d columns fit no block type of GGUF (a multiple of 32)", in);
+        return err_set(e, NT_EXIT_DATA, "rows of %d columns fit no block type of GGUF (a multiple of 32)",
+                       in);
     q->form = QF_PLAIN, q->out = out, q->in = in;
     q->plain = (struct tensor){.dtype = j.k->t, .rank = 2, .shape = {(uint64_t)out, (uint64_t)in}};
     if (tensor_nbytes(j.k->t, 2, q->plain.shape, &q->plain.nbytes, e) < 0) return -1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * GPTQ on the grids of ggml's K types (common/kquant_solve.h): -b 2 to 6 are Q2_K to Q6_K. The codes are those that
- * leave in a GGUF file. */
+ * GPTQ on the grids of ggml's K types (common/kquant_solve.h): -b 2 to 6 are Q2_K to Q6_K. The codes are
+ * those that leave in a GGUF file. */
 #include "common/kquant_solve.h"
 #include "common/mem.h"
 
@@ -21,7 +21,9 @@ static void *kquant_prepare(const struct site_stats *st, const struct quant_opts
     p->f = f;
     p->importance = MEM_NEW(float, (size_t)st->dim);
     for (size_t i = 0, n = (size_t)st->dim; i < n; i++) {
-        float u = f->U[i * n + i]; /* what columns to come cannot make up for: the sum of (error / U_ii)^2 is minimised */
+        float u =
+            f->U[i * n +
+                 i]; /* what columns to come cannot make up for: the sum of (error / U_ii)^2 is minimised */
         p->importance[f->order[i]] = 1 / (u * u);
     }
     return p;

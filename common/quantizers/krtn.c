@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rounding to nearest on the grids of ggml's K types, scales searched with importance weights: the mean squares of the
- * inputs, which llama.cpp calls an importance matrix, are the Hessian's diagonal. */
+ * Rounding to nearest on the grids of ggml's K types, scales searched with importance weights: the mean
+ * squares of the inputs, which llama.cpp calls an importance matrix, are the Hessian's diagonal. */
 #include "common/kquant_solve.h"
 #include "common/mem.h"
 

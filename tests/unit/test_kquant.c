@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Blocks of ggml's K types and of those that short rows fall back to: bytes decode to what was meant, grids beat plain
- * rounding by the range, kquant beats rounding on the same grids once inputs are correlated, and krtn knows which matter. */
+ * Blocks of ggml's K types and of those that short rows fall back to: bytes decode to what was meant, grids
+ * beat plain rounding by the range, kquant beats rounding on the same grids once inputs are correlated, and
+ * krtn knows which matter. */
 #include "common/ggml_kquant.h"
 #include "common/ggml_types.h"
 #include "common/mem.h"
@@ -157,7 +158,8 @@ struct setting {
     bool act_order, static_groups;
 };
 
-static void run(const float *W, int out, int in, float *H, struct setting how, struct qtensor *q, struct err *e)
+static void run(const float *W, int out, int in, float *H, struct setting how, struct qtensor *q,
+                struct err *e)
 {
     struct quantizer_cache *c = quantizer_cache_alloc();
     struct site_stats st = {.dim = in, .count = 1000, .hessian = H};
@@ -189,7 +191,8 @@ static void check_quantizer(int bits, int in)
     enum { OUT = 70 };
     const char *type = dtype_name(kquant_type_of(bits, in)->t);
     size_t n = (size_t)in;
-    float *W = MEM_NEW(float, OUT *n), *H = MEM_NEW(float, n *n), *D = MEM_NEW(float, n *n), *I = MEM_NEW(float, n *n);
+    float *W = MEM_NEW(float, OUT *n), *H = MEM_NEW(float, n *n), *D = MEM_NEW(float, n *n),
+          *I = MEM_NEW(float, n *n);
     for (size_t i = 0; i < OUT * n; i++) W[i] = weight(90000 + i);
     make_hessian(H, in);
     for (size_t i = 0; i < n; i++) D[i * n + i] = H[i * n + i], I[i * n + i] = 1;
@@ -201,9 +204,10 @@ static void check_quantizer(int bits, int in)
            weighted = run_error(W, OUT, in, H, D, (struct setting){"krtn", bits, false, false}),
            flat = run_error(W, OUT, in, I, D, (struct setting){"krtn", bits, false, false});
     CHECK(gptq < 0.7 * round && order < 0.7 * round && fixed < 0.7 * round,
-          "%s: GPTQ %.4g, by activation %.4g, with fixed scales %.4g, rounded %.4g (without importance %.4g)", type, gptq, order,
-          fixed, round, plain);
-    CHECK(weighted < flat, "%s: rounding weighs errors by importance: %.4g, without %.4g", type, weighted, flat);
+          "%s: GPTQ %.4g, by activation %.4g, with fixed scales %.4g, rounded %.4g (without importance %.4g)",
+          type, gptq, order, fixed, round, plain);
+    CHECK(weighted < flat, "%s: rounding weighs errors by importance: %.4g, without %.4g", type, weighted,
+          flat);
     mem_free(W), mem_free(H), mem_free(D), mem_free(I);
 }
 
