@@ -131,6 +131,11 @@ int site_dim(const struct block_shape *s, int site);
 uint64_t block_weights(const struct block_shape *s); /* in all linears */
 /* Loops over linears, sites (norms) leave out those that a shape has not: ask, or get dimensions of 0. */
 bool block_has_role(const struct block_shape *s, int linear);
+/* Of a model some of whose layers have experts, this layer (its shape has them or not) runs this linear. */
+static inline bool block_runs(const struct block_shape *s, int linear)
+{
+    return block_has_role(s, linear) && (linear <= ROLE_O || (linear_expert(linear) >= 0) == (s->experts > 0));
+}
 int norm_dim(const struct block_shape *s,
              enum norm_id n);                  /* of gain and bias: D, E, H*E ...; 0: no such norm */
 int norm_max_dim(const struct block_shape *s); /* the largest of them and D */
@@ -165,6 +170,7 @@ void block_forward(const struct backend *be, const struct block *blk, struct blo
 /* Gradients, device memory; DEV_NONE = not wanted. Parameters add, dx overwrites. */
 struct block_grads {
     dev w[LINEARS_MAX], b[ROLE_COUNT], gain[NORM_COUNT], bias[NORM_COUNT];
+    dev router, shared_gate;
 };
 static inline dev *grad_norm_vector(struct block_grads *g, int i)
 {

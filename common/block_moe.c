@@ -294,7 +294,7 @@ static void route_back(const struct block_shape *s, const struct moe_host *h, co
 }
 
 /* m->logits = gradient of the router's logits; dy: of the sum for every assignment. */
-static void weights_back(const struct back *b, struct moe *m, dev dy, int R)
+static void weights_back(const struct back *b, struct moe *m, dev n2, dev dy, int R)
 {
     const struct block_shape *s = &b->blk->s;
     int A = R * s->per_token, X = s->experts;
@@ -305,6 +305,8 @@ static void weights_back(const struct back *b, struct moe *m, dev dy, int R)
     for (int r = 0; r < R; r++) route_back(s, m->h, dw, r, dz + (size_t)r * (size_t)X);
     b->be->put(m->logits, dz, (size_t)R * (size_t)X * sizeof(float));
     b->be->put(m->weight, m->h->weight, (size_t)A * sizeof(float));
+    if (dev_ok(b->g->router))
+        b->be->gemm_f32(true, false, X, s->D, R, 1, m->logits, X, n2, s->D, 1, b->g->router, s->D);
     mem_free(dw), mem_free(dz);
 }
 
@@ -320,6 +322,8 @@ static void shared_back(const struct back *b, struct moe *m, dev n2, dev dsum, i
     b->be->get(dz, m->mix, (size_t)R * sizeof(float));
     for (int i = 0; i < R; i++) dz[i] *= m->h->mix[i] * (1 - m->h->mix[i]);
     b->be->put(m->mix, dz, (size_t)R * sizeof(float));
+    if (dev_ok(b->g->shared_gate))
+        b->be->gemm_f32(true, false, 1, s->D, R, 1, m->mix, 1, n2, s->D, 1, b->g->shared_gate, s->D);
     mem_free(dz);
     expert_back(b, &r, m->sout);
 }
@@ -330,9 +334,9 @@ void moe_backward(const struct backend *be, const struct block *blk, struct moe 
     const struct block_shape *s = &blk->s;
     const struct back b = {be, blk, g, tap, ctx};
     int A = R * s->per_token, D = s->D, X = s->experts;
-    if (s->shared_F) shared_back(&b, m, n2, dsum, R); /* the last that reads n2 */
+    if (s->shared_F) shared_back(&b, m, n2, dsum, R);
     be->embed(m->dout, dsum, m->token, A, D);
-    weights_back(&b, m, m->dout, R);
+    weights_back(&b, m, n2, m->dout, R); /* the last that reads n2 */
     be->scale_rows(m->dout, m->dout, m->weight, A, D);
     for (int x = 0; x < X; x++) {
         struct rows r = routed(s, m, x);

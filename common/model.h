@@ -90,6 +90,7 @@ struct family {
     } defaults;                   /* what keys that config.json lacks mean */
     const char *eps_key;          /* NULL: rms_norm_eps or layer_norm_eps */
     const char *const *spellings; /* pairs: the family's own name of a key, the usual one */
+    bool own_spellings;           /* the usual ones say nothing to its class */
     const char *const *keys; /* otherwise refused config keys that configure (or the common code) honours */
     /* After the common keys; may be NULL. */
     int (*configure)(struct model_config *c, const json_t *hf_config, struct err *e);

@@ -266,12 +266,14 @@ json_t *model_config_text(json_t *j)
     return c;
 }
 
-/* The config with the usual names of what the family spells in its own way; new reference. */
+/* The config with the usual names of what the family spells in its own way (where its class does not know them: with
+ * no others); new reference. */
 static json_t *usual_names(const struct family *f, const json_t *j)
 {
     json_t *usual = json_copy((json_t *)(uintptr_t)j);
     for (const char *const *k = f->spellings; k && *k; k += 2) {
         const json_t *v = json_object_get(j, k[0]);
+        if (f->own_spellings) json_object_del(usual, k[1]);
         if (v && !json_is_null(v)) json_object_set(usual, k[1], (json_t *)(uintptr_t)v);
     }
     return usual;

@@ -376,5 +376,7 @@ json_t *model_config_from_gguf(const struct checkpoint *ck, struct err *e)
         return NULL;
     }
     if (f->from_gguf) f->from_gguf(ck, cfg);
+    for (const char *const *s = f->spellings; s && *s; s += 2) /* for the class, which may not know the usual name */
+        if (json_object_get(cfg, s[1])) json_object_set(cfg, s[0], json_object_get(cfg, s[1]));
     return cfg;
 }

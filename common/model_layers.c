@@ -7,8 +7,9 @@
 int config_window(const json_t *j, int otherwise, int *window, struct err *e)
 {
     const json_t *v = json_object_get(j, "sliding_window");
+    bool off = json_is_false(json_object_get(j, "use_sliding_window")); /* Qwen2-MoE's class then writes 0 */
     *window = v && json_is_null(v) ? 0 : otherwise;
-    return key_int(j, "sliding_window", 1, window, e);
+    return key_int(j, "sliding_window", off ? 0 : 1, window, e);
 }
 
 int config_softcap(const json_t *j, const char *key, double *cap, struct err *e)

@@ -269,10 +269,12 @@ static struct pack_item *add_item(struct pack *p, const struct weight_part *part
     return it;
 }
 
-static void add_gain(struct pack *p, const struct weight_part *gain, const char *name, const char *gguf, int layer)
+static struct pack_item *add_gain(struct pack *p, const struct weight_part *gain, const char *name, const char *gguf,
+                                  int layer)
 {
     struct pack_item *it = add_item(p, gain, name, gguf, layer, ".weight");
     it->norm = it->offset = true;
+    return it;
 }
 
 /* The experts of a layer and what chooses them. */
@@ -314,7 +316,8 @@ static void list_items(struct pack *p)
         }
         list_experts(p, l);
         for (int n = 0; n < NORM_COUNT; n++) {
-            add_gain(p, &t->gain[n], f->norm[n], g->norm[n], l);
+            struct pack_item *gain = add_gain(p, &t->gain[n], f->norm[n], g->norm[n], l);
+            gain->heads = !norm_tweaked(n) && m->c.block.qk_norm == QK_NORM_HEADS;
             add_item(p, &t->norm_bias[n], f->norm[n], g->norm[n], l, ".bias")->norm = true;
         }
     }

@@ -31,6 +31,7 @@ struct pack_item {
     bool linear, norm;       /* of a block; any norm */
     bool offset;             /* a norm of which HF files hold gain - the family's norm_offset */
     bool qk;                 /* q or k: rows that GGUF files of some families permute */
+    bool heads;              /* a norm of every head by itself: [heads, E] in files that hold them in one tensor */
     int layer;               /* -1 outside the blocks */
     int q;                   /* index into pack.q, -1 = none */
     const float *values;     /* norm from the stream, or NULL */

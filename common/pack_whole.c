@@ -56,6 +56,7 @@ static void add_part(struct pack_whole *w, const struct pack_item *it)
 static struct pack_whole whole_of(const struct pack *p, const struct pack_item *it, const char *name, bool gguf)
 {
     struct pack_whole w = {.rank = it->rank, .gguf = gguf, .shape = {it->shape[0], it->shape[1]}};
+    uint64_t E = (uint64_t)p->m->c.block.E;
     const struct tensor *t = &it->part.t->t;
     strcpy(w.name, name);
     add_part(&w, it);
@@ -64,8 +65,10 @@ static struct pack_whole whole_of(const struct pack *p, const struct pack_item *
         uint64_t rows = layout(p, it, gguf, &at);
         w.shape[0] = at.transposed ? at.cols : rows;
         if (it->rank == 2) w.shape[1] = at.transposed ? rows : at.cols;
+    } else if (it->heads) {
+        w.rank = 2, w.shape[0] = it->shape[0] / E, w.shape[1] = E;
     } else if (p->m->gguf == gguf && t->rank == 2) {
-        w.rank = 2, w.shape[0] = t->shape[0], w.shape[1] = t->shape[1]; /* a norm of [heads, E], too */
+        w.rank = 2, w.shape[0] = t->shape[0], w.shape[1] = t->shape[1];
     }
     return w;
 }

@@ -7,43 +7,85 @@
 #include <string.h>
 #include "common/mem.h"
 
-/* ---- places: linears by layer and role, then the embedding, then the head unless it is the same ---- */
+/* ---- places: by layer the linears, then (with experts) what chooses them and the shared one's gate; then the
+ * embedding, then the head unless it is the same ---- */
 
-static int count_matrices(const struct scope *s)
+static int per_layer(const struct scope *s)
 {
-    return s->L * s->in->per + 2;
+    return s->in->per + (s->m->c.block.experts ? 2 : 0);
 }
 
 static int embed_index(const struct scope *s)
 {
-    return s->L * s->in->per;
+    return s->L * per_layer(s);
 }
 
-static void matrix_dims(const struct scope *s, int i, int *out, int *in)
+/* Where matrix i of a layer lies in the file; t NULL: the layer has none. */
+static const struct weight_part *layer_part(const struct scope *s, int layer, int i)
 {
-    *out = s->m->c.vocab, *in = s->D;
-    if (i < embed_index(s)) role_dims(&s->m->c.block, i % s->in->per, out, in);
+    const struct model_layer *l = &s->m->layers[layer];
+    return i < s->in->per ? &l->w[i] : i == s->in->per ? &l->router : &l->shared_gate;
+}
+
+/* Its name in the stream, and its shape: a gate, which is read as a vector, is a matrix of one row. */
+static void layer_matrix(const struct scope *s, int layer, int i, struct qtensor *q)
+{
+    const struct family_names *f = &s->m->c.hf;
+    q->layer = layer, q->out = 1, q->in = s->D;
+    if (i < s->in->per) {
+        role_dims(&s->m->c.block, i, &q->out, &q->in);
+        model_tensor_name(s->m, layer, i, q->name);
+        strcpy(q->role, role_name(i));
+    } else {
+        if (i == s->in->per) q->out = s->m->c.block.experts;
+        family_tensor_name(q->name, i == s->in->per ? f->router : f->shared_gate, layer, ".weight");
+    }
+}
+
+/* Matrix i of all: name, layer, role, shape. */
+static void describe(const struct scope *s, int i, struct qtensor *q)
+{
+    const struct family_names *f = &s->m->c.hf;
+    *q = (struct qtensor){.layer = -1, .out = s->m->c.vocab, .in = s->D};
+    if (i < embed_index(s))
+        layer_matrix(s, i / per_layer(s), i % per_layer(s), q);
+    else
+        snprintf(q->name, sizeof q->name, "%s.weight", i == embed_index(s) ? f->embed : f->head);
 }
 
 static size_t matrix_size(const struct scope *s, int i)
 {
-    int out, in;
-    matrix_dims(s, i, &out, &in);
-    return (size_t)out * (size_t)in;
+    struct qtensor q;
+    describe(s, i, &q);
+    return (size_t)q.out * (size_t)q.in;
+}
+
+static bool has_matrix(const struct scope *s, int i)
+{
+    if (i < embed_index(s)) return layer_part(s, i / per_layer(s), i % per_layer(s))->t != NULL;
+    return i == embed_index(s) || !s->m->c.tied;
 }
 
 uint64_t scope_all_values(const struct model_config *c)
 {
-    uint64_t table = (uint64_t)c->vocab * (uint64_t)c->block.D;
-    return table * (c->tied ? 1 : 2) + (uint64_t)c->n_layers * block_weights(&c->block);
+    uint64_t n = (uint64_t)c->vocab * (uint64_t)c->block.D * (c->tied ? 1 : 2);
+    for (int l = 0; l < c->n_layers; l++) {
+        struct block_shape s = c->block;
+        if (c->layer[l].dense) s.experts = s.shared_F = 0;
+        if (s.experts) s.F = 0;
+        n += block_weights(&s) + (uint64_t)s.experts * (uint64_t)s.D;
+        if (s.shared_F && c->hf.shared_gate) n += (uint64_t)s.D;
+    }
+    return n;
 }
 
 size_t scope_all_place(struct scope *s, size_t n)
 {
-    int last = count_matrices(s) - 1;
-    for (int i = 0; i <= last; i++) {
-        bool has = i == last ? !s->m->c.tied : matrix_size(s, i) > 0;
-        s->matrix_at[i] = has ? n : SCOPE_NONE; /* a block may have no gate */
+    int count = embed_index(s) + 2;
+    s->matrix_at = MEM_NEW(size_t, (size_t)count);
+    for (int i = 0; i < count; i++) {
+        bool has = has_matrix(s, i);
+        s->matrix_at[i] = has ? n : SCOPE_NONE;
         n += has ? matrix_size(s, i) : 0;
     }
     return n;
@@ -51,9 +93,9 @@ size_t scope_all_place(struct scope *s, size_t n)
 
 static int read_matrix(struct scope *s, int i, float *w, struct err *e)
 {
-    if (i < embed_index(s)) return model_read_linear(s->m, i / s->in->per, i % s->in->per, w, e);
-    return i == embed_index(s) ? model_read_embed(s->m, 0, s->m->c.vocab, w, e)
-                               : model_read_head(s->m, 0, s->m->c.vocab, w, e);
+    int layer = i / per_layer(s), vocab = s->m->c.vocab;
+    if (i < embed_index(s)) return model_read_part(s->m, layer_part(s, layer, i % per_layer(s)), w, e);
+    return i == embed_index(s) ? model_read_embed(s->m, 0, vocab, w, e) : model_read_head(s->m, 0, vocab, w, e);
 }
 
 static size_t head_at(const struct scope *s)
@@ -66,7 +108,7 @@ int scope_all_open(struct scope *s, struct err *e)
 {
     s->first = MEM_NEW(float, s->n - s->n_norms);
     s->ids = s->be->alloc((size_t)s->R * sizeof(int32_t));
-    for (int i = 0; i < count_matrices(s); i++)
+    for (int i = 0; i < embed_index(s) + 2; i++)
         if (s->matrix_at[i] != SCOPE_NONE && read_matrix(s, i, s->first + (s->matrix_at[i] - s->n_norms), e))
             return -1;
     head_train(s->student, dev_at(s->p, head_at(s)), dev_at(s->g, head_at(s)));
@@ -75,13 +117,27 @@ int scope_all_open(struct scope *s, struct err *e)
 
 /* ---- forward and backward ---- */
 
+/* Matrix i of a layer in one of the vectors of values, or none. */
+static dev layer_at(const struct scope *s, dev values, int layer, int i)
+{
+    size_t at = s->matrix_at[layer * per_layer(s) + i];
+    return at == SCOPE_NONE ? DEV_NONE : dev_at(values, at);
+}
+
 void scope_all_load(struct scope *s, int layer)
 {
-    for (int r = 0; r < s->in->per; r++) {
-        int i = layer * s->in->per + r;
-        if (model_has_linear(s->m, layer, r))
-            s->be->copy(s->blk->w[r], dev_at(s->p, s->matrix_at[i]), matrix_size(s, i) * sizeof(float));
+    for (int i = 0; i < per_layer(s); i++) {
+        dev from = layer_at(s, s->p, layer, i),
+            to = i < s->in->per ? s->blk->w[i] : i == s->in->per ? s->blk->router : s->blk->shared_gate;
+        if (dev_ok(from)) s->be->copy(to, from, matrix_size(s, layer * per_layer(s) + i) * sizeof(float));
     }
+}
+
+void scope_all_grads(const struct scope *s, int layer, struct block_grads *g)
+{
+    for (int i = 0; i < s->in->per; i++) g->w[i] = layer_at(s, s->g, layer, i);
+    if (!s->m->c.block.experts) return;
+    g->router = layer_at(s, s->g, layer, s->in->per), g->shared_gate = layer_at(s, s->g, layer, s->in->per + 1);
 }
 
 void scope_all_embed(struct scope *s, const int32_t *ids, dev x)
@@ -145,18 +201,10 @@ int scope_all_evaluate(struct scope_train *t, double *ce, double *top1, boundary
 
 static int write_matrix(const struct scope *s, struct stream_writer *w, int i, struct err *e)
 {
-    struct qtensor q = {.layer = i < embed_index(s) ? i / s->in->per : -1};
-    const struct family_names *f = &s->m->c.hf;
-    int out, in;
+    struct qtensor q;
     if (s->matrix_at[i] == SCOPE_NONE) return 0;
-    matrix_dims(s, i, &out, &in);
-    if (q.layer >= 0) {
-        model_tensor_name(s->m, q.layer, i % s->in->per, q.name);
-        strcpy(q.role, role_name(i % s->in->per));
-    } else {
-        snprintf(q.name, sizeof q.name, "%s.weight", i == embed_index(s) ? f->embed : f->head);
-    }
-    qtensor_init_plain(&q, out, in, s->value + s->matrix_at[i]);
+    describe(s, i, &q);
+    qtensor_init_plain(&q, q.out, q.in, s->value + s->matrix_at[i]);
     int rc = qtensor_write(w, &q, e);
     qtensor_clear(&q);
     return rc;
@@ -166,8 +214,7 @@ int scope_all_write(const struct scope *s, struct stream_writer *w, struct err *
 {
     int rc = write_matrix(s, w, embed_index(s), e);
     for (int l = 0; l < s->L && !rc; l++) {
-        for (int r = 0; r < s->in->per && !rc; r++)
-            if (model_has_linear(s->m, l, r)) rc = write_matrix(s, w, l * s->in->per + r, e);
+        for (int i = 0; i < per_layer(s) && !rc; i++) rc = write_matrix(s, w, l * per_layer(s) + i, e);
         for (int i = 0; i < NORM_VECTORS && !rc; i++) rc = scope_write_norm(s, w, l * NORM_VECTORS + i, e);
         if (!rc) rc = stream_layer_end(w, l, e);
     }
@@ -182,8 +229,6 @@ int scope_all_check(const struct model *m, struct err *e)
         return err_set(e, NT_EXIT_USAGE,
                        "--params all: training the biases of linears (%s has them) is not available",
                        m->ck->path);
-    if (m->c.block.experts)
-        return err_set(e, NT_EXIT_USAGE, "--params all: training experts (%s has them) is not available", m->ck->path);
     if (m->pos_embed.t || m->embed_gain.t || m->project_in.t || m->project_out.t || m->head_bias.t ||
         m->c.embed_scale != 1)
         return err_set(

@@ -74,7 +74,6 @@ static void place_values(struct scope *s)
             (kind ? s->min_at : s->scale_at)[i] = has ? n : SCOPE_NONE;
             if (has) n += (size_t)q->out * (size_t)q->n_groups;
         }
-    s->matrix_at = MEM_NEW(size_t, (size_t)s->L * s->in->per + 2);
     s->n = s->o->all ? scope_all_place(s, n) : n;
 }
 
@@ -270,7 +269,6 @@ static int load_linear(struct scope *s, int layer, int r, struct err *e)
 
 int scope_load(struct scope *s, int layer, struct err *e)
 {
-    if (s->o->all) scope_all_load(s, layer);
     for (int r = 0; r < s->in->per && !s->o->all; r++)
         if (model_has_linear(s->m, layer, r) && load_linear(s, layer, r, e)) return -1;
     for (int i = layer * NORM_VECTORS; i < (layer + 1) * NORM_VECTORS; i++)
@@ -278,7 +276,9 @@ int scope_load(struct scope *s, int layer, struct err *e)
             s->be->put(block_norm_vector(s->blk, i % NORM_VECTORS), scope_norm(s, i),
                        (s->in->at[i + 1] - s->in->at[i]) * sizeof(float));
     block_set_layer(s->m, s->blk, layer);
-    return block_load_routing(s->m, s->blk, layer, e);
+    if (!s->o->all) return block_load_routing(s->m, s->blk, layer, e);
+    scope_all_load(s, layer);
+    return 0;
 }
 
 /* ---- gradient ---- */
@@ -347,7 +347,7 @@ static int scale_gradients(struct scope *s, int layer, struct err *e)
 static int backward_layer(struct scope *s, int l, int first, struct err *e)
 {
     const struct backend *be = s->be;
-    struct block_grads g = {{DEV_NONE}, {DEV_NONE}, {DEV_NONE}, {DEV_NONE}};
+    struct block_grads g = {{DEV_NONE}, {DEV_NONE}, {DEV_NONE}, {DEV_NONE}, DEV_NONE, DEV_NONE};
     if (l < s->L - 1) { /* of the last layer all is still there */
         if (err_stopped(e) || scope_load(s, l, e)) return -1;
         block_forward(be, s->blk, s->work, s->o->batch, s->o->seq, 0, boundary_at(s, l), DEV_NONE, NULL, NULL);
@@ -359,9 +359,8 @@ static int backward_layer(struct scope *s, int l, int first, struct err *e)
         if (s->scale_at[l * s->in->per + r] != SCOPE_NONE) {
             be->fill(s->dw[r], 0, role_size(&s->m->c, r, &out));
             g.w[r] = s->dw[r];
-        } else if (s->o->all && model_has_linear(s->m, l, r)) {
-            g.w[r] = dev_at(s->g, s->matrix_at[l * s->in->per + r]);
         }
+    if (s->o->all) scope_all_grads(s, l, &g);
     block_backward(be, s->blk, s->work, s->o->batch, s->o->seq, 0, boundary_at(s, l), s->dy,
                    l > first || s->o->all ? s->dx : DEV_NONE, &g, NULL, NULL);
     dev swap = s->dy;

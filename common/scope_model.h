@@ -50,7 +50,7 @@ struct scope {
         *min_at;         /* [in->n_norms], [L * in->per]: place in the vector or SCOPE_NONE */
     dev p, g, am, av;    /* [n]: what Adam steps, gradients, Adam's moments */
     float *value, *grad; /* [n] on the host; value is what the model runs with */
-    size_t *matrix_at;   /* with `all`: [L * in->per + 2], linears, embedding, head (SCOPE_NONE: tied) */
+    size_t *matrix_at;   /* with `all`: place of each matrix (scope_all.c) or SCOPE_NONE */
     float *first;        /* with `all`: the matrices of the input */
     dev ids;             /* with `all`: [R] */
     float *w, *scale, *minimum; /* one linear: dequantized, its present scales and minima */
@@ -86,11 +86,12 @@ int scope_gradient(struct scope *s, const int32_t *ids, double *kl, double *ce, 
 double scope_step(struct scope *s, int step, double lr);
 
 /* scope_all.c: how many values the matrices have; their places, from n on; their values, after the heads are
- * there; the layer's matrices; embedding and its gradient. */
+ * there; the layer's matrices, and where their gradients go; embedding and its gradient. */
 uint64_t scope_all_values(const struct model_config *c);
 size_t scope_all_place(struct scope *s, size_t n);
 int scope_all_open(struct scope *s, struct err *e) NT_MUST_CHECK;
 void scope_all_load(struct scope *s, int layer);
+void scope_all_grads(const struct scope *s, int layer, struct block_grads *g);
 void scope_all_embed(struct scope *s, const int32_t *ids, dev x);
 void scope_all_embed_back(struct scope *s, dev dx);
 int scope_all_check(const struct model *m, struct err *e) NT_MUST_CHECK;

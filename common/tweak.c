@@ -28,7 +28,6 @@ uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, cons
     int D = c->block.D, n_train = tk->n - tk->n_holdout;
     uint64_t rows = boundary_bytes(n_train, tk->T, D) * (o->target_float ? 2 : 1) +
                     3 * boundary_bytes(tk->n_holdout, tk->T, D);
-    uint64_t square = (uint64_t)D * D * sizeof(float);
     uint64_t work = 2 * block_bytes(c) + boundary_pass_bytes(c, tk->T, needs_backward(o)) +
                     boundary_bytes(1 + (o->loss->power ? boundary_group(&c->block, tk->T) : 0), tk->T, D) +
                     2 * ((uint64_t)n_train + TWEAK_EVAL_SEQUENCES) * 2 * D * sizeof(double);
@@ -36,7 +35,7 @@ uint64_t tweak_bytes(const struct model_config *c, const struct tokens *tk, cons
     int wide = c->block.F > c->block.expert_F ? c->block.F : c->block.expert_F;
     if (c->block.shared_F > wide) wide = c->block.shared_F;
     work += (uint64_t)wide * D; /* the codes of the largest linear */
-    if (o->closed_form) work += 9 * square + (uint64_t)c->block.F * D * sizeof(float);
+    if (o->closed_form) work += tweak_block_closed_bytes(&c->block);
     uint64_t head = tk->n_holdout ? head_bytes(c) : 0;
     return TOOL_BASE_BYTES + rows + (work > head ? work : head);
 }
@@ -48,10 +47,6 @@ struct tweak *tweak_open(struct model *m, const struct tokens *tk, const struct 
     t->m = m;
     t->o = o;
     t->n_hold = tk->n_holdout;
-    if (o->closed_form && m->c.block.experts) {
-        err_set(e, NT_EXIT_USAGE, "--opt closed-form does not know experts, which %s has", m->ck->path);
-        goto fail;
-    }
     if (boundary_from_tokens(&t->train, m, tk, 0, n_train, e)) goto fail;
     if (o->target_float) boundary_copy(&t->train_f, &t->train);
     if (t->n_hold) {

@@ -292,76 +292,120 @@ int tweak_block_step(struct tweak_block *t, const float *x, const float *target,
 struct closed {
     const struct backend *be;
     const struct block_shape *s;
-    dev H[NORM_COUNT];
+    dev *H; /* [sites]: X'X of those that a norm gives; none of others */
 };
 
-/* Whether this linear reads what this norm gives. */
-static bool reads_norm(const struct block_shape *s, int site, int n)
+/* The norm that gives a linear's input: NORM_ATTN, NORM_MLP; -1: none. */
+static int norm_before(const struct block_shape *s, enum role r)
 {
-    if (!s->norm[n] || (site != SITE_QKV && site != SITE_MLP)) return false;
-    if (site == SITE_MLP && s->parallel && !s->norm[NORM_MLP]) return n == NORM_ATTN;
-    return n == (site == SITE_QKV ? NORM_ATTN : NORM_MLP);
+    int n = r <= ROLE_V || (s->parallel && !s->norm[NORM_MLP]) ? NORM_ATTN : NORM_MLP;
+    return s->norm[n] && r != ROLE_O && r != ROLE_DOWN ? n : -1;
+}
+
+/* The site whose rows a linear reads: what one norm gives to both sublayers, or to the shared expert, is one input. */
+static int input_site(const struct block_shape *s, int linear)
+{
+    int site = linear_site(linear);
+    if (s->experts && site == expert_site(s->experts, SITE_MLP)) site = SITE_MLP;
+    return site == SITE_MLP && norm_before(s, ROLE_UP) == NORM_ATTN ? SITE_QKV : site;
 }
 
 static void add_gram(void *ctx, int site, dev x, int R, int dim)
 {
     struct closed *c = ctx;
-    for (int n = NORM_ATTN; n <= NORM_MLP; n++)
-        if (reads_norm(c->s, site, n) && !(n == NORM_ATTN && site == SITE_MLP)) /* the same rows twice */
-            c->be->gram(R, dim, x, c->H[n]);
+    if (dev_ok(c->H[site])) c->be->gram(R, dim, x, c->H[site]);
 }
 
-static int solve_norm(struct tweak_block *t, int n, dev H, double *ridge, struct err *e)
+/* Adds up over the linears of one site; what chooses experts is to give what it gives. */
+static void add_linears(struct tweak_block *t, int site, dev scratch, dev QQ, dev EQ)
+{
+    const struct block_shape *s = &t->q->s;
+    for (int i = 0; i < block_linears(s); i++) {
+        int out, in;
+        role_dims(s, i, &out, &in);
+        if (block_runs(s, i) && norm_before(s, linear_role(i)) >= 0 && input_site(s, i) == site)
+            closed_add_linear(t->be, t->f->w[i], t->q->w[i], out, in, scratch, QQ, EQ);
+    }
+    if (!s->experts || input_site(s, ROLE_UP) != site) return;
+    closed_add_linear(t->be, t->f->router, t->q->router, s->experts, s->D, scratch, QQ, EQ);
+    if (dev_ok(t->q->shared_gate))
+        closed_add_linear(t->be, t->f->shared_gate, t->q->shared_gate, 1, s->D, scratch, QQ, EQ);
+}
+
+/* The equations of one norm: A[D, D], rhs[D]. */
+static void set_up(struct tweak_block *t, int n, const dev *H, double *A, double *rhs)
 {
     const struct backend *be = t->be;
-    int D = t->D, rows = 0;
-    size_t all = (size_t)D * D;
-    for (int r = 0; r < ROLE_COUNT; r++) {
+    const struct block_shape *s = &t->q->s;
+    size_t all = (size_t)t->D * t->D;
+    int rows = s->experts;
+    for (int i = 0; i < block_linears(s); i++) {
         int out, in;
-        role_dims(&t->q->s, r, &out, &in);
-        if (reads_norm(&t->q->s, linear_site(r), n) && out > rows) rows = out;
+        role_dims(s, i, &out, &in);
+        if (norm_before(s, linear_role(i)) >= 0 && out > rows) rows = out;
     }
-    dev scratch = be->alloc((size_t)rows * D * sizeof(float)), QQ = be->alloc(all * sizeof(float)),
+    dev scratch = be->alloc((size_t)rows * t->D * sizeof(float)), QQ = be->alloc(all * sizeof(float)),
         EQ = be->alloc(all * sizeof(float));
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        int out, in;
-        role_dims(&t->q->s, r, &out, &in);
-        if (block_has_role(&t->q->s, r) && reads_norm(&t->q->s, linear_site(r), n))
-            closed_add_linear(be, t->f->w[r], t->q->w[r], out, in, scratch, QQ, EQ);
+    float *host = MEM_NEW(float, 3 * all);
+    for (int site = 0; site < block_sites(s); site++) {
+        if (!dev_ok(H[site]) || norm_before(s, site == SITE_QKV ? ROLE_Q : ROLE_UP) != n) continue;
+        be->fill(QQ, 0, all), be->fill(EQ, 0, all);
+        add_linears(t, site, scratch, QQ, EQ);
+        be->get(host, H[site], all * sizeof(float));
+        be->get(host + all, QQ, all * sizeof(float));
+        be->get(host + 2 * all, EQ, all * sizeof(float));
+        closed_add_input(t->D, host, host + all, host + 2 * all, A, rhs);
     }
-    float *host = MEM_NEW(float, 3 * all), *gain = MEM_NEW(float, (size_t)D);
-    double *s = MEM_NEW(double, (size_t)D);
-    be->get(host, H, all * sizeof(float));
-    be->get(host + all, QQ, all * sizeof(float));
-    be->get(host + 2 * all, EQ, all * sizeof(float));
-    int rc = closed_solve(D, host, host + all, host + 2 * all, ridge, s, e);
+    be->release(scratch), be->release(QQ), be->release(EQ);
+    mem_free(host);
+}
+
+static int solve_norm(struct tweak_block *t, int n, const dev *H, double *ridge, struct err *e)
+{
+    size_t D = (size_t)t->D;
+    double *A = MEM_NEW(double, D *D), *rhs = MEM_NEW(double, D), *s = MEM_NEW(double, D);
+    float *gain = MEM_NEW(float, D);
+    set_up(t, n, H, A, rhs);
+    int rc = closed_solve(t->D, A, rhs, ridge, s, e);
     dev vec[] = {t->q->gain[n], t->q->bias[n]};
     for (int i = 0; i < 2 && !rc; i++) {
         if (!dev_ok(vec[i])) continue;
-        be->get(gain, vec[i], row_bytes(t, 1));
-        for (int c = 0; c < D; c++) gain[c] = (float)(gain[c] * s[c]);
-        be->put(vec[i], gain, row_bytes(t, 1));
+        t->be->get(gain, vec[i], row_bytes(t, 1));
+        for (size_t c = 0; c < D; c++) gain[c] = (float)(gain[c] * s[c]);
+        t->be->put(vec[i], gain, row_bytes(t, 1));
     }
-    be->release(scratch);
-    be->release(QQ);
-    be->release(EQ);
-    mem_free(host);
-    mem_free(gain);
-    mem_free(s);
+    mem_free(A), mem_free(rhs), mem_free(s), mem_free(gain);
     return rc;
+}
+
+uint64_t tweak_block_closed_bytes(const struct block_shape *s)
+{
+    uint64_t square = (uint64_t)s->D * (uint64_t)s->D, rows = (uint64_t)s->experts;
+    for (int i = 0; i < block_linears(s); i++) {
+        int out, in;
+        role_dims(s, i, &out, &in);
+        if ((uint64_t)out > rows) rows = (uint64_t)out;
+    }
+    return ((9 + (uint64_t)s->experts) * square + rows * (uint64_t)s->D) * sizeof(float);
 }
 
 int tweak_block_closed(struct tweak_block *t, const struct boundary *b, double *ridge, struct err *e)
 {
-    struct closed c = {.be = t->be, .s = &t->q->s};
-    for (int n = NORM_ATTN; n <= NORM_MLP; n++) c.H[n] = t->be->alloc((size_t)t->D * t->D * sizeof(float));
+    const struct block_shape *s = &t->q->s;
+    struct closed c = {t->be, s, MEM_NEW(dev, block_sites(s))};
+    for (int i = 0; i < block_linears(s); i++) {
+        dev *H = &c.H[input_site(s, i)];
+        if (norm_before(s, linear_role(i)) >= 0 && !dev_ok(*H) && (block_runs(s, i) || (i == ROLE_UP && s->experts)))
+            *H = t->be->alloc((size_t)t->D * t->D * sizeof(float));
+    }
     int rc = boundary_run(t->pass, t->q, b, NULL, add_gram, NULL, &c, e);
     for (int n = NORM_ATTN; n <= NORM_MLP && !rc; n++) {
-        if (!t->q->s.norm[n]) continue;
+        if (!s->norm[n]) continue;
         ridge[n] = t->o->ridge;
-        rc = solve_norm(t, n, c.H[n], &ridge[n], e);
+        rc = solve_norm(t, n, c.H, &ridge[n], e);
     }
-    for (int n = NORM_ATTN; n <= NORM_MLP; n++) t->be->release(c.H[n]);
+    for (int i = 0; i < block_sites(s); i++) t->be->release(c.H[i]);
+    mem_free(c.H);
     if (!rc && t->o->norm_dtype != DT_NONE) {
         tweak_block_get(t, t->host);
         tweak_round_norms(t->host, (size_t)t->n_values, t->o->norm_dtype, t->norm_offset);

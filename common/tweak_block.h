@@ -87,6 +87,8 @@ void tweak_round_norms(float *v, size_t n, enum dtype type, float offset);
  * gradient not finite. */
 int tweak_block_step(struct tweak_block *t, const float *x, const float *target, int slot, double lr,
                      double *loss) NT_MUST_CHECK;
+/* What the closed form takes beside the blocks. */
+uint64_t tweak_block_closed_bytes(const struct block_shape *s);
 /* The closed form for the norms that are read by linears, from one pass of q over the boundary.
  * ridge[NORM_COUNT] receives what was used. */
 int tweak_block_closed(struct tweak_block *t, const struct boundary *b, double *ridge,

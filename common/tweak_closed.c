@@ -13,6 +13,16 @@ void closed_add_linear(const struct backend *be, dev W, dev Q, int out, int in, 
     be->gemm_f32(true, false, in, in, out, 1, scratch, in, Q, in, 1, EQ, in);
 }
 
+void closed_add_input(int D, const float *H, const float *QQ, const float *EQ, double *A, double *rhs)
+{
+    for (int i = 0; i < D; i++)
+        for (int j = 0; j < D; j++) {
+            double h = j <= i ? H[(size_t)i * D + j] : H[(size_t)j * D + i];
+            rhs[i] += h * EQ[(size_t)j * D + i];
+            if (j <= i) A[(size_t)j * D + i] += h * QQ[(size_t)i * D + j];
+        }
+}
+
 /* A = L L' in place (lower triangle); col[D] holds a copy of the column so that the inner loop runs along
  * memory. -1: not positive definite. */
 static int cholesky(int D, double *A, double *col)
@@ -42,17 +52,12 @@ static void solve(int D, const double *L, double *x)
     }
 }
 
-int closed_solve(int D, const float *H, const float *QQ, const float *EQ, double *ridge, double *s,
-                 struct err *e)
+int closed_solve(int D, double *A, double *rhs, double *ridge, double *s, struct err *e)
 {
-    double mean = 0, *A = MEM_NEW(double, (size_t)D *D), *rhs = MEM_NEW(double, (size_t)D),
-           *col = MEM_NEW(double, (size_t)D);
+    double mean = 0, *diagonal = MEM_NEW(double, (size_t)D), *col = MEM_NEW(double, (size_t)D);
     for (int i = 0; i < D; i++) {
-        mean += (double)H[(size_t)i * D + i] * QQ[(size_t)i * D + i] / D;
-        for (int j = 0; j < D; j++) {
-            double h = j <= i ? H[(size_t)i * D + j] : H[(size_t)j * D + i];
-            rhs[i] += h * EQ[(size_t)j * D + i];
-        }
+        diagonal[i] = A[(size_t)i * D + i];
+        mean += diagonal[i] / D;
         if (!isfinite(rhs[i])) mean = NAN;
     }
     int rc = -1;
@@ -60,9 +65,8 @@ int closed_solve(int D, const float *H, const float *QQ, const float *EQ, double
     if (mean == 0) rc = 0; /* quantized weights or inputs are all zero: nothing that a gain could do */
     for (double r = *ridge; rc && isfinite(mean) && r <= 1; r = r > 0 ? r * 10 : 1e-6) {
         for (int i = 0; i < D; i++) {
-            for (int j = 0; j <= i; j++)
-                A[(size_t)i * D + j] = (double)H[(size_t)i * D + j] * QQ[(size_t)i * D + j];
-            A[(size_t)i * D + i] += r * mean;
+            for (int j = 0; j < i; j++) A[(size_t)i * D + j] = A[(size_t)j * D + i];
+            A[(size_t)i * D + i] = diagonal[i] + r * mean;
         }
         if (cholesky(D, A, col)) continue;
         solve(D, A, rhs);
@@ -70,9 +74,8 @@ int closed_solve(int D, const float *H, const float *QQ, const float *EQ, double
         *ridge = r;
         rc = 0;
     }
-    mem_free(A);
+    mem_free(diagonal);
     mem_free(col);
-    mem_free(rhs);
     if (rc)
         return err_set(e, NT_EXIT_DATA, "the closed form has no solution: the inputs' statistics are %s",
                        isfinite(mean) ? "not positive definite" : "not finite");

@@ -14,7 +14,10 @@
  *   (H o sum_k Q_k'Q_k + lam I) d = diag(H sum_k (W_k - Q_k)'Q_k),
  *
  * which is what is solved: nothing cancels. lam = ridge * the mean of diag(H o sum Q'Q). The new gain is s o
- * gain (and the new bias s o bias, where there is one). A channel that is always zero keeps s = 1. */
+ * gain (and the new bias s o bias, where there is one). A channel that is always zero keeps s = 1.
+ *
+ * Linears that see different rows (experts, each of which has tokens of its own) add up: both sides are then sums
+ * over the inputs X. */
 #ifndef NT_TWEAK_CLOSED_H
 #define NT_TWEAK_CLOSED_H
 #include "common/err.h"
@@ -24,9 +27,11 @@
  * scratch[out, in]. */
 void closed_add_linear(const struct backend *be, dev W, dev Q, int out, int in, dev scratch, dev QQ, dev EQ);
 
-/* s[D] from the lower triangle of H and from QQ, EQ (host, [D, D]). When the matrix is not positive definite
- * the ridge is raised tenfold, up to 1; *ridge is what was used. -1: non-finite input or still not solvable.
- */
-int closed_solve(int D, const float *H, const float *QQ, const float *EQ, double *ridge, double *s,
-                 struct err *e) NT_MUST_CHECK;
+/* Adds the linears of one input, from the lower triangle of its H and their QQ, EQ (host, [D, D]): the upper triangle
+ * of A[D, D] += H o QQ, rhs[D] += diag(H EQ). */
+void closed_add_input(int D, const float *H, const float *QQ, const float *EQ, double *A, double *rhs);
+
+/* s[D]. Spends A's lower triangle and rhs. When the matrix is not positive definite the ridge is raised tenfold, up to
+ * 1; *ridge is what was used. -1: non-finite input or still not solvable. */
+int closed_solve(int D, double *A, double *rhs, double *ridge, double *s, struct err *e) NT_MUST_CHECK;
 #endif

@@ -43,10 +43,9 @@ static void fill_uniform(float *w, size_t n, uint64_t seed, uint64_t stream, dou
 }
 
 /* One tensor; cols 0: a vector of `value`, else random with standard deviation `value`. */
-static int add(struct init *x, const char *pattern, int layer, const char *suffix, int rows, int cols,
+static int add(struct init *x, const char *pattern, int layer, int expert, const char *suffix, int rows, int cols,
                double value, struct err *e)
 {
-    const char *at = strstr(pattern, "%d");
     char name[256];
     struct tensor t = {
         .dtype = DT_F32, .rank = cols ? 2 : 1, .shape = {(uint64_t)rows, (uint64_t)(cols ? cols : 0)}};
@@ -55,32 +54,38 @@ static int add(struct init *x, const char *pattern, int layer, const char *suffi
     t.nbytes = n * sizeof(float);
     x->bytes += (t.nbytes + 63) / 64 * 64;
     if (!x->at) return 0;
-    if (at)
-        snprintf(name, sizeof name, "%.*s%d%s%s", (int)(at - pattern), pattern, layer, at + 2, suffix);
-    else
-        snprintf(name, sizeof name, "%s%s", pattern, suffix);
+    family_expert_name(name, pattern, layer, expert, suffix);
     float *w = x->at + offset / sizeof(float);
     for (size_t i = 0; i < n && !cols; i++) w[i] = (float)value;
     if (cols) fill_uniform(w, n, x->seed, name_stream(name), value * sqrt(3));
     return checkpoint_add(x->c, name, strlen(name), &t, x->file, offset, e);
 }
 
+static int add_linear(struct init *x, const struct model_config *c, int l, int i, struct err *e)
+{
+    enum role r = linear_role(i);
+    const char *pattern = family_linear_pattern(&c->hf, &c->block, i);
+    bool writes = r == ROLE_O || r == ROLE_DOWN;
+    int out, in, expert = linear_expert(i);
+    role_dims(&c->block, i, &out, &in);
+    if (add(x, pattern, l, expert, ".weight", out, in, x->range / (writes ? sqrt(2.0 * c->n_layers) : 1), e)) return -1;
+    return expert < 0 && c->bias[r] ? add(x, pattern, l, -1, ".bias", out, 0, 0, e) : 0;
+}
+
 static int add_layer(struct init *x, const struct model_config *c, int l, struct err *e)
 {
     const struct family_names *f = &c->hf;
-    for (int r = 0; r < ROLE_COUNT; r++) {
-        int out, in;
-        if (!block_has_role(&c->block, r)) continue;
-        bool writes = r == ROLE_O || r == ROLE_DOWN;
-        role_dims(&c->block, r, &out, &in);
-        if (add(x, f->role[r], l, ".weight", out, in, x->range / (writes ? sqrt(2.0 * c->n_layers) : 1), e) ||
-            (c->bias[r] && add(x, f->role[r], l, ".bias", out, 0, 0, e)))
-            return -1;
-    }
+    struct block_shape here = c->block, *s = &here;
+    if (c->layer[l].dense) s->experts = s->shared_F = 0;
+    for (int i = 0; i < block_linears(s); i++)
+        if (block_runs(s, i) && add_linear(x, c, l, i, e)) return -1;
+    if (s->experts && add(x, f->router, l, -1, ".weight", s->experts, s->D, x->range, e)) return -1;
+    if (s->shared_F && f->shared_gate && add(x, f->shared_gate, l, -1, ".weight", 1, s->D, x->range, e))
+        return -1;
     for (int n = 0; n < NORM_COUNT; n++) {
-        int dim = norm_dim(&c->block, n);
-        if (dim && (add(x, f->norm[n], l, ".weight", dim, 0, 1, e) ||
-                    (c->norm_bias && add(x, f->norm[n], l, ".bias", dim, 0, 0, e))))
+        int dim = norm_dim(s, n);
+        if (dim && (add(x, f->norm[n], l, -1, ".weight", dim, 0, 1, e) ||
+                    (c->norm_bias && add(x, f->norm[n], l, -1, ".bias", dim, 0, 0, e))))
             return -1;
     }
     return 0;
@@ -91,13 +96,13 @@ static int add_all(struct init *x, const struct model_config *c, struct err *e)
     const struct family_names *f = &c->hf;
     int D = c->block.D;
     x->bytes = 0;
-    if (add(x, f->embed, 0, ".weight", c->vocab, D, x->range, e)) return -1;
+    if (add(x, f->embed, 0, -1, ".weight", c->vocab, D, x->range, e)) return -1;
     for (int l = 0; l < c->n_layers; l++)
         if (add_layer(x, c, l, e)) return -1;
-    if (add(x, f->final_norm, 0, ".weight", D, 0, 1, e) ||
-        (c->norm_bias && add(x, f->final_norm, 0, ".bias", D, 0, 0, e)))
+    if (add(x, f->final_norm, 0, -1, ".weight", D, 0, 1, e) ||
+        (c->norm_bias && add(x, f->final_norm, 0, -1, ".bias", D, 0, 0, e)))
         return -1;
-    return c->tied ? 0 : add(x, f->head, 0, ".weight", c->vocab, D, x->range, e);
+    return c->tied ? 0 : add(x, f->head, 0, -1, ".weight", c->vocab, D, x->range, e);
 }
 
 static char *config_path(const char *path)

@@ -4,12 +4,11 @@
 #include "common/model.h"
 #include "common/model_keys.h"
 
-static int refuse(const json_t *j, const char *key, bool otherwise, bool wanted, struct err *e)
+static int only_true(const json_t *j, const char *key, struct err *e)
 {
-    if (key_bool(j, key, &otherwise, e)) return -1;
-    return otherwise == wanted ? 0
-                               : err_set(e, NT_EXIT_DATA, "config key %s: only %s is supported", key,
-                                         wanted ? "true" : "false");
+    bool is = true;
+    if (key_bool(j, key, &is, e)) return -1;
+    return is ? 0 : err_set(e, NT_EXIT_DATA, "config key %s: only true is supported", key);
 }
 
 static int configure(struct model_config *c, const json_t *j, struct err *e)
@@ -17,8 +16,8 @@ static int configure(struct model_config *c, const json_t *j, struct err *e)
     bool grouped = false, linear_bias = false, qkv_bias = false;
     double ratio = 1;
     int groups = 1;
-    if (refuse(j, "rmsnorm", true, true, e) || refuse(j, "post_layer_norm", true, true, e) ||
-        refuse(j, "original_rope", true, true, e) || key_bool(j, "multi_query_attention", &grouped, e) ||
+    if (only_true(j, "rmsnorm", e) || only_true(j, "post_layer_norm", e) || only_true(j, "original_rope", e) ||
+        key_bool(j, "multi_query_attention", &grouped, e) ||
         key_int(j, "multi_query_group_num", 1, &groups, e) || key_number(j, "rope_ratio", &ratio, e) ||
         key_bool(j, "add_bias_linear", &linear_bias, e) || key_bool(j, "add_qkv_bias", &qkv_bias, e))
         return -1;

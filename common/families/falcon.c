@@ -54,6 +54,7 @@ static void from_gguf(const struct checkpoint *ck, json_t *j)
     bool two = model_gguf_has(ck, "blk.%d.attn_norm_2", ".weight"), one_kv = json_integer_value(groups) == 1;
     json_object_set(j, "num_kv_heads", groups);
     json_object_del(j, "num_key_value_heads");
+    json_object_del(j, "head_dim"); /* the class has it from the other sizes, and refuses to be told */
     json_object_set_new(j, "multi_query", json_boolean(one_kv));
     json_object_set_new(j, "new_decoder_architecture", json_boolean(two || !one_kv));
     if (two || !one_kv) json_object_set_new(j, "num_ln_in_parallel_attn", json_integer(two ? 2 : 1));

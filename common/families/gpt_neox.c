@@ -42,6 +42,7 @@ const struct family family_gpt_neox = {
     .bias = ROLE_BITS_ALL,
     .qkv_groups = true,
     .spellings = CONFIG_KEYS("rotary_pct", "partial_rotary_factor", "rotary_emb_base", "rope_theta"),
+    .own_spellings = true,
     .defaults = {.vocab = 50432,
                  .hidden = 6144,
                  .ff = 24576,

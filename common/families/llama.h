@@ -32,8 +32,18 @@
         .shared = {"blk.%d.ffn_gate_shexp", "blk.%d.ffn_up_shexp", "blk.%d.ffn_down_shexp"},                 \
         .router = "blk.%d.ffn_gate_inp", .shared_gate = "blk.%d.ffn_gate_inp_shexp"                          \
     }
+#define QWEN_HF_EXPERTS                                                                                      \
+    .expert = {"model.layers.%d.mlp.experts.%x.gate_proj", "model.layers.%d.mlp.experts.%x.up_proj",         \
+               "model.layers.%d.mlp.experts.%x.down_proj"},                                                  \
+    .router = "model.layers.%d.mlp.gate"
 #define LLAMA_BLOCK                                                                                          \
     {                                                                                                        \
         .norm = {[NORM_ATTN] = true, [NORM_MLP] = true}, .rms = true, .gated = true, .act = ACT_SILU         \
+    }
+/* With a norm of every head's query and key. */
+#define LLAMA_QK_NORM_BLOCK                                                                                  \
+    {                                                                                                        \
+        .norm = {[NORM_ATTN] = true, [NORM_MLP] = true, [NORM_Q] = true, [NORM_K] = true}, .rms = true,      \
+        .qk_norm = QK_NORM_HEAD, .qk_rms = true, .gated = true, .act = ACT_SILU                              \
     }
 #endif

@@ -9,14 +9,6 @@ static int configure(struct model_config *c, const json_t *j, struct err *e)
     return config_window(j, 0, &c->block.window, e) || config_experts(c, j, 8, 2, false, e) ? -1 : 0;
 }
 
-/* GGUF's usual name of the number of experts is not Mixtral's. */
-static void from_gguf(const struct checkpoint *ck, json_t *cfg)
-{
-    (void)ck;
-    json_object_set(cfg, "num_local_experts", json_object_get(cfg, "num_experts"));
-    json_object_del(cfg, "num_experts");
-}
-
 const struct family family_mixtral = {
     .model_type = "mixtral",
     .gguf_arch = "llama",
@@ -40,5 +32,4 @@ const struct family family_mixtral = {
     .spellings = CONFIG_KEYS("num_local_experts", "num_experts"),
     .keys = CONFIG_KEYS("sliding_window", "num_experts", "num_local_experts", "num_experts_per_tok"),
     .configure = configure,
-    .from_gguf = from_gguf,
 };

@@ -292,10 +292,10 @@ static void set_up_experts(struct test *c, const struct block_shape *s)
     size_t D = (size_t)s->D, n = (size_t)s->experts * D;
     if (!s->experts) return;
     c->f.router = draw(n, 0, 0.7, 70);
-    c->blk.router = upload(c->f.router, n);
+    c->blk.router = upload(c->f.router, n), c->g.router = be->alloc(n * sizeof(float));
     if (!s->shared_F || s->norm_topk) return; /* without a gate, too */
     c->f.shared_gate = draw(D, 0, 0.5, 71);
-    c->blk.shared_gate = upload(c->f.shared_gate, D);
+    c->blk.shared_gate = upload(c->f.shared_gate, D), c->g.shared_gate = be->alloc(D * sizeof(float));
 }
 
 static void set_up(struct test *c, struct block_shape s, int B, int T, int pos0, bool bias)
@@ -331,6 +331,7 @@ static void tear_down(struct test *c)
         mem_free(c->f.b[r]), be->release(c->blk.b[r]), be->release(c->g.b[r]);
     mem_free(c->f.router), mem_free(c->f.shared_gate);
     be->release(c->blk.router), be->release(c->blk.shared_gate);
+    be->release(c->g.router), be->release(c->g.shared_gate);
     for (int i = 0; i < NORM_VECTORS; i++)
         mem_free(c->f.norm[i]), be->release(block_norm_vector(&c->blk, i)),
             be->release(*grad_norm_vector(&c->g, i));
@@ -457,6 +458,8 @@ static void check_backward(struct test *c)
         if (c->f.norm[i])
             check_grad(c, norm_name(i % NORM_COUNT), c->f.norm[i], *grad_norm_vector(&c->g, i),
                        (size_t)norm_dim(s, i % NORM_COUNT));
+    if (s->experts) check_grad(c, "the router", c->f.router, c->g.router, (size_t)s->experts * (size_t)s->D);
+    if (c->f.shared_gate) check_grad(c, "the shared gate", c->f.shared_gate, c->g.shared_gate, (size_t)s->D);
     check_grad(c, "x", c->x, c->dx, n);
     block_work_free(w), block_work_free(lean);
     mem_free(want), mem_free(got);

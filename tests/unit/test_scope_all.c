@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Training a whole float model on tiny random ones, tied and untied: initial values, gradients and AdamW runs
+ * Training a whole float model on tiny random ones, tied, untied and with experts: initial values, gradients and AdamW runs
  * against PyTorch in float64 (tests/data/tweak/all.json), gradients by finite differences, checkpoints and
  * threads, what is refused. */
 #include "tests/check.h"
@@ -93,11 +93,17 @@ static void test_differences(const json_t *c, const char *name)
                "%s: differences: runs", name))
         return;
     const size_t *at = f.s->matrix_at;
-    int embed = f.s->L * ROLE_COUNT;
+    int per = f.in.per + (f.m->c.block.experts ? 2 : 0), embed = f.s->L * per;
     bool tied = at[embed + 1] == SCOPE_NONE;
     check_slope(&f, "norms", 0, f.s->n_norms);
     check_slope(&f, "q of layer 0", at[ROLE_Q], at[ROLE_Q + 1]);
-    check_slope(&f, "down of layer 1", at[ROLE_COUNT + ROLE_DOWN], at[embed]);
+    check_slope(&f, "down of layer 1", at[per + ROLE_DOWN], at[embed]);
+    if (f.m->c.block.experts) {
+        check_slope(&f, "experts", at[expert_linear(0, ROLE_GATE)], at[expert_linear(3, ROLE_GATE)]);
+        check_slope(&f, "shared expert", at[expert_linear(3, ROLE_GATE)], at[f.in.per]);
+        check_slope(&f, "router", at[f.in.per], at[f.in.per + 1]);
+        check_slope(&f, "shared gate", at[f.in.per + 1], at[per]);
+    }
     check_slope(&f, tied ? "embedding and head" : "embedding", at[embed], tied ? f.s->n : at[embed + 1]);
     if (!tied) check_slope(&f, "head", at[embed + 1], f.s->n);
     fixture_close(&f);
@@ -177,12 +183,12 @@ static void test_refused(const json_t *c)
 
 int main(void)
 {
-    static const char *const names[] = {"tied", "untied"};
+    static const char *const names[] = {"tied", "untied", "experts"};
     json_t *cases = json_load_file("tests/data/tweak/all.json", 0, NULL);
-    if (!CHECK(json_array_size(cases) == 2 && mkdtemp(dir), "data")) return check_done();
+    if (!CHECK(json_array_size(cases) == 3 && mkdtemp(dir), "data")) return check_done();
     snprintf(config_path, sizeof config_path, "%s/config.json", dir);
     snprintf(state_path, sizeof state_path, "%s/state.nts", dir);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
         test_steps(json_array_get(cases, i), names[i]);
         test_differences(json_array_get(cases, i), names[i]);
     }

@@ -5,6 +5,8 @@
 #include "common/mem.h"
 #include "common/tweak_closed.h"
 
+enum { D_MAX = 6 };
+
 static float *numbers(const json_t *a)
 {
     float *f = MEM_NEW(float, json_array_size(a));
@@ -52,9 +54,16 @@ static void products(const struct backend *be, const json_t *file, int N, int D,
     mem_free(X);
 }
 
+static int solve(int D, const float *H, const float *QQ, const float *EQ, double *ridge, double *s, struct err *e)
+{
+    double A[D_MAX * D_MAX] = {0}, rhs[D_MAX] = {0};
+    closed_add_input(D, H, QQ, EQ, A, rhs);
+    return closed_solve(D, A, rhs, ridge, s, e);
+}
+
 int main(void)
 {
-    enum { D = 6 };
+    enum { D = D_MAX };
     struct backend *be = backend_open("cpu", 1, false);
     json_t *file = json_load_file("tests/data/tweak/closed.json", 0, NULL);
     int N = (int)json_integer_value(json_object_get(file, "N"));
@@ -63,7 +72,7 @@ int main(void)
     struct err e = {0};
     CHECK(json_integer_value(json_object_get(file, "D")) == D, "expected values are there");
     products(be, file, N, D, H, QQ, EQ);
-    CHECK(closed_solve(D, H, QQ, EQ, &used, s, &e) == 0 && used == ridge, "solved with the ridge asked for");
+    CHECK(solve(D, H, QQ, EQ, &used, s, &e) == 0 && used == ridge, "solved with the ridge asked for");
     const json_t *want = json_object_get(file, "s");
     for (int i = 0; i < D; i++)
         worst = fmax(worst, fabs(s[i] - json_number_value(json_array_get(want, (size_t)i))));
@@ -76,17 +85,17 @@ int main(void)
     /* Two equal channels without a ridge: singular, so the ridge is raised and said. */
     float h2[4] = {1, 9, 1, 1}, q2[4] = {1, 1, 1, 1}, e2[4] = {0.5f, 0.5f, 0.5f, 0.5f};
     double zero = 0;
-    CHECK(closed_solve(2, h2, q2, e2, &zero, s, &e) == 0 && zero > 0, "a singular system gets a ridge (%g)",
+    CHECK(solve(2, h2, q2, e2, &zero, s, &e) == 0 && zero > 0, "a singular system gets a ridge (%g)",
           zero);
     CHECK(fabs(s[0] - 1.5) < 1e-4 && fabs(s[1] - 1.5) < 1e-4, "equal channels share the correction: %g %g",
           s[0], s[1]);
     float bad[4] = {NAN, 0, 0, 1};
     used = 0.01;
-    CHECK(closed_solve(2, bad, q2, e2, &used, s, &e) == -1 && e.code == NT_EXIT_DATA, "NaN is refused: %s",
+    CHECK(solve(2, bad, q2, e2, &used, s, &e) == -1 && e.code == NT_EXIT_DATA, "NaN is refused: %s",
           e.text);
     float none[4] = {0};
     e = (struct err){0};
-    CHECK(closed_solve(2, none, q2, e2, &used, s, &e) == 0 && s[0] == 1 && s[1] == 1,
+    CHECK(solve(2, none, q2, e2, &used, s, &e) == 0 && s[0] == 1 && s[1] == 1,
           "no input: nothing changes");
     json_decref(file);
     backend_close(be);

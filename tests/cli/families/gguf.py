@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """GGUF files of tests/data/families, as llama.cpp's converter lays them out: its names and keys, permuted rows of q
 and k where it permutes them, gains of 1 + w. gguf.py make DIR: every model of ROWS as DIR/NAME.gguf; gguf.py compare
-DIR: as in families.py, logits and states alone."""
+DIR: as in families.py, logits and states alone; gguf.py packed DIR: the directories DIR/NAME.hf made of them have the tensors of
+Hugging Face's files, and keys that the family's class reads."""
 import json
 import os
 import re
@@ -251,5 +252,23 @@ def compare(directory):
                                             " ".join("%s %.1e" % i for i in worst.items())))
 
 
+# what a class of transformers does not understand under its usual name, or refuses
+CLASS_KEYS = {"gpt-neox": {"rotary_pct": 0.25, "rotary_emb_base": 10000}, "falcon-11b": {"head_dim": None, "ffn_hidden_size": 40},
+              "gpt2": {"n_inner": 96}, "mixtral": {"num_local_experts": 5}, "qwen2-moe": {"num_experts": 6}}
+
+
+def packed(directory):
+    for name in ROWS:
+        path = os.path.join(directory, name + ".hf")
+        with open(os.path.join(path, "config.json")) as f:
+            config = json.load(f)
+        if config["model_type"] == "chatglm":  # which the GGUF file calls GLM's
+            continue
+        got, want = families.shapes(os.path.join(path, "model.safetensors")), families.model(name)["tensors"]
+        wrong = ["%s %s" % (n, got.get(n)) for n in sorted({**want, **got}) if got.get(n) != want.get(n)]
+        wrong += ["%s %s" % (k, config.get(k)) for k, v in CLASS_KEYS.get(name, {}).items() if config.get(k) != v]
+        print(int(bool(wrong)), "%s: tensors and keys of Hugging Face's" % name, *wrong[:4])
+
+
 if __name__ == "__main__":
-    {"make": make, "compare": compare}[sys.argv[1]](sys.argv[2])
+    {"make": make, "compare": compare, "packed": packed}[sys.argv[1]](sys.argv[2])

@@ -36,6 +36,9 @@ REFUSED = [
     ("qwen2-off", "layer_types", ["sliding_attention"] * 2, ["full_attention"] * 2), ("cohere2", "layer_types", ["full_attention"], None),
     ("smollm3", "no_rope_layers", [1], [1, 0]), ("falcon-7b", "num_ln_in_parallel_attn", 2, 1),
     ("falcon-40b", "parallel_attn", False, True), ("falcon-40b", "num_kv_heads", 3, 2), ("phi", "kv_lora_rank", 8, None),
+    # the usual names, which these classes do not look at
+    ("gpt-neox", "partial_rotary_factor", None, 0.5), ("gpt-neox", "rope_theta", None, 50.0), ("qwen2-moe", "num_local_experts", None, 3),
+    ("qwen2-off", "sliding_window", None, 0),  # and use_sliding_window false: as Qwen2-MoE's class writes it
 ]
 CHATGLM = [("rmsnorm", False, True), ("post_layer_norm", False, True), ("original_rope", False, True), ("multi_query_group_num", 4, 2)]
 GGUF = [("qwen2-off", "expert_count", 4), ("stablelm", "attention.sliding_window", 4), ("qwen2-off", "logit_scale", 2.0),
@@ -57,7 +60,7 @@ def directory(at, source, config):
 def variants(at, source, config, key, bad, good, name):
     """One with the bad value if there is one, one with the good."""
     ids = os.path.join(os.path.dirname(source), name + ".ids")
-    if bad is not None or key == "sliding_window":
+    if bad is not None or (key == "sliding_window" and good):
         directory(at + ".bad", source, {**config, key: bad})
         print("refused", at + ".bad", ids, "rope_type" if key == "rope_scaling" else key)
     directory(at + ".good", source, {**config, key: good})

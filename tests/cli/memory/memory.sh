@@ -10,32 +10,38 @@ T=128 n=4 hold=1 threads=2
 M=$tmp/m C=$tmp/c.nts watch="$PYTHON $PWD/tests/cli/memory/watch.py $tmp"
 
 mib() { echo "$(($1 >> 20)) MiB"; }
-# Bytes of one layer's float weights (nt-tweak also has them dequantized, and the codes of one linear), its statistics, a boundary of so many sequences, the work space of one sequence
-weights=$((4 * (4 * D * D + 3 * D * F)))
-statistics=$((4 * (3 * D * D + F * F)))
 boundary() { echo $((4 * $1 * T * D)); }
-forward=$((4 * T * (3 * D + (2 * F > 4 * D ? 2 * F : 4 * D))))
-backward=$((4 * T * (3 * D + 2 * D + 4 * D + 2 * D + 3 * F)))
-rest=$((64 << 20))
-declare -A formula=(
-    [nt-collect]=$((weights + statistics + $(boundary $((n - hold))) + forward + rest))
-    [nt-quant]=$((weights + statistics + rest))
-    [nt-tweak]=$((2 * weights + D * F + $(boundary $((n - hold))) + 3 * $(boundary $hold) + backward + rest)))
+declare -A formula
+# sizes [EXPERTS]: bytes of one layer's float weights (nt-tweak also has them dequantized, and the codes of one linear), its
+# statistics, a boundary of so many sequences, the work space of one sequence
+sizes() {
+    experts=${1:-0}
+    local each=$((experts ? experts : 1)) rows=$((experts ? 2 : 1)) rest=$((64 << 20))
+    weights=$((4 * (4 * D * D + each * 3 * D * F + experts * D)))
+    local statistics=$((4 * (3 * D * D + (experts ? experts * (D * D + F * F) : F * F))))
+    local forward=$((4 * T * (3 * D + (2 * F * rows > 4 * D ? 2 * F * rows : 4 * D) + (experts ? 3 * D : 0))))
+    local backward=$((4 * T * (3 * D + 2 * D + 4 * D + 2 * D + 3 * F * rows + (experts ? 7 * D : 0))))
+    formula=(
+        [nt-collect]=$((weights + statistics + $(boundary $((n - hold))) + forward + rest))
+        [nt-quant]=$((weights + statistics + rest))
+        [nt-tweak]=$((2 * weights + D * F + $(boundary $((n - hold))) + 3 * $(boundary $hold) + backward + rest)))
+    for t in "${!formula[@]}"; do echo "$t $((formula[$t] + reserved))"; done >"$tmp/limits"
+}
 # RLIMIT_DATA counts what is reserved and never touched, too: 128 MiB of OpenBLAS for each thread and once
 # more, stacks, the allocator's pools; the same for a model of any size
 reserved=$((((threads + 1) * 128 + threads * 16 + 32) << 20))
-for t in "${!formula[@]}"; do echo "$t $((formula[$t] + reserved))"; done >"$tmp/limits"
+sizes
 
 make_model() { # LAYERS
     rm -rf "$M"
-    "$PYTHON" tests/cli/memory/model.py "$M" "$1" $D $F $H $H $n $T &&
+    "$PYTHON" tests/cli/memory/model.py "$M" "$1" $D $F $H $H $n $T $experts &&
         "$PYTHON" tests/cli/nt-collect/tokens.py "$M/ids.json" $hold "$C"
 }
 run_ring() {
     local o="--progress none -j $threads -m $M"
     mkfifo "$tmp/fifo"
     $watch nt-collect $o --tokens "$C" --want hessian --acts-in "$tmp/fifo" |
-        $watch nt-quant $o -q gptq -b 3 -g 128 |
+        $watch nt-quant $o -q gptq -b 3 -g 128 --dead borrow |
         $watch nt-tweak $o --tokens "$C" --acts-out "$tmp/fifo" -o "$tmp/q.nts"
     local rc=("${PIPESTATUS[@]}")
     rm "$tmp/fifo"
@@ -108,4 +114,20 @@ done
 try "nt-collect refuses to start below it" 75 "max-mem allows" nt-collect --max-mem 16M -m "$M" --tokens "$C" --want hessian -o "$tmp/out.nts"
 try "nt-tweak refuses to start below it" 75 "max-mem allows" nt-tweak --max-mem 16M -m "$M" --tokens "$C" "$tmp/q.nts" -o "$tmp/out.nts"
 try "nt-quant refuses to start below it" 75 "max-mem allows" nt-quant --max-mem 16M -m "$M" -q gptq -b 3 /dev/null -o "$tmp/out.nts"
+
+# experts: one layer of all of them
+[ -n "${NT_BIG:-}" ] || F=512
+sizes 8
+make_model 2 && rm -f "$tmp/peaks"; check "experts: the ring under the hard limit" run_ring
+seen all_held run_ring
+for t in nt-collect nt-quant nt-tweak; do
+    [ "$(peak_of $t)" -gt $((weights / 4)) ] && [ "$(peak_of $t)" -le "${formula[$t]}" ]
+    ok $? "experts: $t held $(mib "$(peak_of $t)"), the formula gives $(mib "${formula[$t]}")"
+done
+nt-collect --progress plain -m "$M" --tokens "$C" --want hessian --layers 0:1 -o "$tmp/s.nts" 2>"$tmp/say.nt-collect"
+nt-quant --progress plain -m "$M" -q gptq -b 3 -g 128 --dead borrow --layers 0:1 "$tmp/s.nts" -o "$tmp/q.nts" 2>"$tmp/say.nt-quant"
+nt-tweak --progress plain -m "$M" --tokens "$C" --layers 0:1 --acts-out "$tmp/a.nts" "$tmp/q.nts" -o "$tmp/t.nts" 2>"$tmp/say.nt-tweak"
+for t in nt-collect nt-quant nt-tweak; do
+    as_said $t; ok $? "experts: $t predicts $(mib "$(said $t)"), it held $(mib "$(peak_of $t)")"
+done
 finish
