@@ -83,10 +83,29 @@ bool codes_scales_exact(const struct qtensor *q, enum dtype t)
     return true;
 }
 
-const char *codes_no_integers(const struct qtensor *q)
+const char *codes_no_integers(const struct qtensor *q, const char **anew)
 {
+    *anew = "-q gptq";
     if (q->form != QF_UNIFORM) return "is not quantized uniformly";
     return q->minimum ? "has float minima where the format has integer zeros" : NULL;
+}
+
+const char *codes_no_index(const struct qtensor *q, const char **anew)
+{
+    *anew = "-q gptq --act-order, which leaves groups in place,";
+    return q->gidx ? "has its columns in groups by activation order, for which there is no index" : NULL;
+}
+
+const char *codes_no_group(int group, const char **anew)
+{
+    *anew = "-g 32";
+    return group < 0 ? "has groups that cannot be cut into equal ones of a multiple of 32" : NULL;
+}
+
+const char *codes_no_f16(const struct qtensor *q, const char **anew)
+{
+    *anew = "--scale-dtype f16";
+    return codes_scales_exact(q, DT_F16) ? NULL : "has scales that F16 cannot hold exactly";
 }
 
 const char *codes_no_linear(const struct pack *p)
@@ -128,19 +147,20 @@ static int plan_linear(struct codes_job *j, const struct pack_whole *w, struct e
 {
     struct codes_part part[CODES_PARTS];
     struct qtensor q;
-    const char *why;
+    const char *why, *anew = NULL;
     int group = 0, n = 0;
     size_t setting = 0;
     if (pack_whole_load(j->p, w, &q, &why, e) < 0) return -1;
-    if (!why) why = j->f->refusal(j->p, &q, &group);
+    if (!why) why = j->f->refusal(j->p, &q, &group, &anew);
     if (!why) {
         setting = add_setting(j, &q, group);
         n = j->f->list(j->p, &q, group, part);
     }
     qtensor_clear(&q);
     if (why)
-        return err_set(e, NT_EXIT_DATA, "%s: tensor %s %s: not possible in --format %s", j->p->stream,
-                       w->name, why, j->p->packer->name);
+        return err_set(e, NT_EXIT_DATA, "%s: tensor %s %s: not possible in --format %s%s%s%s", j->p->stream,
+                       w->name, why, j->p->packer->name, anew ? " (nt-quant " : "", anew ? anew : "",
+                       anew ? " would quantize anew)" : "");
     if (setting && !j->f->mixed)
         return err_set(e, NT_EXIT_DATA,
                        "%s: tensor %s has other bits, group or symmetry than those before: --format %s needs "

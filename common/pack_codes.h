@@ -47,8 +47,9 @@ struct codes_format {
     bool norms_too;  /* norms have the element type of other floats by default, not F32 */
     bool embeddings; /* tables and heads may be quantized, too */
     bool mixed;      /* settings may differ between linears */
-    /* Why q cannot be stored so ("has ..."), or NULL; *group: of the file's setting. */
-    const char *(*refusal)(const struct pack *p, const struct qtensor *q, int *group);
+    /* Why q cannot be stored so ("has ..."), or NULL; *group: of the file's setting; *anew: options of nt-quant that would
+     * give codes which can. */
+    const char *(*refusal)(const struct pack *p, const struct qtensor *q, int *group, const char **anew);
     int (*list)(const struct pack *p, const struct qtensor *q, int group,
                 struct codes_part part[CODES_PARTS]);
     /* Part i, its data all zeros. */
@@ -84,8 +85,14 @@ void codes_module(const struct pack_whole *w, char out[256]);
 size_t codes_most(const struct codes_job *j);
 /* Does dtype t hold every scale exactly? */
 bool codes_scales_exact(const struct qtensor *q, enum dtype t);
-/* Why q is not codes with integer zeros, or NULL. */
-const char *codes_no_integers(const struct qtensor *q);
-/* Why the model's linears cannot be codes where loaders know torch.nn.Linear alone, or NULL. */
+/* Reasons of several formats, or NULL. q is not codes with integer zeros; */
+const char *codes_no_integers(const struct qtensor *q, const char **anew);
+/* its columns have their groups by activation order, and the format no index of them; */
+const char *codes_no_index(const struct qtensor *q, const char **anew);
+/* no group that codes_group finds; */
+const char *codes_no_group(int group, const char **anew);
+/* F16 does not hold all scales; */
+const char *codes_no_f16(const struct qtensor *q, const char **anew);
+/* the model's linears cannot be codes where loaders know torch.nn.Linear alone. */
 const char *codes_no_linear(const struct pack *p);
 #endif

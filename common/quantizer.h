@@ -14,6 +14,7 @@ struct quant_opts {
     double damp;        /* 0.01: fraction of the mean diagonal */
     bool clip_mse;
     int block;              /* columns per lazy update, 128 */
+    int order_block;        /* act_order leaves blocks of so many columns together; 0: none */
     enum dtype scale_dtype; /* F16, F32, BF16 */
     int64_t seed;
 };

@@ -96,10 +96,31 @@ void scope_put(struct scope *s, const float *value)
     put_final_norm(s);
 }
 
-void scope_round(const struct scope *s, float *value)
+/* The input's gains of the norm that vector i belongs to. Order of model_norm_part: NORM_COUNT gains of a
+ * layer, then their biases; the final gain and its bias. */
+static const float *gains_of(const struct scope *s, int i)
 {
+    int final = s->L * NORM_VECTORS, gain = i < final ? i - i % NORM_VECTORS + i % NORM_COUNT : final;
+    return s->in->norms + s->in->at[gain];
+}
+
+void scope_apply(const struct scope *s, float *value)
+{
+    for (int i = 0; i < s->in->n_norms && s->o->relative; i++) {
+        const float *start = s->in->norms + s->in->at[i], *gain = gains_of(s, i);
+        for (size_t k = 0; s->norm_at[i] != SCOPE_NONE && k < s->in->at[i + 1] - s->in->at[i]; k++)
+            value[s->norm_at[i] + k] = start[k] + gain[k] * value[s->norm_at[i] + k];
+    }
     if (s->o->norm_dtype == DT_NONE) return;
     tweak_round_norms(value, s->n_norms, s->o->norm_dtype, s->m->gguf ? 0 : s->m->c.family->norm_offset);
+}
+
+/* dL/dr = gain dL/dgain, dL/dd = gain dL/dbias */
+static void relative_gradient(struct scope *s)
+{
+    for (int i = 0; i < s->in->n_norms; i++)
+        for (size_t k = 0; s->norm_at[i] != SCOPE_NONE && k < s->in->at[i + 1] - s->in->at[i]; k++)
+            s->grad[s->norm_at[i] + k] *= gains_of(s, i)[k];
 }
 
 void scope_start(struct scope *s)
@@ -116,6 +137,7 @@ void scope_start(struct scope *s)
             v[s->scale_at[i] + k] = 1;
     if (s->o->all) memcpy(v + s->n_norms, s->first, (s->n - s->n_norms) * sizeof *v);
     scope_put(s, v);
+    if (s->o->relative) s->be->fill(s->p, 0, s->n_norms);
     s->be->fill(s->am, 0, s->n);
     s->be->fill(s->av, 0, s->n);
     mem_free(v);
@@ -389,6 +411,7 @@ int scope_gradient(struct scope *s, const int32_t *ids, double *kl, double *ce, 
 double scope_step(struct scope *s, int step, double lr)
 {
     double square = 0, norm;
+    if (s->o->relative) relative_gradient(s);
     for (size_t i = 0; i < s->n; i++) square += (double)s->grad[i] * s->grad[i];
     norm = sqrt(square);
     if (!isfinite(norm)) return norm;
@@ -404,7 +427,7 @@ double scope_step(struct scope *s, int step, double lr)
                         (float)(k && !s->o->all ? s->o->scales_step * lr : lr), 0.9f, 0.999f, 1e-8f,
                         (float)(k == (int)s->o->all ? s->o->weight_decay : 0), step);
     s->be->get(s->value, s->p, s->n * sizeof(float));
-    scope_round(s, s->value);
+    scope_apply(s, s->value);
     put_final_norm(s);
     return norm;
 }

@@ -12,6 +12,7 @@ struct scope_opts {
     double kl, ce;           /* weights of the two losses; 0 = off */
     bool scales, final_norm; /* trained beside the blocks' norms */
     bool qk;                 /* norms of q and k are trained, too */
+    bool relative;           /* Adam steps the r of gain (1 + r) and the d of bias + gain d */
     bool all;                /* everything is: no quantized stream, no teacher, cross-entropy (scope_all.c) */
     double lr,
         scales_step; /* of norms (NAN: searched); scales move scales_step * lr, as a share of themselves */
@@ -47,7 +48,7 @@ struct scope {
     size_t n, n_norms, final_at; /* final_at: that of the final norm's gain in norm_at */
     size_t *norm_at, *scale_at,
         *min_at;         /* [in->n_norms], [L * in->per]: place in the vector or SCOPE_NONE */
-    dev p, g, am, av;    /* [n]: values, gradients, Adam's moments */
+    dev p, g, am, av;    /* [n]: what Adam steps, gradients, Adam's moments */
     float *value, *grad; /* [n] on the host; value is what the model runs with */
     size_t *matrix_at;   /* with `all`: place of each matrix (scope_all.c) or SCOPE_NONE */
     float *first;        /* with `all`: the matrices of the input */
@@ -65,9 +66,9 @@ void scope_close(struct scope *s);
 
 void scope_start(struct scope *s);                   /* values of the input, no moments */
 void scope_put(struct scope *s, const float *value); /* other values */
-/* With norm_dtype the model runs with norms rounded, while s->p keeps what Adam steps: rounds those of
- * value[n]. */
-void scope_round(const struct scope *s, float *value);
+/* With norm_dtype the model runs with norms rounded, with relative s->p holds shares of gains: turns what
+ * Adam steps, value[n], into what the model runs with. */
+void scope_apply(const struct scope *s, float *value);
 
 /* The layer with the float model's weights, or with the present values. */
 int scope_load_float(struct scope *s, int layer, struct err *e) NT_MUST_CHECK;

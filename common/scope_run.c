@@ -30,6 +30,7 @@ json_t *scope_settings(const struct scope_opts *o, const struct tokens *tk)
     json_object_set_new(t, "final_norm", json_boolean(o->final_norm));
     json_object_set_new(t, "lr", isnan(o->lr) ? json_string("auto") : json_real(o->lr));
     if (o->scales) json_object_set_new(t, "scales_step", json_real(o->scales_step));
+    if (o->relative) json_object_set_new(t, "norms_step", json_string("relative"));
     json_object_set_new(t, "weight_decay", json_real(o->weight_decay));
     json_object_set_new(t, "clip", json_real(o->clip));
     const struct {

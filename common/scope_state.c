@@ -42,7 +42,7 @@ static int write_records(const struct scope_train *t, struct stream_writer *w, s
     int rc = stream_write(w, "State", meta, NULL, e);
     json_decref(meta);
     float *host = MEM_NEW(float, s->n);
-    s->be->get(host, s->p, s->n * sizeof *host); /* not s->value, whose norms may be rounded */
+    s->be->get(host, s->p, s->n * sizeof *host); /* not s->value, see scope_apply */
     if (!rc) rc = write_values(w, "value", DT_F32, 1, s->n, host, e);
     for (int i = 0; i < 2 && !rc; i++) {
         s->be->get(host, moments[i], s->n * sizeof *host);
@@ -77,8 +77,10 @@ static int check_same(const struct scope_train *t, const json_t *have, struct er
         key;
     const json_t *a = json_object_get(json_object_get(want, "params"), "tweak");
     const json_t *b = json_object_get(json_object_get(have, "params"), "tweak");
-    if (differs && !strcmp(differs, "params"))
+    if (differs && !strcmp(differs, "params")) {
         json_object_foreach((json_t *)a, key, v) if (!json_equal(v, json_object_get(b, key))) differs = key;
+        json_object_foreach((json_t *)b, key, v) if (!json_object_get(a, key)) differs = key;
+    }
     int rc =
         differs
             ? err_set(
@@ -127,12 +129,12 @@ static int take_values(struct scope_train *t, struct stream_reader *r, struct re
     int rc = stream_payload(r, rec, host, e);
     if (!rc && i) t->s->be->put(i == 1 ? t->s->am : t->s->av, host, t->s->n * sizeof *host);
     if (!rc && i == 0) {
-        float *rounded = MEM_NEW(float, t->s->n);
-        memcpy(rounded, host, t->s->n * sizeof *host);
-        scope_round(t->s, rounded);
-        scope_put(t->s, rounded);
+        float *value = MEM_NEW(float, t->s->n);
+        memcpy(value, host, t->s->n * sizeof *host);
+        scope_apply(t->s, value);
+        scope_put(t->s, value);
         t->s->be->put(t->s->p, host, t->s->n * sizeof *host);
-        mem_free(rounded);
+        mem_free(value);
     }
     mem_free(host);
     return rc;

@@ -27,6 +27,8 @@ double scope_rate(const struct scope_opts *o, double lr, int step, int steps)
     return lr * rise * 0.5 * (1 + cos(M_PI * step / steps));
 }
 
+const double scope_rates[2][SCOPE_RATES] = {{3e-4, 1e-3, 3e-3}, {1e-2, 3e-2, 1e-1}};
+
 /* How many windows' teacher states are kept, and how many steps' that are: all, when no more windows than
  * that can be drawn. */
 static int state_windows(const struct scope_opts *o, const struct tokens *tk, int D, int *steps)
@@ -365,11 +367,11 @@ static void forget(struct scope_train *t)
  * rate. */
 static int search_rate(struct scope_train *t, struct err *e)
 {
-    static const double rates[] = {3e-4, 1e-3, 3e-3};
+    const double *rates = scope_rates[t->s->o->relative];
     int steps = (t->s->o->steps + 3) / 4;
     double least = INFINITY;
     t->lr = rates[0];
-    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+    for (int i = 0; i < SCOPE_RATES; i++) {
         forget(t);
         if (run_steps(t, steps, rates[i], true, e)) return -1;
         double kl = t->best_step ? mean(t->kl_best, t->n_hold) : INFINITY;

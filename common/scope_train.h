@@ -12,6 +12,9 @@ void scope_window(const struct scope_opts *o, const struct tokens *tk, int step,
                   int *offset);
 /* lr * min(1, (step + 1) / warmup) * (1 + cos(pi step / steps)) / 2, step from 0. */
 double scope_rate(const struct scope_opts *o, double lr, int step, int steps);
+/* What --lr auto tries, with absolute and with relative steps; the second is the default. */
+#define SCOPE_RATES 3
+extern const double scope_rates[2][SCOPE_RATES];
 
 struct scope_train {
     struct scope *s;

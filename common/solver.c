@@ -52,13 +52,14 @@ static int solver_block_end(int a, int in, int group, int block)
 /* ---- the factor ---- */
 
 struct by_diag {
-    double d;
+    double block, d; /* sum of its block, 0 without blocks */
     int i;
 };
 
 static int larger_first(const void *a, const void *b)
 {
     const struct by_diag *x = a, *y = b;
+    if (x->block != y->block) return x->block < y->block ? 1 : -1;
     return x->d != y->d ? (x->d < y->d ? 1 : -1) : (x->i > y->i) - (x->i < y->i);
 }
 
@@ -81,14 +82,26 @@ static double scan_diagonal(struct solver_factor *f, const float *H, struct err 
     return sum / (n - f->n_dead);
 }
 
-static void order_columns(struct solver_factor *f, const float *H, double mean, bool act_order)
+/* Blocks of equal sums would mix: each is made a little less than the one before. */
+static void sum_blocks(struct by_diag *v, int n, int block)
+{
+    for (int a = 0, b; a < n; a = b) {
+        double sum = 0;
+        b = a + block < n ? a + block : n;
+        for (int i = a; i < b; i++) sum += v[i].d;
+        for (int i = a; i < b; i++) v[i].block = sum * (1 - 1e-9 * a / n);
+    }
+}
+
+static void order_columns(struct solver_factor *f, const float *H, double mean, const struct quant_opts *o)
 {
     struct by_diag *v = MEM_NEW(struct by_diag, (size_t)f->n);
     for (int i = 0; i < f->n; i++) {
         v[i].d = f->dead[i] ? mean : H[(size_t)i * f->n + i];
         v[i].i = i;
     }
-    if (act_order) qsort(v, (size_t)f->n, sizeof *v, larger_first);
+    if (o->act_order && o->order_block) sum_blocks(v, f->n, o->order_block);
+    if (o->act_order) qsort(v, (size_t)f->n, sizeof *v, larger_first);
     for (int i = 0; i < f->n; i++) f->order[i] = v[i].i;
     mem_free(v);
 }
@@ -169,7 +182,7 @@ struct solver_factor *solver_factor_alloc(const float *H, int n, const struct qu
     f->dead = MEM_NEW(bool, (size_t)n);
     double mean = scan_diagonal(f, H, e);
     if (!(mean > 0)) goto fail;
-    order_columns(f, H, mean, o->act_order);
+    order_columns(f, H, mean, o);
     A = MEM_NEW(double, triangle_doubles(n));
     openblas_set_num_threads(1);
     int raised = 0;

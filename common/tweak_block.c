@@ -4,6 +4,7 @@
 #include "common/tweak_block.h"
 #include <float.h>
 #include <math.h>
+#include <string.h>
 #include "common/mem.h"
 #include "common/tweak_closed.h"
 
@@ -23,6 +24,9 @@ static void add_param(struct tweak_block *t, int vector)
     t->param[i].vector = vector, t->param[i].at = t->n_values, t->param[i].n = norm_dim(&t->q->s, norm);
     *(vector < NORM_COUNT ? &t->grads.gain[norm] : &t->grads.bias[norm]) = t->param[i].g;
     t->n_values += t->param[i].n;
+    int gain = i; /* where there is a bias, the gain is */
+    while (t->param[gain].vector != norm) gain--;
+    t->param[i].gain_at = t->param[gain].at;
 }
 
 void tweak_block_init(struct tweak_block *t, const struct backend *be, const struct tweak_opts *o,
@@ -40,7 +44,8 @@ void tweak_block_init(struct tweak_block *t, const struct backend *be, const str
     t->v = be->alloc(all * sizeof(float));
     for (int i = 0; i < NORM_VECTORS; i++)
         if (trained[i]) add_param(t, i);
-    if (o->norm_dtype != DT_NONE) t->master = be->alloc(all * sizeof(float));
+    if (o->norm_dtype != DT_NONE || o->relative) t->master = be->alloc(all * sizeof(float));
+    if (o->relative) t->start = MEM_NEW(float, all), t->unit = MEM_NEW(float, all);
     t->host = MEM_NEW(float, all);
     t->moments = MEM_NEW(double, ((size_t)n + 1) * 2 * t->D);
     t->known = MEM_NEW(bool, (size_t)n);
@@ -53,6 +58,8 @@ void tweak_block_clear(struct tweak_block *t)
     dev held[] = {t->target, t->dy, t->g, t->m, t->v, t->master};
     for (size_t i = 0; i < sizeof held / sizeof *held; i++) t->be->release(held[i]);
     mem_free(t->host);
+    mem_free(t->start);
+    mem_free(t->unit);
     mem_free(t->moments);
     mem_free(t->known);
     *t = (struct tweak_block){0};
@@ -233,11 +240,29 @@ void tweak_round_norms(float *v, size_t n, enum dtype type, float offset)
     }
 }
 
-/* The block's norms become `from` (device, all values), rounded. */
-static void put_rounded(struct tweak_block *t, dev from)
+/* ---- steps ---- */
+
+/* Before the first step: what Adam steps are the norms themselves, or shares of them that begin at zero. */
+static void start_steps(struct tweak_block *t)
 {
-    t->be->get(t->host, from, (size_t)t->n_values * sizeof(float));
-    tweak_round_norms(t->host, (size_t)t->n_values, t->o->norm_dtype, t->norm_offset);
+    tweak_block_get(t, t->host);
+    if (dev_ok(t->master)) t->be->put(t->master, t->host, (size_t)t->n_values * sizeof(float));
+    if (!t->o->relative) return;
+    memcpy(t->start, t->host, (size_t)t->n_values * sizeof *t->start);
+    for (int i = 0; i < t->n_params; i++)
+        memcpy(t->unit + t->param[i].at, t->start + t->param[i].gain_at,
+               (size_t)t->param[i].n * sizeof *t->unit);
+    t->be->fill(t->master, 0, (size_t)t->n_values);
+}
+
+/* The block's norms become what the stepped values stand for. */
+static void put_stepped(struct tweak_block *t)
+{
+    t->be->get(t->host, t->master, (size_t)t->n_values * sizeof(float));
+    for (int i = 0; i < t->n_values && t->o->relative; i++)
+        t->host[i] = t->start[i] + t->unit[i] * t->host[i];
+    if (t->o->norm_dtype != DT_NONE)
+        tweak_round_norms(t->host, (size_t)t->n_values, t->o->norm_dtype, t->norm_offset);
     tweak_block_put(t, t->host);
 }
 
@@ -248,17 +273,18 @@ int tweak_block_step(struct tweak_block *t, const float *x, const float *target,
     t->be->get(t->host, t->g, (size_t)t->n_values * sizeof(float));
     if (!isfinite(*loss) || f32_first_nonfinite(t->host, (size_t)t->n_values) < (size_t)t->n_values)
         return -1;
-    bool rounded = t->o->norm_dtype != DT_NONE;
-    t->step++;
-    if (rounded && t->step == 1) {
-        tweak_block_get(t, t->host);
-        t->be->put(t->master, t->host, (size_t)t->n_values * sizeof(float));
+    if (t->step++ == 0) start_steps(t);
+    if (t->o->relative) {
+        t->be->get(t->host, t->g, (size_t)t->n_values * sizeof(float));
+        for (int i = 0; i < t->n_values; i++) t->host[i] *= t->unit[i];
+        t->be->put(t->g, t->host, (size_t)t->n_values * sizeof(float));
     }
+    bool apart = dev_ok(t->master);
     for (int i = 0; i < t->n_params; i++)
-        t->be->adam(rounded ? dev_at(t->master, (size_t)t->param[i].at) : t->param[i].p, t->param[i].g,
+        t->be->adam(apart ? dev_at(t->master, (size_t)t->param[i].at) : t->param[i].p, t->param[i].g,
                     t->param[i].m, t->param[i].v, (size_t)t->param[i].n, (float)lr, 0.9f, 0.999f, 1e-8f, 0,
                     t->step);
-    if (rounded) put_rounded(t, t->master);
+    if (apart) put_stepped(t);
     return 0;
 }
 

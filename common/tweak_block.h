@@ -14,6 +14,7 @@ struct tweak_opts {
     double lr, lr_scale; /* layer i of L: lr * (1 + lr_scale * i / L) */
     double ridge;        /* closed form */
     bool qk;             /* norms of q and k are trained, too */
+    bool relative;       /* Adam steps the r of gain (1 + r) and the d of bias + gain d */
     int iters;           /* passes over the training sequences; 0: advance only */
     enum dtype norm_dtype; /* new norms are rounded to it, in every forward, too; DT_NONE: not */
     bool bf16;             /* products round their inputs (--precision); for headers */
@@ -36,9 +37,12 @@ struct tweak_block {
     struct {
         dev p, g, m, v;
         int vector, at, n; /* which of the norm vectors; its place among the values, and how many it has */
+        int gain_at;       /* place of its own values, of a bias of the gain beside it */
     } param[NORM_VECTORS];
     int n_params, n_values;
-    dev master;        /* [n_values], with norm_dtype: what Adam steps; the block runs with it rounded */
+    dev master;          /* [n_values], with norm_dtype or relative: what Adam steps; the block runs with
+                            what that stands for */
+    float *start, *unit; /* [n_values], with relative: norms are start + unit * master */
     float norm_offset; /* files hold gain - norm_offset: that is what is rounded */
     float *host;       /* [n_values] */
     double *moments;   /* [n + 1, 2, D]: moments of the targets seen, kept for losses that need no more */

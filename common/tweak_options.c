@@ -26,6 +26,11 @@ static enum dtype norm_type(const struct tweak_args *a)
     return !strcmp(s, "bf16") ? DT_BF16 : !strcmp(s, "f16") ? DT_F16 : DT_NONE;
 }
 
+static bool relative(const struct tweak_args *a)
+{
+    return a->norms_step && a->norms_step[0] == 'r';
+}
+
 static int check_tokens(const struct tweak_args *a, const struct tokens *tk, int skip_first, struct err *e)
 {
     if (tk->n - tk->n_holdout < 1) return err_set(e, NT_EXIT_DATA, "%s: no training sequences", a->tokens);
@@ -72,6 +77,7 @@ int tweak_block_options(const struct tweak_args *a, const struct tool *t, struct
                              .target_float = a->target[0] == 'f',
                              .iters = (int)a->iters,
                              .skip_first = (int)a->skip_first,
+                             .relative = relative(a),
                              .norm_dtype = norm_type(a),
                              .bf16 = t->precision[0] == 'b'};
     if (!o->loss)
@@ -84,6 +90,8 @@ int tweak_block_options(const struct tweak_args *a, const struct tool *t, struct
                        a->params);
     if (o->closed_form && o->qk)
         return err_set(e, NT_EXIT_USAGE, "--params %s: norms of q and k have no closed form", a->params);
+    if (o->closed_form && a->norms_step)
+        return err_set(e, NT_EXIT_USAGE, "--norms-step: the closed form takes no steps");
     o->lr = isnan(lr) ? o->loss->lr : lr;
     o->lr_scale = isnan(a->lr_scale) ? o->loss->lr_scale : a->lr_scale;
     return 0;
@@ -133,6 +141,9 @@ static int check_model_options(const struct tweak_args *a, const struct scope_op
     if (o->all && o->norm_dtype != DT_NONE)
         return err_set(e, NT_EXIT_USAGE,
                        "--norm-dtype: not with --params all, which writes no norms of a file");
+    if (o->all && a->norms_step)
+        return err_set(e, NT_EXIT_USAGE,
+                       "--norms-step: not with --params all, which trains matrices as well");
     if (a->opt && a->opt[0] == 'c')
         return err_set(e, NT_EXIT_USAGE, "--opt closed-form: only with --scope block");
     if (a->checkpoint && !strcmp(a->checkpoint, "-"))
@@ -164,8 +175,9 @@ int tweak_model_options(const struct tweak_args *a, const struct tool *t, struct
                              .clip = a->clip,
                              .weight_decay = a->weight_decay,
                              .scales_step = a->scales_step,
-                             .lr = automatic || !isnan(lr) ? lr : 1e-3,
+                             .lr = automatic || !isnan(lr) ? lr : scope_rates[relative(a)][1],
                              .seed = (uint64_t)t->seed,
+                             .relative = relative(a),
                              .norm_dtype = norm_type(a),
                              .bf16 = t->precision[0] == 'b',
                              .layers = {t->layers[0], t->layers[1]}};

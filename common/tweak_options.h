@@ -10,7 +10,8 @@
 /* The values of the options; start from TWEAK_ARGS. NULL, NAN: not given, the default belongs to scope or
  * loss. */
 struct tweak_args {
-    const char *tokens, *params, *loss, *scope, *target, *opt, *lr, *checkpoint, *report, *norm_dtype;
+    const char *tokens, *params, *loss, *scope, *target, *opt, *lr, *checkpoint, *report, *norm_dtype,
+        *norms_step;
     double lr_scale, ridge, clip, weight_decay, scales_step;
     int64_t iters, skip_first, steps, batch, seq, warmup, eval_every, checkpoint_every;
     bool require_gain, final_norm;

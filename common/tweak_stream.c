@@ -22,6 +22,7 @@ json_t *tweak_header(const json_t *in, const struct tweak_opts *o, const char *p
         json_object_set_new(t, "lr_scale", json_real(o->lr_scale));
         json_object_set_new(t, "iters", json_integer(o->iters));
     }
+    if (o->relative) json_object_set_new(t, "norms_step", json_string("relative"));
     json_object_set_new(t, "skip_first", json_integer(o->skip_first));
     if (o->norm_dtype != DT_NONE)
         json_object_set_new(t, "norm_dtype", json_string(dtype_name(o->norm_dtype)));

@@ -23,16 +23,17 @@ static int common_group(const struct pack *p)
     return most;
 }
 
-static const char *refusal(const struct pack *p, const struct qtensor *q, int *group)
+static const char *refusal(const struct pack *p, const struct qtensor *q, int *group, const char **anew)
 {
-    const char *why = codes_no_integers(q);
+    const char *why = codes_no_integers(q, anew);
     *group = common_group(p);
     if (why) return why;
+    *anew = "-b 4";
     if (q->bits != 4) return "has a number of bits other than 4";
-    if (q->gidx) return "has its columns in groups by activation order, for which there is no index";
-    if (*group < 0) return "has groups that cannot be cut into equal ones of a multiple of 32";
+    if ((why = codes_no_index(q, anew)) || (why = codes_no_group(*group, anew))) return why;
+    *anew = NULL;
     if (q->out % 8) return "has a number of rows that is no multiple of 8";
-    return codes_scales_exact(q, DT_F16) ? NULL : "has scales that F16 cannot hold exactly";
+    return codes_no_f16(q, anew);
 }
 
 static int list(const struct pack *p, const struct qtensor *q, int group, struct codes_part part[CODES_PARTS])

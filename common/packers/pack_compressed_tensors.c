@@ -14,15 +14,17 @@
 
 enum { WEIGHTS, SCALES, SHAPE, ZEROS, GROUPS };
 
-static const char *refusal(const struct pack *p, const struct qtensor *q, int *group)
+static const char *refusal(const struct pack *p, const struct qtensor *q, int *group, const char **anew)
 {
-    const char *why = codes_no_integers(q);
-    if (!why) why = codes_no_linear(p);
+    const char *why = codes_no_integers(q, anew);
     if (why) return why;
     *group = codes_group(q, 0, true);
-    if (*group < 0) return "has groups that cannot be cut into equal ones of a multiple of 32";
+    if ((why = codes_no_group(*group, anew))) return why;
+    *anew = NULL;
+    if ((why = codes_no_linear(p))) return why;
     if (p->dtype != DT_F16 && p->dtype != DT_BF16) return "would have F32 scales, which loaders round";
     if (codes_scales_exact(q, p->dtype)) return NULL;
+    *anew = p->dtype == DT_F16 ? "--scale-dtype f16" : "--scale-dtype bf16";
     return p->dtype == DT_F16 ? "has scales that F16 cannot hold exactly (--dtype bf16 may)"
                               : "has scales that BF16 cannot hold exactly (--dtype f16 may)";
 }

@@ -11,16 +11,18 @@
 
 enum { WEIGHTS, ZEROS, SCALES, GROUPS };
 
-static const char *refusal(const struct pack *p, const struct qtensor *q, int *group)
+static const char *refusal(const struct pack *p, const struct qtensor *q, int *group, const char **anew)
 {
-    const char *why = codes_no_integers(q);
+    const char *why = codes_no_integers(q, anew);
     (void)p;
     *group = q->group;
     if (why) return why;
+    *anew = "-b 2, 3, 4 or 8";
     if (q->bits != 2 && q->bits != 3 && q->bits != 4 && q->bits != 8)
         return "has a number of bits other than 2, 3, 4, 8";
+    *anew = NULL;
     if (q->in % 32 || q->out % 32) return "has a size that is no multiple of 32";
-    return codes_scales_exact(q, DT_F16) ? NULL : "has scales that F16 cannot hold exactly";
+    return codes_no_f16(q, anew);
 }
 
 static int list(const struct pack *p, const struct qtensor *q, int group, struct codes_part part[CODES_PARTS])

@@ -11,15 +11,18 @@
 
 enum { WEIGHTS, SCALES, BIASES };
 
-static const char *refusal(const struct pack *p, const struct qtensor *q, int *group)
+static const char *refusal(const struct pack *p, const struct qtensor *q, int *group, const char **anew)
 {
-    if (q->form != QF_UNIFORM) return "is not quantized uniformly";
+    const char *why;
+    if (q->form != QF_UNIFORM) return codes_no_integers(q, anew);
     if (codes_no_linear(p)) return codes_no_linear(p);
     *group = q->gidx ? -1 : codes_group(q, 128, false);
     while (*group > 32 && *group != 64 && *group != 128) *group = codes_group(q, *group - 32, false);
+    *anew = "-b 2, 3, 4, 6 or 8";
     if (q->bits != 2 && q->bits != 3 && q->bits != 4 && q->bits != 6 && q->bits != 8)
         return "has a number of bits other than 2, 3, 4, 6, 8";
-    if (q->gidx) return "has its columns in groups by activation order, for which there is no index";
+    if ((why = codes_no_index(q, anew))) return why;
+    *anew = "-g 32, 64 or 128";
     return *group < 0 ? "has groups that cannot be cut into ones of 32, 64 or 128" : NULL;
 }
 

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Super-blocks of ggml's K types: bytes decode to what was meant, grids beat plain rounding by the range,
- * nt-quant's kquant beats rounding on the same grids once inputs are correlated. */
+ * Blocks of ggml's K types and of those that short rows fall back to: bytes decode to what was meant, grids
+ * beat plain rounding by the range, kquant beats rounding on the same grids once inputs are correlated, and
+ * krtn knows which matter. */
 #include "common/ggml_kquant.h"
 #include "common/ggml_types.h"
 #include "common/mem.h"
 #include "common/quantizer.h"
 #include "common/rng.h"
+#include "common/solver.h"
 #include "tests/check.h"
 
-enum { B = KQUANT_BLOCK };
+enum { B = KQUANT_BLOCK }; /* the largest block */
 
 static double uniform(uint64_t i)
 {
@@ -32,21 +34,21 @@ static void check_bytes(const struct kquant_type *k)
                                 .dmin = k->mn_hi ? f32_to_f16((float)uniform(t + 99)) : 0};
         uint8_t codes[B], bytes[210];
         float y[B];
-        for (int s = 0; s < B / k->sub; s++) {
+        for (int s = 0; s < k->block / k->sub; s++) {
             g.sc[s] =
                 (int8_t)(k->sc_lo + (int)rng_below(1, t, (uint64_t)s, (uint64_t)(k->sc_hi - k->sc_lo + 1)));
             g.mn[s] = k->mn_hi ? (uint8_t)rng_below(2, t, (uint64_t)s, (uint64_t)k->mn_hi + 1) : 0;
         }
-        for (int i = 0; i < B; i++) codes[i] = (uint8_t)rng_below(4, t, (uint64_t)i, 1u << k->bits);
+        for (int i = 0; i < k->block; i++) codes[i] = (uint8_t)rng_below(4, t, (uint64_t)i, 1u << k->bits);
         kquant_pack(k, &g, codes, bytes);
-        ggml_to_f32(y, k->t, bytes, B);
-        for (int i = 0; i < B; i++) {
+        ggml_to_f32(y, k->t, bytes, k->block);
+        for (int i = 0; i < k->block; i++) {
             int s = i / k->sub;
             float dl = f16_to_f32(g.d) * (float)g.sc[s], ml = f16_to_f32(g.dmin) * (float)g.mn[s];
             bad += y[i] != (k->mn_hi ? dl * (float)codes[i] - ml : dl * (float)(codes[i] - k->zero));
         }
     }
-    CHECK(!bad, "%s: 50 super-blocks read back as they were meant, %d values differ", dtype_name(k->t), bad);
+    CHECK(!bad, "%s: 50 blocks read back as they were meant, %d values differ", dtype_name(k->t), bad);
 }
 
 /* Sum of h (x - value)^2, from the bytes. */
@@ -56,13 +58,13 @@ static double error_of(const struct kquant_type *k, const float *x, const float 
     uint8_t codes[B], bytes[210];
     float y[B], step, offset;
     double sum = 0;
-    for (int i = 0; i < B; i++) {
+    for (int i = 0; i < k->block; i++) {
         kquant_line(k, g, i / k->sub, &step, &offset);
         codes[i] = (uint8_t)kquant_code(k, step, offset, x[i]);
     }
     kquant_pack(k, g, codes, bytes);
-    ggml_to_f32(y, k->t, bytes, B);
-    for (int i = 0; i < B; i++) sum += h[i] * ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+    ggml_to_f32(y, k->t, bytes, k->block);
+    for (int i = 0; i < k->block; i++) sum += h[i] * ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
     return sum;
 }
 
@@ -71,7 +73,7 @@ static double error_of(const struct kquant_type *k, const float *x, const float 
 static double range_error(const struct kquant_type *k, const float *x, const float *h)
 {
     double sum = 0, top = (1 << k->bits) - 1;
-    for (int a = 0; a < B; a += k->sub) {
+    for (int a = 0; a < k->block; a += k->sub) {
         double lo = 0, hi = 0;
         for (int i = a; i < a + k->sub; i++) lo = fmin(lo, x[i]), hi = fmax(hi, x[i]);
         double s = k->mn_hi ? (hi - lo) / top : fmax(hi, -lo) / k->zero, m = k->mn_hi ? lo : -s * k->zero;
@@ -89,7 +91,7 @@ static void check_fit(const struct kquant_type *k)
     for (uint64_t t = 0; t < 40; t++) {
         float x[B], h[B];
         struct kquant_grid g, flat;
-        for (int i = 0; i < B; i++) {
+        for (int i = 0; i < k->block; i++) {
             x[i] = weight(t * B + (uint64_t)i);
             h[i] = (float)pow(uniform(7777 + t * B + (uint64_t)i), 3);
         }
@@ -108,8 +110,8 @@ static void check_odd(const struct kquant_type *k)
 {
     float zero[B] = {0}, one[B] = {0}, h[B] = {0};
     struct kquant_grid g;
-    one[37] = -0.25f;
-    for (int i = 0; i < B; i++) h[i] = 1;
+    one[k->block - 5] = -0.25f;
+    for (int i = 0; i < k->block; i++) h[i] = 1;
     kquant_fit(k, zero, h, &g);
     CHECK(error_of(k, zero, h, &g) == 0, "%s: zeros stay zeros", dtype_name(k->t));
     kquant_fit(k, one, h, &g);
@@ -150,62 +152,130 @@ static double objective(const float *W, const struct qtensor *q, const float *H)
     return sum;
 }
 
-static void run(const float *W, int out, int in, float *H, int bits, struct qtensor *q, struct err *e)
+struct setting {
+    const char *method;
+    int bits;
+    bool act_order, static_groups;
+};
+
+static void run(const float *W, int out, int in, float *H, struct setting how, struct qtensor *q,
+                struct err *e)
 {
     struct quantizer_cache *c = quantizer_cache_alloc();
     struct site_stats st = {.dim = in, .count = 1000, .hessian = H};
     struct quant_opts o;
     quant_opts_init(&o);
-    o.bits = bits;
+    o.bits = how.bits, o.act_order = how.act_order, o.static_groups = how.static_groups;
     *e = (struct err){0};
     *q = (struct qtensor){.name = "t"};
-    if (quantizer_run(quantizer_find("kquant"), c, NULL, W, out, in, &st, &o, q, e)) qtensor_clear(q);
+    if (quantizer_run(quantizer_find(how.method), c, NULL, W, out, in, &st, &o, q, e)) qtensor_clear(q);
     quantizer_cache_free(c);
 }
 
-static void check_quantizer(const struct kquant_type *k)
+/* The error at the output, and the type and size that leave. */
+static double run_error(const float *W, int out, int in, float *H, const float *judge, struct setting how)
 {
-    enum { OUT = 20, IN = 512 };
-    float *W = MEM_NEW(float, OUT *IN), *H = MEM_NEW(float, IN *IN), *D = MEM_NEW(float, IN *IN);
-    struct qtensor q, d;
+    const struct kquant_type *k = kquant_type_of(how.bits, in);
+    struct qtensor q;
     struct err e;
-    for (int i = 0; i < OUT * IN; i++) W[i] = weight(90000 + (uint64_t)i);
+    run(W, out, in, H, how, &q, &e);
+    bool good = q.form == QF_PLAIN && q.plain.dtype == k->t &&
+                fabs(qtensor_bits(&q) - 8.0 * dtype_block_bytes(k->t) / k->block) < 1e-9;
+    double error = good ? objective(W, &q, judge) : INFINITY;
+    qtensor_clear(&q);
+    return error;
+}
+
+static void check_quantizer(int bits, int in)
+{
+    enum { OUT = 70 };
+    const char *type = dtype_name(kquant_type_of(bits, in)->t);
+    size_t n = (size_t)in;
+    float *W = MEM_NEW(float, OUT *n), *H = MEM_NEW(float, n *n), *D = MEM_NEW(float, n *n),
+          *I = MEM_NEW(float, n *n);
+    for (size_t i = 0; i < OUT * n; i++) W[i] = weight(90000 + i);
+    make_hessian(H, in);
+    for (size_t i = 0; i < n; i++) D[i * n + i] = H[i * n + i], I[i * n + i] = 1;
+    double gptq = run_error(W, OUT, in, H, H, (struct setting){"kquant", bits, false, false}),
+           order = run_error(W, OUT, in, H, H, (struct setting){"kquant", bits, true, false}),
+           fixed = run_error(W, OUT, in, H, H, (struct setting){"kquant", bits, false, true}),
+           round = run_error(W, OUT, in, H, H, (struct setting){"krtn", bits, false, false}),
+           plain = run_error(W, OUT, in, I, H, (struct setting){"krtn", bits, false, false}),
+           weighted = run_error(W, OUT, in, H, D, (struct setting){"krtn", bits, false, false}),
+           flat = run_error(W, OUT, in, I, D, (struct setting){"krtn", bits, false, false});
+    CHECK(gptq < 0.7 * round && order < 0.7 * round && fixed < 0.7 * round,
+          "%s: GPTQ %.4g, by activation %.4g, with fixed scales %.4g, rounded %.4g (without importance %.4g)",
+          type, gptq, order, fixed, round, plain);
+    CHECK(weighted < flat, "%s: rounding weighs errors by importance: %.4g, without %.4g", type, weighted,
+          flat);
+    mem_free(W), mem_free(H), mem_free(D), mem_free(I);
+}
+
+/* Columns that no input ever reached become 0, wherever they stand. */
+static void check_dead(void)
+{
+    enum { OUT = 3, IN = 512 };
+    float *W = MEM_NEW(float, OUT *IN), *H = MEM_NEW(float, IN *IN), *y = MEM_NEW(float, OUT *IN);
+    struct qtensor q;
+    struct err e;
+    double left = 0;
+    for (int i = 0; i < OUT * IN; i++) W[i] = weight(70000 + (uint64_t)i);
     make_hessian(H, IN);
-    for (int i = 0; i < IN; i++) D[i * IN + i] = H[i * IN + i]; /* no correlation: rounding on the grid */
-    run(W, OUT, IN, H, k->bits, &q, &e);
-    run(W, OUT, IN, D, k->bits, &d, &e);
-    double with = objective(W, &q, H), without = objective(W, &d, H);
-    CHECK(q.form == QF_PLAIN && q.plain.dtype == k->t && with < 0.7 * without,
-          "%s: with the Hessian %.4g, with its diagonal %.4g", dtype_name(k->t), with, without);
-    CHECK(fabs(qtensor_bits(&q) - 8.0 * dtype_block_bytes(k->t) / B) < 1e-9, "%s: %.4f bits",
-          dtype_name(k->t), qtensor_bits(&q));
-    qtensor_clear(&q);
-    qtensor_clear(&d);
-    make_hessian(D, 96);
-    run(W, OUT, 96, D, k->bits, &q, &e);
-    CHECK(q.form == QF_UNIFORM && q.sym && q.group == 32, "%s: rows of 96 fall back to %d bits",
-          dtype_name(k->t), q.bits);
-    qtensor_clear(&q);
-    mem_free(W), mem_free(H), mem_free(D);
+    for (int i = 0; i < IN; i++) H[7 * IN + i] = H[i * IN + 7] = H[300 * IN + i] = H[i * IN + 300] = 0;
+    for (int order = 0; order < 2; order++) {
+        run(W, OUT, IN, H, (struct setting){"kquant", 3, order, false}, &q, &e);
+        qtensor_dequant(&q, y);
+        for (int r = 0; r < OUT; r++) left = fmax(left, fmax(fabs(y[r * IN + 7]), fabs(y[r * IN + 300])));
+        qtensor_clear(&q);
+    }
+    CHECK(left == 0, "dead columns become 0 where the grid has it, in any order (%.3g)", left);
+    mem_free(W), mem_free(H), mem_free(y);
+}
+
+/* The order of activation by blocks: each whole, by its sum; columns within it by their own diagonal. */
+static void check_order(void)
+{
+    enum { IN = 160, BLOCK = 32 };
+    float *H = MEM_NEW(float, IN *IN);
+    double sum[IN / BLOCK] = {0};
+    struct quant_opts o;
+    struct err e = {0};
+    bool whole = true, falling = true;
+    quant_opts_init(&o);
+    o.act_order = true, o.order_block = BLOCK;
+    make_hessian(H, IN);
+    for (int i = 0; i < IN; i++) sum[i / BLOCK] += (double)H[i * IN + i];
+    struct solver_factor *f = solver_factor_alloc(H, IN, &o, NULL, &e);
+    for (int i = 1; f && i < IN; i++) {
+        int a = f->order[i - 1], b = f->order[i];
+        whole &= i % BLOCK == 0 || a / BLOCK == b / BLOCK;
+        falling &= i % BLOCK ? H[a * IN + a] >= H[b * IN + b] : sum[a / BLOCK] >= sum[b / BLOCK];
+    }
+    CHECK(f && whole && falling, "the order of activation leaves blocks whole and goes by what comes in");
+    solver_factor_free(f);
+    mem_free(H);
 }
 
 int main(void)
 {
-    for (int bits = 2; bits <= 6; bits++) {
-        const struct kquant_type *k = kquant_type_of(bits);
-        check_bytes(k);
-        check_fit(k);
-        check_odd(k);
-        check_quantizer(k);
-    }
+    for (int in = 96; in <= 512; in += 416)
+        for (int bits = 2; bits <= 6; bits++) {
+            const struct kquant_type *k = kquant_type_of(bits, in);
+            check_bytes(k);
+            check_fit(k);
+            check_odd(k);
+            check_quantizer(bits, in);
+        }
+    check_dead();
+    check_order();
     struct qtensor q;
     struct err e;
     float W[512] = {1}, *H = MEM_NEW(float, 512 * 512);
     make_hessian(H, 512);
-    run(W, 1, 512, H, 8, &q, &e);
+    run(W, 1, 512, H, (struct setting){"kquant", 8, false, false}, &q, &e);
     CHECK(e.code == NT_EXIT_USAGE, "8 bits: %s", e.text);
     make_hessian(H, 40);
-    run(W, 1, 40, H, 4, &q, &e);
+    run(W, 1, 40, H, (struct setting){"krtn", 4, false, false}, &q, &e);
     CHECK(e.code == NT_EXIT_DATA, "rows of 40: %s", e.text);
     mem_free(H);
     return check_done();

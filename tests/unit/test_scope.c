@@ -115,7 +115,7 @@ static struct scope_opts options(const json_t *c)
     if (!json_object_get(c, "steps")) return o;
     o.scales = number(c, "scales") > 0, o.final_norm = number(c, "final") > 0;
     o.lr = number(c, "lr"), o.clip = number(c, "clip"), o.weight_decay = number(c, "decay");
-    o.warmup = (int)number(c, "warmup");
+    o.warmup = (int)number(c, "warmup"), o.relative = number(c, "relative") > 0;
     return o;
 }
 
@@ -266,7 +266,7 @@ static void test_same_bytes(void)
 {
     struct fixture f[3];
     struct scope_train t[3];
-    struct scope_opts o = options(json_array_get(json_object_get(expected, "runs"), 2));
+    struct scope_opts o = options(json_array_get(json_object_get(expected, "runs"), 3));
     o.steps = 8, o.eval_every = 3;
     if (!CHECK(write_stream(HALF) == 0, "stream")) return;
     for (int i = 0; i < 3; i++)
@@ -302,7 +302,7 @@ static void test_resume(void)
 {
     struct fixture f[2];
     struct scope_train t[2];
-    struct scope_opts o = options(json_array_get(json_object_get(expected, "runs"), 2));
+    struct scope_opts o = options(json_array_get(json_object_get(expected, "runs"), 3));
     const struct itimerval often = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
     o.steps = 60, o.eval_every = 7;
     CHECK(open_run(&f[0], &t[0], &o) == 0 && scope_train(&t[0], &f[0].e) == 0, "a whole run");
@@ -328,6 +328,11 @@ static void test_resume(void)
     CHECK(open_run(&f[1], &t[1], &o) == 0 && scope_state_read(&t[1], &f[1].e) == -1 &&
               f[1].e.code == NT_EXIT_DATA && strstr(f[1].e.text, "seed differs"),
           "the checkpoint of another seed is refused");
+    close_run(&f[1], &t[1]);
+    o.seed--, o.relative = false;
+    CHECK(open_run(&f[1], &t[1], &o) == 0 && scope_state_read(&t[1], &f[1].e) == -1 &&
+              f[1].e.code == NT_EXIT_DATA && strstr(f[1].e.text, "norms_step differs"),
+          "that of relative steps is refused without them");
     close_run(&f[1], &t[1]);
     close_run(&f[0], &t[0]);
 }

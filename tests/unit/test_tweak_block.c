@@ -115,7 +115,7 @@ static void check_grad(struct tweak_block *t, const float *x, const json_t *exp,
     mem_free(g);
 }
 
-static void check_adam(struct tweak_block *t, const json_t *file, const float *x, const json_t *exp,
+static void check_adam(struct tweak_block *t, const json_t *file, const float *x, const json_t *want,
                        const char *label)
 {
     int n = integer(file, "n"), steps = integer(file, "iters") * n, failed = 0;
@@ -130,7 +130,7 @@ static void check_adam(struct tweak_block *t, const json_t *file, const float *x
                                    json_number_value(json_object_get(file, "lr")), &loss) != 0;
     for (int i = 0; i < n; i++) last += tweak_block_loss(t, x + i * seq, NULL, i, false);
     tweak_block_get(t, now);
-    double rel = compare(t, now, json_object_get(exp, "adam"));
+    double rel = compare(t, now, want);
     CHECK(!failed && rel < 1e-4, "%s: norms after %d Adam steps, relative %.2g", label, steps, rel);
     CHECK(last < first, "%s: the loss falls, %.6g to %.6g", label, first, last);
     tweak_block_put(t, keep);
@@ -255,7 +255,7 @@ static void test_file(const char *path)
         tweak_block_init(&t, be, &o, &f, &q, &pass, T, n, trained);
         CHECK(t.n_params == (q.s.rms ? 2 : 4), "%s: %d vectors are trained", label, t.n_params);
         check_grad(&t, x, exp, label);
-        check_adam(&t, file, x, exp, label);
+        check_adam(&t, file, x, json_object_get(exp, "adam"), label);
         if (!strcmp(o.loss->name, "mse")) check_closed(&t, x, n, label);
         check_nonfinite(&t, x);
         if (!o.loss->power) check_given(&t, x, n, label);
@@ -264,6 +264,12 @@ static void test_file(const char *path)
                  o.loss->name);
         check_grad(&t, x, json_object_get(exp, "skip2"), label);
         tweak_block_clear(&t);
+        o.relative = true, o.skip_first = 0;
+        snprintf(label, sizeof label, "%s %s relative", q.s.rms ? "rms" : "layernorm", o.loss->name);
+        tweak_block_init(&t, be, &o, &f, &q, &pass, T, n, trained);
+        check_adam(&t, file, x, json_object_get(exp, "relative"), label);
+        tweak_block_clear(&t);
+        o.relative = false;
     }
     boundary_pass_clear(&pass);
     free_block(&f);

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one step of training did to the norms of a model. tweak.py one NAME.calib OUT: its first sequence alone.
-tweak.py step Q.nts GRADIENTS [qk] [final]: the first step of Adam moves every trained value by the rate against the
-sign of its gradient; the values trained are those of GRADIENTS (nt-eval --dump norm-grads), but for norms of q and k and
-the final one unless named. tweak.py moved Q.nts GRADIENTS [qk]: the same of the names alone, and something moved."""
+tweak.py step Q.nts GRADIENTS [qk] [final] [relative]: the first step of Adam moves every trained value by the rate (relative:
+times its norm's gain) against the sign of its gradient; the values trained are those of GRADIENTS (nt-eval --dump norm-grads),
+but for norms of q and k and the final one unless named. tweak.py moved Q.nts GRADIENTS [qk]: the same of the names alone, and something moved."""
 import json
 import re
 import sys
@@ -50,11 +50,13 @@ def main(what, a, b, *options):
     if what == "moved":
         assert any(np.any(values[n, "new"] != values[n, "old"]) for n in new)
         return
-    rate = max(np.abs(values[n, "new"] - values[n, "old"]).max() for n in new)
+    unit = {n: np.abs(values[n.replace(".bias", ".weight"), "old"]) if "relative" in options else 1.0 for n in new}
+    moves = {n: (values[n, "new"] - values[n, "old"]) / unit[n] for n in new}
+    rate = max(np.abs(m).max() for m in moves.values())
     assert 0.009 < rate < 0.011, rate
     for n in sorted(new):
-        move, sure = values[n, "new"] - values[n, "old"], np.abs(grads[n]) > 1e-5
-        assert sure.any() or np.abs(grads[n]).max() < 1e-5, n
+        move, sure = moves[n], np.abs(grads[n] * unit[n]) > 1e-5
+        assert sure.any() or np.abs(grads[n] * unit[n]).max() < 1e-5, n
         worst = np.abs(move + rate * np.sign(grads[n]))[sure].max(initial=0)
         assert worst < 0.003 * rate, "%s: a value moved otherwise than its gradient says (%g)" % (n, worst)
 

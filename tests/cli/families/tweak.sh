@@ -22,6 +22,8 @@ for name in gpt2 opt-350m bloom-post gpt-neox falcon-40b gemma3 olmo2-bias phi-q
     model_scope "$m" && py step "$m.w" "$m.g"; ok $? "$name: model scope, norms"
     model_scope "$m" --params "norms${qk:++qk}" --final-norm && py step "$m.w" "$m.g" final $qk
     ok $? "$name: model scope, the final norm${qk:+, those of q and k}"
+    model_scope "$m" --params "norms${qk:++qk}" --final-norm --norms-step relative && py step "$m.w" "$m.g" final relative $qk
+    ok $? "$name: model scope, relative steps"
     tweak "$m" --params "norms${qk:++qk}" --lr 1e-2 && py moved "$m.w" "$m.g" $qk; ok $? "$name: block scope"
     case $name in
     opt-350m | bloom-post | olmo2-bias)

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by layouts.sh, other.sh and reencode.sh: checkpoints that a Python file of this directory makes, each beside the float
-# model that it stands for, imported. $1: that file. Afterwards lay runs it, and $kinds are its kinds, in $tmp/KIND/{q,f}.
+# model that it stands for, imported. $1: that file, which lay runs.
 . tests/tap.bash
 export OMP_NUM_THREADS=1 # many short runs
 "$PYTHON" -c 'import numpy' 2>/dev/null || skip_all "$PYTHON lacks numpy"
 maker=tests/cli/import/$1
 lay() { "$PYTHON" "$maker" "$@"; }
-
-lay all "$tmp"; ok $? "checkpoints of all kinds are made"
-kinds=$(lay kinds)
 
 verdicts() { # WHAT: lines "KIND FROM TO SUFFIX..." on stdin
     lay compare-all "$tmp" >"$tmp/verdicts"
@@ -20,7 +17,9 @@ import() { # CKPT: its stream, beside it
 values() { # CKPT TO: of its stream, as floats
     nt-pack -m "$1" --format hf --dtype f32 "$1.nts" -o "$2" --progress none 2>"$tmp/stderr" || cat "$tmp/stderr"
 }
-import_all() { # all kinds have the values of the float model
+import_all() { # all kinds, into $kinds and $tmp/KIND/{q,f}: they have the values of the float model
+    lay all "$tmp"; ok $? "checkpoints of all kinds are made"
+    kinds=$(lay kinds)
     for kind in $kinds; do import "$tmp/$kind/q" && values "$tmp/$kind/q" "$tmp/$kind/hf"; done
     verdicts "what import gives has the values of the float model" < <(for kind in $kinds; do echo "$kind hf f"; done)
 }

@@ -77,6 +77,7 @@ try "nt-eval on such a stream" 65 'is no linear of a block' nt-eval -m "$tmp/tie
 run() { tweak -o "$tmp/out.nts" "$@"; }
 try "a qweights stream" 2 'no qweights stream is' run -m $M "$tmp/q.nts"
 try "--loss kl" 2 'only --loss ce' run -m $M --loss kl
+try "--norms-step" 2 'norms-step: not with --params all' run -m $M --norms-step relative
 try "--layers" 2 'no meaning' run -m $M --layers 0:1
 try "block scope" 2 'not available in block scope' nt-tweak -m $M --tokens "$tmp/c.nts" --params all -o "$tmp/out.nts"
 mkdir "$tmp/none"; cp $M/config.json "$tmp/none"

@@ -11,6 +11,8 @@ try "unknown loss" 2 "'huber' is not known" tweak --loss huber "$q"
 try "another scope" 2 "scope: 'blocks:2' is not available" tweak --scope blocks:2 "$q"
 try "other parameters" 2 "params: 'lora' is not available in block scope" tweak --params lora "$q"
 try "unknown option" 2 'frobnicate' tweak --frobnicate "$q"
+try "a step of the closed form" 2 'norms-step: the closed form takes no steps' tweak --opt closed-form --norms-step relative "$q"
+try "another kind of step" 2 "norms-step" tweak --norms-step large "$q"
 try "layers beyond the model" 2 'the model has 2 layers' tweak --layers 5:6 "$q"
 try "two streams" 2 'one qweights stream' tweak "$q" "$q"
 

@@ -18,7 +18,7 @@ awk -F '\t' 'NR == 1 { bad = $0 != "step\tlr\tkl\tce\tgrad_norm\tholdout_kl\tsec
 ok $? "norms: --report has 30 steps, every fifth evaluated"
 awk "BEGIN { exit !($(get "$tmp/n.nts" kl_new) < $(get "$tmp/n.nts" kl_old)) }"
 ok $? "norms: held-out KL fell, $(get "$tmp/n.nts" kl_old) to $(get "$tmp/n.nts" kl_new)"
-for x in "--final-norm" "--params norms+scales --final-norm" "--loss ce" "--loss kl+ce --params norms+scales"; do
+for x in "--final-norm" "--norms-step relative --final-norm" "--norms-step relative --params norms+scales" "--params norms+scales --final-norm" "--loss ce" "--loss kl+ce --params norms+scales"; do
     tweak $x -o "$tmp/x.nts" "$q" 2>/dev/null && nt-stream verify "$tmp/x.nts" >/dev/null
     ok $? "$x: runs"
     near "$(kl -m $M --qweights "$tmp/x.nts")" "$(get "$tmp/x.nts" kl_new)"
@@ -70,6 +70,9 @@ for sig in KILL TERM; do
         grep -q 'goes on after step' "$tmp/stderr" && cmp -s "$tmp/x.nts" "$tmp/whole.nts"
     ok $? "taken up again: the same bytes"
 done
+
+tweak --checkpoint "$tmp/state" --lr 0.01 --steps 100 --eval-every 25 --norms-step relative -o "$tmp/out.nts" "$q" 2>"$tmp/stderr"
+[ $? = 65 ] && grep -q 'of another run (norms_step differs)' "$tmp/stderr"; ok $? "a checkpoint of absolute steps is refused for relative ones"
 
 # block scope first: its valid norms are where model scope starts
 nt-tweak --progress none -m $M --tokens "$tmp/c.nts" --loss nmse --lr 0.01 --lr-scale 0 --iters 2 -o "$tmp/block.nts" "$q" 2>/dev/null

@@ -22,6 +22,8 @@ tweak --lr 1e-4 --lr-scale 10 --iters 22 --norm-dtype bf16 -o "$tmp/b.nts" "$q" 
     grep -q '^kept	1.000000$' "$tmp/counts" && py exact "$tmp/b.nts" bf16
 ok $? "block scope, --norm-dtype bf16: norms are exact in bf16, nothing is lost on the way"
 near "$(kl -m "$tmp/n")" "$(get "$tmp/b.nts" kl_new)"; ok $? "block scope: the verdict's KL is that of the checkpoint as read again"
+tweak --lr 1e-4 --lr-scale 10 --iters 22 --norms-step relative --norm-dtype bf16 -o "$tmp/r.nts" "$q" && py exact "$tmp/r.nts" bf16
+ok $? "block scope, relative steps: exact in bf16"
 tweak --loss nmse --opt closed-form --norm-dtype f16 -o "$tmp/f.nts" "$q" && py exact "$tmp/f.nts" f16; ok $? "closed form, --norm-dtype f16: exact"
 
 for s in "--lr 0.001 --steps 60" "--lr 0.0003 --steps 120"; do
@@ -35,7 +37,7 @@ for s in "--lr 0.001 --steps 60" "--lr 0.0003 --steps 120"; do
 done
 
 # a run that goes on from a checkpoint has lost none of the unrounded values
-m="--scope model --seq 8 --lr 0.001 --steps 60 --norm-dtype bf16 --checkpoint-every 10"
+m="--scope model --seq 8 --lr 0.001 --steps 60 --norm-dtype bf16 --norms-step relative --checkpoint-every 10"
 tweak $m -o "$tmp/b.nts" "$q"
 nt-tweak --progress plain -m $M --tokens "$tmp/c.nts" $m --checkpoint "$tmp/state" -o "$tmp/r.nts" "$q" 2>/dev/null &
 pid=$!; while [ ! -e "$tmp/state" ] && kill -0 $pid 2>/dev/null; do :; done

@@ -23,6 +23,14 @@ run_case 'closed form' --loss nmse --opt closed-form
 run_case 'one layer' --lr 0.01 --lr-scale 1 --layers 1:2
 py unchanged "$tmp/t.nts" 0; ok $? "--layers 1:2 keeps the norms of layer 0"
 
+# steps that are shares of the gains
+rel() { tweak --norms-step relative --lr 0.01 --lr-scale 1 -o "$@" "$tmp/q.nts" 2>"$tmp/stderr"; }
+rel "$tmp/rel.nts" && py same "$tmp/q.nts" "$tmp/rel.nts" && ! cmp -s "$tmp/rel.nts" "$tmp/author.nts"; ok $? "--norms-step relative: other norms"
+rel "$tmp/x.nts" -j 3 && cmp -s "$tmp/x.nts" "$tmp/rel.nts"; ok $? "--norms-step relative: 3 threads, the same bytes"
+nt-stream ls --header "$tmp/rel.nts" 2>/dev/null | grep -q 'norms_step.*relative'; ok $? "--norms-step relative: the header says so"
+tweak --norms-step absolute --lr 0.01 --lr-scale 1 -o "$tmp/x.nts" "$tmp/q.nts" 2>/dev/null && cmp -s "$tmp/x.nts" "$tmp/author.nts"
+ok $? "--norms-step absolute: the default of block scope"
+
 # verdicts and exit codes
 tweak --lr 0.01 --lr-scale 1 --require-gain -o "$tmp/t.nts" "$tmp/q.nts" 2>"$tmp/stderr"
 [ $? = 1 ] && cmp -s "$tmp/t.nts" "$tmp/author.nts"; ok $? "--require-gain: exit 1, the same complete output"

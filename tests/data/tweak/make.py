@@ -117,6 +117,7 @@ def block_case(filename, layernorm):
            "cos": flat(ang.cos()), "sin": flat(ang.sin()), "x": flat(x), "linears": w, "norms": norms, "losses": {}}
     params = [p for nm in ("input_layernorm", "post_attention_layernorm") for p in getattr(qb, nm).parameters()]
     start = [p.detach().clone() for p in params]
+    units = [start[i - i % (1 + layernorm)] for i in range(len(start))]  # gain (1 + r), bias + gain d
     for p in qb.parameters():
         p.requires_grad_(False)
     for p in params:
@@ -141,6 +142,19 @@ def block_case(filename, layernorm):
                 loss(name, target[i], run(qb, i)).backward()
                 opt.step()
         res["adam"] = [flat(p) for p in params]
+        shares = [torch.zeros_like(s, requires_grad=True) for s in start]
+        opt = torch.optim.Adam(shares, lr=lr)
+        for _ in range(iters):
+            for i in range(n):
+                opt.zero_grad()
+                for p, s, u, r in zip(params, start, units, shares):
+                    p.data.copy_((s + u * r).detach())
+                    p.grad = None
+                loss(name, target[i], run(qb, i)).backward()
+                for p, u, r in zip(params, units, shares):
+                    r.grad = u * p.grad
+                opt.step()
+        res["relative"] = [flat(s + u * r) for s, u, r in zip(start, units, shares)]
         # the target drops the first two tokens of every sequence
         with torch.no_grad():
             for p, s in zip(params, start):

@@ -5,7 +5,8 @@
 Model and token ids are those of ../collect, codes those of model.json (3 bits, groups of 16). Writes scope.json beside
 itself: gradients of one batch by norms, final norm and scale factors for KL and KL + cross-entropy, and runs of AdamW with
 warm-up, cosine decay and clipping on windows drawn by the documented generator. A scale is s0 * r with r trained; its
-rounding to half precision, where asked for, is passed straight through by the gradient. Written from the description; no
+rounding to half precision, where asked for, is passed straight through by the gradient. With relative steps a gain is
+g0 (1 + r) with r trained. Written from the description; no
 code of nt-* is involved. Made with Python 3.11, PyTorch 2.15.0, transformers 5.23.0."""
 import json
 import math
@@ -44,9 +45,13 @@ def short(x):
 
 
 class Student:
-    def __init__(self, model, codes, with_scales, half):
+    def __init__(self, model, codes, with_scales, half, relative):
         self.model, self.half, self.lin = model, half, []
-        self.norms = [(n, p.detach().clone().requires_grad_()) for n, p in model.named_parameters() if "norm" in n]
+        gains = [(n, p.detach().clone()) for n, p in model.named_parameters() if "norm" in n]
+        # what is trained, and what it stands for: start + unit * trained
+        self.norms = [(n, (torch.zeros_like(p) if relative else p.clone()).requires_grad_()) for n, p in gains]
+        self.start = [p if relative else torch.zeros_like(p) for _, p in gains]
+        self.unit = [p if relative else torch.ones_like(p) for _, p in gains]
         self.scales = []
         for l, layer in enumerate(codes["layers"]):
             for r, path in ROLES.items():
@@ -61,8 +66,11 @@ class Student:
                 if with_scales:
                     self.scales.append(factor)
 
+    def gains(self):
+        return {n: s + u * p for (n, p), s, u in zip(self.norms, self.start, self.unit)}
+
     def logits(self, ids):
-        w = dict(self.norms)
+        w = self.gains()
         for name, c, s, factor in self.lin:
             scale = s * factor
             if self.half:
@@ -102,7 +110,7 @@ def main():
         return blocks, [p for n, p in st.norms if n == "model.norm.weight"]
 
     for name, kl, ce in (("kl", 1, 0), ("kl+ce", 1, 1)):
-        st = Student(model, codes, True, False)
+        st = Student(model, codes, True, False, False)
         place, ids = windows(7, 3, 3, 9)
         loss, k, c = loss_of(st, model, ids, kl, ce)
         blocks, final = start_order(st)
@@ -112,9 +120,10 @@ def main():
                                  "kl": k.item(), "ce": c.item(), "grad": short(flat)})
     runs = [dict(name="norms", loss="kl", scales=0, final=0, half=1, lr=0.01, decay=0.1, clip=1.0, warmup=4),
             dict(name="all, float scales", loss="kl+ce", scales=1, final=1, half=0, lr=0.01, decay=0, clip=0.5, warmup=5),
-            dict(name="all, half scales", loss="kl", scales=1, final=1, half=1, lr=0.003, decay=0, clip=0.2, warmup=0)]
+            dict(name="all, half scales", loss="kl", scales=1, final=1, half=1, lr=0.003, decay=0, clip=0.2, warmup=0),
+            dict(name="all, relative steps", loss="kl", scales=1, final=1, half=0, relative=1, lr=0.02, decay=0.1, clip=0.3, warmup=4)]
     for r in runs:
-        st = Student(model, codes, bool(r["scales"]), bool(r["half"]))
+        st = Student(model, codes, bool(r["scales"]), bool(r["half"]), bool(r.get("relative")))
         blocks, final = start_order(st)
         norms = blocks + (final if r["final"] else [])
         groups = [dict(params=norms, weight_decay=r["decay"])]
@@ -136,13 +145,15 @@ def main():
             opt.step()
             sched.step()
         with torch.no_grad():
+            gains = st.gains()
+            values = [g for n, g in gains.items() if n != "model.norm.weight"] + [gains["model.norm.weight"]] * r["final"]
             hold = []
             for x in all_ids[n_train:]:
                 p = torch.log_softmax(model(x[None]).logits[0, :-1], -1)
                 q = torch.log_softmax(st.logits(x[None])[0, :-1], -1)
                 hold.append((p.exp() * (p - q)).sum(-1).mean().item())
         out["runs"].append({**r, "steps": steps, "batch": batch, "seq": seq, "seed": seed, "kl": short(kls), "ce": short(ces),
-                            "holdout": hold, "values": short(torch.cat([p.flatten() for p in norms + st.scales]))})
+                            "holdout": hold, "values": short(torch.cat([p.flatten() for p in values + st.scales]))})
         print(r["name"], kls[0], kls[-1], hold)
     with open(os.path.join(here, "scope.json"), "w") as file:
         json.dump(out, file, separators=(",", ":"))
