@@ -228,8 +228,7 @@ struct outfile *acts_open_ring(const char *path, bool watch_stdin, struct err *e
     bool fifo = strcmp(path, "-") && stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
     if (!fifo || !watch_stdin) return outfile_open(path, e);
     int fd = wait_reader(path, e);
-    struct outfile *f =
-        e->code ? NULL : outfile_open(path, e); /* does not wait: fd shows that a reader is there */
-    if (fd >= 0) close(fd);
-    return f;
+    if (fd >= 0) return outfile_adopt(fd, path); /* opened once: the reader may be gone by now, writing will tell */
+    if (!e->code && !err_stopped(e)) err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
+    return NULL;
 }

@@ -150,33 +150,9 @@ static struct outfile *open_stdout(struct err *e)
     return f;
 }
 
-/* Opens a FIFO for writing as soon as somebody reads it; -1 when watch_fd hangs up first. */
-static int open_fifo(const char *path, int watch_fd, struct err *e)
+static struct outfile *open_special(const char *path, struct err *e)
 {
-    for (;;) {
-        int fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-        if (fd >= 0) {
-            fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-            return fd;
-        }
-        if (errno != ENXIO) return err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
-        if (err_stopped(e)) return -1;
-        struct pollfd w = {watch_fd, 0, 0};
-        if (poll(&w, 1, 0) > 0 && w.revents & (POLLHUP | POLLERR | POLLNVAL)) {
-            /* a hang-up with data left to read is no end yet; POLLIN tells the two apart */
-            struct pollfd in = {watch_fd, POLLIN, 0};
-            if (poll(&in, 1, 0) <= 0 || !(in.revents & POLLIN))
-                return err_set(e, NT_EXIT_DATA,
-                               "%s: nobody opened it for reading before the other end of the pipe closed",
-                               path);
-        }
-        poll(NULL, 0, 20);
-    }
-}
-
-static struct outfile *open_special(const char *path, bool fifo, int watch_fd, struct err *e)
-{
-    int fd = fifo && watch_fd >= 0 ? open_fifo(path, watch_fd, e) : open(path, O_WRONLY | O_CLOEXEC);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0) {
         int no = errno;
         if (!err_stopped(e)) err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(no));
@@ -190,7 +166,13 @@ static struct outfile *open_special(const char *path, bool fifo, int watch_fd, s
     return new_file(fd, path);
 }
 
-struct outfile *outfile_open_watch(const char *path, int watch_fd, struct err *e)
+struct outfile *outfile_adopt(int fd, const char *path)
+{
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    return new_file(fd, path);
+}
+
+struct outfile *outfile_open(const char *path, struct err *e)
 {
     struct stat st;
     if (!strcmp(path, "-")) return open_stdout(e);
@@ -198,8 +180,7 @@ struct outfile *outfile_open_watch(const char *path, int watch_fd, struct err *e
         err_set(e, NT_EXIT_IO, "%s: is a directory", path);
         return NULL;
     }
-    if (!stat(path, &st) && !S_ISREG(st.st_mode))
-        return open_special(path, S_ISFIFO(st.st_mode), watch_fd, e);
+    if (!stat(path, &st) && !S_ISREG(st.st_mode)) return open_special(path, e);
 
     struct outfile *f =
         new_file(-1, path); /* all memory first: a file is never there without somebody to remove it */
@@ -214,11 +195,6 @@ struct outfile *outfile_open_watch(const char *path, int watch_fd, struct err *e
     f->temporary = true;
     f->tmp = tmp;
     return f;
-}
-
-struct outfile *outfile_open(const char *path, struct err *e)
-{
-    return outfile_open_watch(path, -1, e);
 }
 
 static int io_error(struct outfile *f, int no, struct err *e)

@@ -21,9 +21,8 @@ int outfile_commit(struct outfile *f,
                    struct err *e) NT_MUST_CHECK; /* flush, fsync, rename, free (also on failure) */
 void outfile_discard(struct outfile *f);         /* remove the temporary, free; NULL ok */
 
-/* As outfile_open for a FIFO whose reader may never come: waits for it while watching watch_fd (a pipe end,
- * such as stdin) and gives up when that one hangs up. Anything but a FIFO: the same as outfile_open. */
-struct outfile *outfile_open_watch(const char *path, int watch_fd, struct err *e) NT_MUST_CHECK;
+/* Takes fd, open for writing: path, a FIFO. Writes will wait for room. */
+struct outfile *outfile_adopt(int fd, const char *path);
 bool outfile_is_temporary(
     const struct outfile *f); /* a regular file that commit will rename; false: pipe or device */
 /* Where the bytes are until commit (flush first), to re-read and check them; NULL unless

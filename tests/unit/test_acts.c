@@ -3,9 +3,13 @@
  * wrong is named. */
 #include "common/acts.h"
 
+#include <fcntl.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/mem.h"
@@ -136,6 +140,38 @@ static void test_params(void)
     json_decref(header), json_decref(same), json_decref(other), json_decref(fewer);
 }
 
+/* A reader that goes away as soon as it came: the ring opens all the same, and does not wait for another. */
+static void test_ring_reader(void)
+{
+    enum { TIMES = 300 };
+    struct err e = {0};
+    int p[2], bell[2], opened = 0, was = dup(STDIN_FILENO);
+    char one = 1;
+    unlink(path_name);
+    if (!CHECK(was >= 0 && !mkfifo(path_name, 0600) && !pipe(p) && !pipe(bell) &&
+                   dup2(p[0], STDIN_FILENO) == STDIN_FILENO,
+               "a FIFO, and a pipe as stdin"))
+        return;
+    pid_t reader = fork();
+    if (reader == 0) {
+        close(bell[1]);
+        while (read(bell[0], &one, 1) == 1) close(open(path_name, O_RDONLY));
+        _exit(0);
+    }
+    alarm(60); /* ends a test that waits for ever */
+    for (int i = 0; i < TIMES && write(bell[1], &one, 1) == 1; i++) {
+        struct outfile *f = acts_open_ring(path_name, true, &e);
+        opened += f != NULL;
+        outfile_discard(f);
+    }
+    alarm(0);
+    kill(reader, SIGKILL);
+    waitpid(reader, NULL, 0);
+    CHECK(opened == TIMES, "opened %d times for readers that left at once %s", opened, e.text);
+    dup2(was, STDIN_FILENO);
+    close(was), close(p[0]), close(p[1]), close(bell[0]), close(bell[1]);
+}
+
 int main(void)
 {
     int fd = mkstemp(path_name);
@@ -144,6 +180,7 @@ int main(void)
     test_round_trip();
     test_refusals();
     test_params();
+    test_ring_reader();
     unlink(path_name);
     return check_done();
 }

@@ -79,17 +79,6 @@ static void failures(void)
     CHECK(!outfile_open("/nonexistent/x", &e) && e.code == NT_EXIT_IO, "%s", e.text);
     e.code = 0;
     CHECK(!outfile_open(dir, &e) && e.code == NT_EXIT_IO && strstr(e.text, "is a directory"), "%s", e.text);
-
-    char *fifo = in_dir("fifo");
-    int p[2];
-    CHECK(!mkfifo(fifo, 0600) && !pipe(p), "a FIFO that nobody reads, a pipe");
-    close(p[1]);
-    e.code = 0;
-    CHECK(!outfile_open_watch(fifo, p[0], &e) && e.code == NT_EXIT_DATA, "gives up when the pipe ends: %s",
-          e.text);
-    close(p[0]);
-    unlink(fifo);
-    mem_free(fifo);
 }
 
 static void directories(void)
