@@ -8,6 +8,7 @@
 #include "common/checkpoint_impl.h"
 #include "common/gguf_write.h"
 #include "common/mem.h"
+#include "common/model_keys.h"
 #include "common/tempfile.h"
 #include "common/tokenizer.h"
 #include "common/tool.h"
@@ -15,7 +16,8 @@
 /* Architectures whose keys are all written here. */
 static bool known(const char *arch)
 {
-    static const char *const list[] = {"llama", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gpt2"};
+    static const char *const list[] = {"llama",  "qwen2",  "qwen2moe", "qwen3", "qwen3moe",
+                                       "gemma", "gemma2", "gemma3",   "gpt2"};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         if (strcmp(arch, list[i]) == 0) return true;
     return false;
@@ -88,14 +90,35 @@ static void put_windows(const struct keys *k, const struct model_config *c)
     mem_free(has);
 }
 
-static void put_shape(const struct keys *k, const struct model_config *c)
+static void put_experts(const struct keys *k, const struct block_shape *s)
 {
+    if (!s->experts) return;
+    put_int(k, "expert_count", s->experts);
+    put_int(k, "expert_used_count", s->per_token);
+    if (strcmp(k->arch, "llama") == 0) return; /* theirs is the usual width */
+    put_int(k, "expert_feed_forward_length", s->expert_F);
+    if (s->shared_F) put_int(k, "expert_shared_feed_forward_length", s->shared_F);
+}
+
+/* The usual width, which says nothing where all layers have experts of their own. */
+static int feed_width(const struct model *m)
+{
+    const struct block_shape *s = &m->c.block;
+    int F = s->F ? s->F : s->expert_F;
+    struct err none = {0};
+    return key_int(m->hf_config, "intermediate_size", 1, &F, &none) ? s->expert_F : F;
+}
+
+static void put_shape(const struct keys *k, const struct model *m)
+{
+    const struct model_config *c = &m->c;
     const struct block_shape *s = &c->block;
     put_int(k, "vocab_size", c->vocab);
     put_int(k, "context_length", c->max_pos);
     put_int(k, "embedding_length", s->D);
     put_int(k, "block_count", c->n_layers);
-    put_int(k, "feed_forward_length", s->F);
+    put_int(k, "feed_forward_length", s->experts ? feed_width(m) : s->F);
+    put_experts(k, s);
     put_int(k, "attention.head_count", s->H);
     put_int(k, "attention.head_count_kv", s->G);
     put_int(k, "attention.key_length", s->E);
@@ -148,7 +171,7 @@ static int put_keys(struct gguf_writer *w, const struct model *m, struct err *e)
     struct keys k = {w, m->c.family->gguf_arch};
     gguf_put_string(w, "general.architecture", k.arch);
     gguf_put_u32(w, "general.file_type", 0);
-    put_shape(&k, &m->c);
+    put_shape(&k, m);
     put_rope(&k, &m->c);
     return put_tokenizer(w, m, e);
 }
@@ -171,6 +194,23 @@ static int put_divisors(struct gguf_writer *w, const struct model_config *c, str
     return rc;
 }
 
+/* As llama.cpp's converter has them: experts one after the other, the gate of the shared one as a vector. */
+static int put_tensor(struct gguf_writer *w, const struct model_config *c, const struct pack_whole *whole,
+                      uint64_t *bytes, struct err *e)
+{
+    const struct pack_item *it = whole->part[0];
+    uint64_t rows = whole->shape[0], shape[3] = {rows, whole->shape[1], 0};
+    int rank = whole->rank, expert = it->role < 0 ? -1 : linear_expert(it->role);
+    if (expert >= 0 && expert < c->block.experts) {
+        uint64_t n = (uint64_t)c->block.experts;
+        rank = 3, shape[0] = n, shape[1] = rows / n, shape[2] = whole->shape[1];
+    } else if (rank == 2 && rows == 1) {
+        rank = 1, shape[0] = whole->shape[1];
+    }
+    gguf_tensor(w, whole->name, DT_F32, rank, shape);
+    return tensor_nbytes(DT_F32, rank, shape, bytes, e);
+}
+
 /* Everything but the values, and a hole where they would be. */
 static int write_template(const struct pack *p, struct outfile *f, struct err *e)
 {
@@ -183,8 +223,7 @@ static int write_template(const struct pack *p, struct outfile *f, struct err *e
     int rc = put_keys(w, p->m, e);
     if (divisors) gguf_tensor(w, "rope_freqs.weight", DT_F32, 1, &half);
     for (size_t i = 0; i < n && rc == 0; i++) {
-        gguf_tensor(w, list[i].name, DT_F32, list[i].rank, list[i].shape);
-        rc = tensor_nbytes(DT_F32, list[i].rank, list[i].shape, &bytes, e);
+        rc = put_tensor(w, c, &list[i], &bytes, e);
         hole += (bytes + GGUF_ALIGNMENT - 1) / GGUF_ALIGNMENT * GGUF_ALIGNMENT;
     }
     if (rc == 0) rc = gguf_data(w, e);
@@ -227,11 +266,10 @@ struct checkpoint *gguf_template(const struct pack *p, struct outfile **file, st
     const char *arch = p->m->c.family->gguf_arch;
     struct checkpoint *c = NULL;
     *file = NULL;
-    if (!arch || !known(arch) || p->m->c.block.experts) {
+    if (!arch || !known(arch)) {
         err_set(e, NT_EXIT_USAGE,
-                "--format gguf needs --like TEMPLATE.gguf for %s models (from scratch: llama, mistral, "
-                "qwen2, qwen3, "
-                "gemma, gemma2, gemma3, gpt2)",
+                "--format gguf needs --like TEMPLATE.gguf for %s models (from scratch: llama, mistral, mixtral, "
+                "qwen2, qwen2_moe, qwen3, qwen3_moe, gemma, gemma2, gemma3, gpt2)",
                 p->m->c.arch);
         return NULL;
     }

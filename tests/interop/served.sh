@@ -38,4 +38,12 @@ while read -r name; do
     check "$name: floats, the perplexity of llama.cpp" equal "$tmp/$name.w3.gguf" $near
     check "$name: Q4_0, the perplexity of llama.cpp" equal "$tmp/$name.w4.gguf" 1e-2
 done <"$tmp/names"
+
+# mixtures without a template
+scratch() { nt-quant $q -m "$tmp/$1" -q rtn -b 4 -g 32 --sym 2>/dev/null | nt-pack $q -m "$tmp/$1" --format gguf --loose -o "$tmp/$1.gguf" 2>/dev/null; }
+"$PYTHON" tests/cli/families/scratch.py mixtures "$tmp" >"$tmp/names"; ok $? "mixtures are made"
+while read -r name; do
+    check "$name is written" scratch "$name"
+    check "$name: the perplexity of llama.cpp" equal "$tmp/$name.gguf" 1e-2
+done <"$tmp/names"
 finish

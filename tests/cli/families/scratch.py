@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """GGUF files from scratch. scratch.py make DIR: models of tests/data/families as fused.py widens them, NAME, NAME.gguf (as llama.cpp's
-converter lays it out) and NAME.ids. scratch.py vocabularies DIR: DIR/vocab-NAME and DIR/lines. scratch.py compare DIR: DIR/NAME.new.gguf has the keys of NAME.gguf, and the tensors of
+converter lays it out) and NAME.ids. scratch.py vocabularies DIR: DIR/vocab-NAME and DIR/lines.
+scratch.py mixtures DIR: DIR/scratch-NAME. scratch.py compare DIR: DIR/NAME.new.gguf has the keys of NAME.gguf, and the tensors of
 NAME.like.gguf, which was packed after it; DIR/NAME.ours and DIR/NAME.new the same logits; a line 'STATUS NAME: ...' each."""
 import json
 import os
@@ -14,7 +15,8 @@ import fused
 import gguf
 import oracle
 
-NAMES = ["llama-linear", "llama-yarn", "mistral", "mistral-full", "qwen2-off", "qwen3", "gemma", "gemma2", "gemma3", "gpt2"]
+NAMES = ["llama-linear", "llama-yarn", "mistral", "mistral-full", "qwen2-off", "qwen3", "gemma", "gemma2", "gemma3", "gpt2",
+         "mixtral", "qwen2-moe", "qwen3-moe"]
 
 
 def make(directory):
@@ -30,19 +32,29 @@ def make(directory):
         print(name)
 
 
+def mixtures(directory):
+    """With a vocabulary and 512 positions, for llama.cpp."""
+    for name in ("mixtral", "qwen2-moe", "qwen3-moe"):
+        vocabulary(os.path.join(directory, "scratch-" + name), name, "smollm", 512)
+        print("scratch-" + name)
+
+
+def vocabulary(at, model, name, positions):
+    with open(os.path.join("tests", "data", "tokenizer", name, "tokenizer.json")) as f:
+        t = json.load(f)
+    if t["pre_tokenizer"] and t["pre_tokenizer"].get("add_prefix_space"):
+        t["pre_tokenizer"]["add_prefix_space"] = False  # llama.cpp adds none for BPE
+    ids = [*t["model"]["vocab"].values(), *(a["id"] for a in t["added_tokens"])]
+    families.weights.write(fused.wider(model, max(ids) + 3, positions), at, dtype="F32")
+    with open(os.path.join(at, "tokenizer.json"), "w") as f:
+        json.dump(t, f)
+
+
 def vocabularies(directory):
     """A model for each tokenizer.json of tests/data/tokenizer that a GGUF file can hold, and texts.json a string a line."""
     where = os.path.join("tests", "data", "tokenizer")
     for name in ("gpt2", "llama3", "qwen2", "smollm", "deepseek3", "gemma", "metaspace"):
-        with open(os.path.join(where, name, "tokenizer.json")) as f:
-            t = json.load(f)
-        if t["pre_tokenizer"] and t["pre_tokenizer"].get("add_prefix_space"):
-            t["pre_tokenizer"]["add_prefix_space"] = False  # llama.cpp adds none for BPE
-        ids = [*t["model"]["vocab"].values(), *(a["id"] for a in t["added_tokens"])]
-        at = os.path.join(directory, "vocab-" + name)
-        families.weights.write(fused.wider("qwen3", max(ids) + 3, 64), at, dtype="F32")
-        with open(os.path.join(at, "tokenizer.json"), "w") as f:
-            json.dump(t, f)
+        vocabulary(os.path.join(directory, "vocab-" + name), "qwen3", name, 64)
         print(name)
     with open(os.path.join(where, "texts.json")) as f, open(os.path.join(directory, "lines"), "w") as out:
         # GGUF has no word for NFC, which Qwen's vocabularies ask for
@@ -77,4 +89,4 @@ def compare(directory):
             print(1, name + ":", type(e).__name__, str(e)[:200].replace("\n", " "))
 
 
-{"make": make, "vocabularies": vocabularies, "compare": compare}[sys.argv[1]](sys.argv[2])
+{"make": make, "vocabularies": vocabularies, "mixtures": mixtures, "compare": compare}[sys.argv[1]](sys.argv[2])
