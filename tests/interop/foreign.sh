@@ -35,17 +35,35 @@ tool() { # TOOL SUFFIXES KIND...: tensors with these suffixes come back
     for kind in "$@"; do
         [ -d "$tmp/$t/$kind" ]; ok $? "$t writes $kind"
         same_nll "$tmp/$t/$kind" "$(grep "^$tmp/$t/$kind " "$tmp/$t.nll")"; ok $? "$t $kind: the likelihoods of its own loader"
-        case $kind in *mxfp* | *nvfp*) continue ;; esac # no layout of ours
+        case $kind in *mxfp* | *nvfp* | fp8) continue ;; esac # no layout of ours
         read -r format dtype < <(run layout "$tmp/$t/$kind")
         nt-quant $q -q import "$tmp/$t/$kind" 2>"$tmp/stderr" |
             nt-pack $q -m "$tmp/$t/$kind" --format "$format" --dtype "$dtype" -o "$tmp/$t/$kind.back" 2>"$tmp/stderr" || cat "$tmp/stderr"
         run same "$suffixes" "$tmp/$t/$kind" "$tmp/$t/$kind.back"; ok $? "$t $kind: the imported codes come back as $format"
     done
 }
+improved() { # TOOL KIND...: improve.sh finds something to gain, and the norms are all that differs
+    local t=$1 kind from to; shift
+    nt-gen-calib $q -m "$tmp/m" --scheme text --text "$tmp/text" -n 60 -T 256 -o "$tmp/calib.nts" 2>"$tmp/stderr"
+    for kind in "$@"; do
+        from=$tmp/$t/$kind to=$tmp/$t/$kind.better
+        check "$t $kind: improved" pipelines/improve.sh "$tmp/m" "$from" "$tmp/calib.nts" "$to" $q --final-norm --steps 12 --batch 4 \
+            --warmup 2 --lr 1e-2 --eval-every 6
+        "$NT_INTEROP_PYTHON" - "$from" "$to" <<'P'
+import sys
+from safetensors import safe_open
+one, two = (safe_open(d + "/model.safetensors", "pt") for d in sys.argv[1:])
+differ = [k for k in one.keys() if not one.get_tensor(k).equal(two.get_tensor(k))]
+sys.exit(not differ or any("norm" not in k for k in differ))
+P
+        ok $? "$t $kind: norms alone differ"
+    done
+}
 tool mlx proj.weight,proj.scales,proj.biases w4-64 w2-32 w3-64-bfloat16 mixed mxfp4 nvfp4 mxfp8
 if [ -n "${NT_FOREIGN_PYTHON:-}" ]; then
     tool gptqmodel .qweight,.qzeros,.scales,.g_idx w2 w3 w4-asym w4-order awq
     tool autoround .qweight,.qzeros,.scales w2-rtn w4-asym-rtn w8-rtn w4-gptq-rtn w4-awq-rtn
-    tool llmcompressor .weight_packed,.weight_scale w3 w4 w8
+    tool llmcompressor .weight_packed,.weight_scale w3 w4 w4-asym w8 fp8 nvfp4
+    improved llmcompressor w4-asym fp8 nvfp4
 fi
 finish
