@@ -4,14 +4,15 @@
 #   showpiece.sh FLOAT TOKENS.nts TEXT DIR CKPT... [-- OPTION of nt-tweak...]
 # FLOAT is the model that the files CKPT were made of. Neither the quantizers nor TOKENS should have seen TEXT. The better
 # copies go to DIR under the names of the originals; those that are there from an earlier run are measured, not made again.
-# All is measured from the files as they lie, after their norms were rounded to the file's type. Environment:
+# All is measured from the files as they lie, after their norms were rounded to the file's type; seconds, on the clock and of all
+# cores together, are those of improve.sh. Environment:
 #   WINDOWS=0:4 PROTOCOL=gptq-2048   of TEXT, see nt-eval(1)
 #   WORDS=FILE.jsonl ITEMS=200       last words to guess; by default of that many paragraphs (lines) of TEXT, by last-words.awk
 #   EVAL_OPTIONS=                    more options of nt-eval, say "--precision bf16"
 # Exit 1 if a file is missing, was not improved, or has no lower divergence on TEXT after it: stderr says which.
 set -euo pipefail
 shopt -s inherit_errexit
-usage() { sed -n '3,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '3,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -ge 5 ] || usage
 float=$1 tokens=$2 text=$3 dir=$4
@@ -41,11 +42,19 @@ measure() { # MODEL [OPTION of nt-eval]...: the columns from ppl to bits
     awk -F'\t' -v OFS='\t' 'NR > 1 { v[$2] = $5; bits = $8 }
         END { print v["ppl"], ("kl" in v) ? v["kl"] : 0, ("top1" in v) ? v["top1"] : 1, v["lambada"], bits }' "$tmp/eval.tsv"
 }
+cpu_seconds() { # of all that this script has waited for; times must not run in a subshell
+    times >"$tmp/times"
+    awk 'NR == 2 { gsub(/[ms]/, " "); printf "%d\n", 60 * ($1 + $3) + $2 + $4 }' "$tmp/times" >"$tmp/cpu"
+    read -r cpu <"$tmp/cpu"
+}
 improve() { # CKPT NEW NOTES OPTION...: NOTES are what nt-pack said, and the seconds
-    local from=${EPOCHREALTIME/./} status=0
+    local from=$SECONDS cpu status=0 cpu_from
+    cpu_seconds
+    cpu_from=$cpu
     "$here/improve.sh" "$float" "$1" "$tokens" "$2" "${@:4}" >"$tmp/notes" || status=$?
     [ $status = 0 ] || return $status
-    printf 'seconds\t%s\n' $(((${EPOCHREALTIME/./} - from) / 1000000)) >>"$tmp/notes"
+    cpu_seconds
+    printf 'seconds\t%d\ncpu_seconds\t%d\n' $((SECONDS - from)) $((cpu - cpu_from)) >>"$tmp/notes"
     mv "$tmp/notes" "$3"
 }
 differing() { # CKPT NEW: "bytes that differ <tab> bytes" over the files with tensors
@@ -63,20 +72,20 @@ differing() { # CKPT NEW: "bytes that differ <tab> bytes" over the files with te
 }
 note() { awk -F'\t' -v k="$1" '$1 == k { print $2 }' "$2"; }
 
-printf 'file\tnorms\tppl\tkl\ttop1\tlast_words\tbits\tbytes_changed\tbytes\tseconds\tkept\ttype\n'
+printf 'file\tnorms\tppl\tkl\ttop1\tlast_words\tbits\tbytes_changed\tbytes\tseconds\tcpu_seconds\tkept\ttype\n'
 row=$(measure "$float")
-printf '%s\tfloat\t%s\t\t\t\t\t\n' "$(basename "$float")" "$row"
+printf '%s\tfloat\t%s\t\t\t\t\t\t\n' "$(basename "$float")" "$row"
 for f in "${files[@]}"; do
     name=$(basename "$f") new=$dir/$(basename "$f")
     [ -e "$f" ] || { complain "$f is not there: left out"; continue; }
     before=$(measure "$f" --ref "$float") || { complain "$f cannot be measured: left out"; continue; }
-    printf '%s\tbefore\t%s\t\t\t\t\t\n' "$name" "$before"
+    printf '%s\tbefore\t%s\t\t\t\t\t\t\n' "$name" "$before"
     if [ ! -e "$new" ] || [ ! -e "$new.notes" ]; then
         improve "$f" "$new" "$new.notes" "$@" || { complain "$f was not improved (exit $?)"; continue; }
     fi
     after=$(measure "$new" --ref "$float") || { complain "$new cannot be measured"; continue; }
-    printf '%s\tafter\t%s\t%s\t%s\t%s\t%s\n' "$name" "$after" "$(differing "$f" "$new")" \
-        "$(note seconds "$new.notes")" "$(note kept "$new.notes")" "$(note type "$new.notes")"
+    printf '%s\tafter\t%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "$after" "$(differing "$f" "$new")" \
+        "$(note seconds "$new.notes")" "$(note cpu_seconds "$new.notes")" "$(note kept "$new.notes")" "$(note type "$new.notes")"
     kl=$(cut -f2 <<<"$before") new_kl=$(cut -f2 <<<"$after")
     awk -v a="$kl" -v b="$new_kl" 'BEGIN { exit !(b < a) }' || complain "$f: the divergence did not fall ($kl, $new_kl)"
 done

@@ -8,7 +8,7 @@
 # measure on. NT_SHOWPIECE_FILES chooses among the files. With the argument make only the quantized files are made.
 . tests/interop/lib.bash
 need NT_SHOWPIECE NT_SMOLLM2 NT_LLAMA_BIN NT_FOREIGN_PYTHON NT_QUANT_TEXT NT_CALIB_TEXT NT_TEXT
-files=${NT_SHOWPIECE_FILES:-q3_k_s.gguf q2_k.gguf iq2_xs.gguf gptqmodel-w3 autoround-w2 llmcompressor-w3 mlx-w3}
+files=${NT_SHOWPIECE_FILES:-q3_k_s.gguf q2_k-pure.gguf iq2_xs.gguf gptqmodel-w3 autoround-w2 llmcompressor-w3 mlx-w3}
 dir=$NT_SHOWPIECE q="--progress none"
 mkdir -p "$dir/theirs"
 
@@ -20,9 +20,9 @@ once "$dir/float-bf16" float_directory
 once "$dir/float.gguf" "$NT_LLAMA_BIN/llama-quantize" --allow-requantize "$NT_SMOLLM2" "$dir/float.gguf" F32
 once "$dir/imatrix.gguf" imatrix
 
-gguf() { # NAME [OPTION]...: NAME.gguf is a type of llama-quantize
+gguf() { # TYPE[-pure].gguf [OPTION of llama-quantize]...
     local type=${1%.gguf}
-    "$NT_LLAMA_BIN/llama-quantize" "${@:2}" "$dir/float.gguf" "$dir/theirs/$1" "${type^^}"
+    "$NT_LLAMA_BIN/llama-quantize" "${@:2}" "$dir/float.gguf" "$dir/theirs/$1" "$(tr a-z A-Z <<<"${type%-pure}")"
 }
 directory() { # NAME: TOOL-KIND, as foreign.py calls them
     local tool=${1%%-*} kind=${1#*-}
@@ -36,6 +36,8 @@ theirs=()
 for f in $files; do
     case $f in
     iq*.gguf) once "$dir/theirs/$f" gguf "$f" --imatrix "$dir/imatrix.gguf" ;;
+    # of this model's rows only those of ffn_down are whole blocks of 256: Q2_K without --pure has the very tensors of Q3_K_S
+    *-pure.gguf) once "$dir/theirs/$f" gguf "$f" --pure ;;
     *.gguf) once "$dir/theirs/$f" gguf "$f" ;;
     *) once "$dir/theirs/$f" directory "$f" ;;
     esac

@@ -31,7 +31,7 @@ cell() { # FILE NORMS COLUMN
 }
 
 showpiece theirs/a.gguf theirs/b/ "${options[@]}"; ok $? "both are improved"
-[ "$(awk -F'\t' '{ print NF }' table | sort -u)" = 12 ] && [ "$(wc -l <table)" = 6 ]; ok $? "six lines of twelve columns"
+[ "$(awk -F'\t' '{ print NF }' table | sort -u)" = 13 ] && [ "$(wc -l <table)" = 6 ]; ok $? "six lines of thirteen columns"
 for f in a.gguf b; do
     awk -v a="$(cell $f before kl)" -v b="$(cell $f after kl)" 'BEGIN { exit !(b > 0 && b < 0.97 * a) }'
     ok $? "$f: the divergence falls from $(cell $f before kl) to $(cell $f after kl)"
@@ -47,7 +47,7 @@ done
 ok $? "a.gguf: $(cell a.gguf after bytes_changed) of $(cell a.gguf after bytes) bytes"
 [ "$(cell b after bytes_changed)" = "$(cmp -l theirs/b/model.safetensors better/b/model.safetensors | wc -l)" ]
 ok $? "b: $(cell b after bytes_changed) bytes"
-[ "$(cell a.gguf after type)" = f32 ] && [ "$(cell b after type)" = bf16 ]; ok $? "the norms' types"
+[ "$(cell a.gguf after type)" = F32 ] && [ "$(cell b after type)" = BF16 ]; ok $? "the norms' types"
 [ "$(wc -l <better/words.jsonl)" = 20 ]; ok $? "20 items"
 
 cp table first; stat -c %Y.%i better/a.gguf >stamp
