@@ -3,6 +3,7 @@
 # Checkpoints of the embedded model that other projects' quantizers write: nt-eval finds the likelihoods that their own
 # loaders do, within 0.1 %, and an imported stream packs to the very tensors. With the interop packages that is mlx-lm;
 # NT_FOREIGN_PYTHON names a Python that has GPTQModel, AutoRound and llm-compressor, too (foreign.txt): ten minutes more.
+# NT_FOREIGN_TOOLS chooses some of them.
 . tests/interop/lib.bash
 need NT_INTEROP_PYTHON
 run() { "${NT_FOREIGN_PYTHON:-$NT_INTEROP_PYTHON}" tests/interop/foreign.py "$@"; }
@@ -10,6 +11,7 @@ story=$O/tests/data/embedded/story q="--progress none"
 [ -x "$story" ] || skip_all "make $story first"
 "${NT_FOREIGN_PYTHON:-$NT_INTEROP_PYTHON}" -c 'import mlx_lm' 2>/dev/null || skip_all "the package mlx-lm is not installed"
 "$story" -s 7 -n 60000 >"$tmp/text"
+"$story" -s 8 -n 120000 >"$tmp/prose" # not what the quantizers see
 check "a directory for transformers" run model tests/data/embedded "$tmp/m"
 nt-gen-calib $q -m "$tmp/m" --encode <<<"$("$NT_INTEROP_PYTHON" -c 'import json, sys; print(json.dumps(open(sys.argv[1]).read()[-12000:]))' "$tmp/text")" \
     >"$tmp/all" && "$NT_INTEROP_PYTHON" -c 'import json, sys
@@ -44,11 +46,11 @@ tool() { # TOOL SUFFIXES KIND...: tensors with these suffixes come back
 }
 improved() { # TOOL KIND...: improve.sh finds something to gain, and the norms are all that differs
     local t=$1 kind from to; shift
-    nt-gen-calib $q -m "$tmp/m" --scheme text --text "$tmp/text" -n 60 -T 256 -o "$tmp/calib.nts" 2>"$tmp/stderr"
+    check "$t: tokens" nt-gen-calib $q -m "$tmp/m" --scheme text --text "$tmp/prose" -n 60 -T 256 -o "$tmp/calib.nts"
     for kind in "$@"; do
         from=$tmp/$t/$kind to=$tmp/$t/$kind.better
-        check "$t $kind: improved" pipelines/improve.sh "$tmp/m" "$from" "$tmp/calib.nts" "$to" $q --final-norm --steps 12 --batch 4 \
-            --warmup 2 --lr 1e-2 --eval-every 6
+        check "$t $kind: improved" pipelines/improve.sh "$tmp/m" "$from" "$tmp/calib.nts" "$to" $q --final-norm --steps 16 --batch 4 \
+            --warmup 2 --lr 5e-4 --eval-every 4
         "$NT_INTEROP_PYTHON" - "$from" "$to" <<'P'
 import sys
 from safetensors import safe_open
@@ -59,11 +61,14 @@ P
         ok $? "$t $kind: norms alone differ"
     done
 }
-tool mlx proj.weight,proj.scales,proj.biases w4-64 w2-32 w3-64-bfloat16 mixed mxfp4 nvfp4 mxfp8
+wanted() { [[ " ${NT_FOREIGN_TOOLS:-mlx gptqmodel autoround llmcompressor} " == *" $1 "* ]]; }
+! wanted mlx || tool mlx proj.weight,proj.scales,proj.biases w4-64 w2-32 w3-64-bfloat16 mixed mxfp4 nvfp4 mxfp8
 if [ -n "${NT_FOREIGN_PYTHON:-}" ]; then
-    tool gptqmodel .qweight,.qzeros,.scales,.g_idx w2 w3 w4-asym w4-order awq
-    tool autoround .qweight,.qzeros,.scales w2-rtn w4-asym-rtn w8-rtn w4-gptq-rtn w4-awq-rtn
-    tool llmcompressor .weight_packed,.weight_scale w3 w4 w4-asym w8 fp8 nvfp4
-    improved llmcompressor w4-asym fp8 nvfp4
+    ! wanted gptqmodel || tool gptqmodel .qweight,.qzeros,.scales,.g_idx w2 w3 w4-asym w4-order awq
+    ! wanted autoround || tool autoround .qweight,.qzeros,.scales w2-rtn w4-asym-rtn w8-rtn w4-gptq-rtn w4-awq-rtn
+    if wanted llmcompressor; then
+        tool llmcompressor .weight_packed,.weight_scale w3 w4 w4-asym w8 fp8 nvfp4
+        improved llmcompressor w4-asym fp8 nvfp4
+    fi
 fi
 finish
