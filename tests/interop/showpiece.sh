@@ -8,7 +8,7 @@
 # measure on. NT_SHOWPIECE_FILES chooses among the files. With the argument make only the quantized files are made.
 . tests/interop/lib.bash
 need NT_SHOWPIECE NT_SMOLLM2 NT_LLAMA_BIN NT_FOREIGN_PYTHON NT_QUANT_TEXT NT_CALIB_TEXT NT_TEXT
-files=${NT_SHOWPIECE_FILES:-q3_k_s.gguf q2_k-pure.gguf iq2_xs.gguf gptqmodel-w3 autoround-w2 llmcompressor-w3 mlx-w3}
+files=${NT_SHOWPIECE_FILES:-q3_k_s.gguf q2_k-pure.gguf iq2_xs.gguf gptqmodel-w3 autoround-w3 llmcompressor-w3 mlx-w3}
 dir=$NT_SHOWPIECE q="--progress none"
 mkdir -p "$dir/theirs"
 
@@ -25,10 +25,11 @@ gguf() { # TYPE[-pure].gguf [OPTION of llama-quantize]...
     "$NT_LLAMA_BIN/llama-quantize" "${@:2}" "$dir/float.gguf" "$dir/theirs/$1" "$(tr a-z A-Z <<<"${type%-pure}")"
 }
 directory() { # NAME: TOOL-KIND, as foreign.py calls them
-    local tool=${1%%-*} kind=${1#*-}
+    local tool=${1%%-*} kind=${1#*-} n=16 # more take AutoRound and llm-compressor long
     [ "$tool" != mlx ] || kind=$kind-64-bfloat16
+    [ "$tool" != gptqmodel ] || n=64
     mkdir -p "$dir/$tool" &&
-        FOREIGN_T=512 FOREIGN_N=${NT_SHOWPIECE_N:-64} FOREIGN_ITERS=${NT_SHOWPIECE_ITERS:-20} "$NT_FOREIGN_PYTHON" tests/interop/foreign.py \
+        FOREIGN_T=512 FOREIGN_N=$n FOREIGN_ITERS=10 "$NT_FOREIGN_PYTHON" tests/interop/foreign.py \
             make "$tool" "$dir/float-bf16" "$NT_QUANT_TEXT" "$dir/$tool" "$kind" &&
         mv "$dir/$tool/$kind" "$dir/theirs/$1"
 }
@@ -48,7 +49,7 @@ done
 once "$dir/calib.nts" nt-gen-calib $q -m "$NT_SMOLLM2" --scheme text --text "$NT_CALIB_TEXT" -n 272 -T 256 --holdout 1/17 -o "$dir/calib.nts"
 # shellcheck disable=SC2086
 pipelines/showpiece.sh "$NT_SMOLLM2" "$dir/calib.nts" "$NT_TEXT" "$dir/better" "${theirs[@]}" -- $q --final-norm \
-    ${NT_SHOWPIECE_OPTIONS:---steps 60 --batch 4 --seq 256 --lr 3e-3} >"$dir/table.tsv" 2>"$tmp/stderr"
+    ${NT_SHOWPIECE_OPTIONS:---steps 20 --batch 4 --seq 256 --lr 3e-3 --eval-every 10} >"$dir/table.tsv" 2>"$tmp/stderr"
 ok $? "the divergence falls for every file"
 sed 's/^/# /' "$tmp/stderr" "$dir/table.tsv"
 kl() { awk -F'\t' -v f="$1" -v w="$2" '$1 == f && $2 == w { print $4 }' "$dir/table.tsv"; }
