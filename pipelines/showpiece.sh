@@ -4,8 +4,8 @@
 #   showpiece.sh FLOAT TOKENS.nts TEXT DIR CKPT... [-- OPTION of nt-tweak...]
 # FLOAT is the model that the files CKPT were made of. Neither the quantizers nor TOKENS should have seen TEXT. The better
 # copies go to DIR under the names of the originals; those that are there from an earlier run are measured, not made again.
-# All is measured from the files as they lie, after their norms were rounded to the file's type; seconds, on the clock and of all
-# cores together, are those of improve.sh. Environment:
+# All is measured from the files as they lie, after their norms were rounded to the file's type; seconds (on the clock, and of all
+# cores) are those of improve.sh. Environment:
 #   WINDOWS=0:4 PROTOCOL=gptq-2048   of TEXT, see nt-eval(1)
 #   WORDS=FILE.jsonl ITEMS=200       last words to guess; by default of that many paragraphs (lines) of TEXT, by last-words.awk
 #   EVAL_OPTIONS=                    more options of nt-eval, say "--precision bf16"
@@ -37,8 +37,8 @@ fi
 
 measure() { # MODEL [OPTION of nt-eval]...: the columns from ppl to bits
     # shellcheck disable=SC2086
-    nt-eval -m "$@" --ppl "$text" --protocol "${PROTOCOL:-gptq-2048}" --windows "${WINDOWS:-0:4}" --lambada "$words" --no-drift \
-        --progress none ${EVAL_OPTIONS:-} -o "$tmp/eval.tsv" || return
+    nt-eval -m "$@" --ppl "$text" --protocol "${PROTOCOL:-gptq-2048}" --windows "${WINDOWS:-0:4}" --lambada "$words" \
+        --no-drift --progress none ${EVAL_OPTIONS:-} -o "$tmp/eval.tsv" || return
     awk -F'\t' -v OFS='\t' 'NR > 1 { v[$2] = $5; bits = $8 }
         END { print v["ppl"], ("kl" in v) ? v["kl"] : 0, ("top1" in v) ? v["top1"] : 1, v["lambada"], bits }' "$tmp/eval.tsv"
 }
@@ -85,7 +85,8 @@ for f in "${files[@]}"; do
     fi
     after=$(measure "$new" --ref "$float") || { complain "$new cannot be measured"; continue; }
     printf '%s\tafter\t%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "$after" "$(differing "$f" "$new")" \
-        "$(note seconds "$new.notes")" "$(note cpu_seconds "$new.notes")" "$(note kept "$new.notes")" "$(note type "$new.notes")"
+        "$(note seconds "$new.notes")" "$(note cpu_seconds "$new.notes")" "$(note kept "$new.notes")" \
+        "$(note type "$new.notes")"
     kl=$(cut -f2 <<<"$before") new_kl=$(cut -f2 <<<"$after")
     awk -v a="$kl" -v b="$new_kl" 'BEGIN { exit !(b < a) }' || complain "$f: the divergence did not fall ($kl, $new_kl)"
 done
