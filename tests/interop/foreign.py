@@ -175,9 +175,11 @@ def main():
                   open(a[1] + "/tokenizer_config.json", "w"))
     elif what == "make":
         rows = windows(a[1], a[2])
+        model, out = map(os.path.abspath, a[1:4:2])
+        os.chdir(out)  # some leave logs where they are started
         for kind in a[4:]:
             try:
-                KINDS[a[0]](a[1], rows, os.path.join(a[3], kind), kind)
+                KINDS[a[0]](model, rows, os.path.join(out, kind), kind)
             except Exception as e:
                 print("MAKE FAILED", kind, type(e).__name__, str(e).replace("\n", " ")[:300], file=sys.stderr)
     elif what == "nll":

@@ -3,6 +3,7 @@
 # Checkpoints of the embedded model that other projects' quantizers write: nt-eval finds the likelihoods that their own
 # loaders do, within 0.1 %, and an imported stream packs to the very tensors. With the interop packages that is mlx-lm;
 # NT_FOREIGN_PYTHON names a Python that has GPTQModel, AutoRound and llm-compressor, too (foreign.txt): ten minutes more.
+# NT_FOREIGN_TOOLS chooses some of them.
 . tests/interop/lib.bash
 need NT_INTEROP_PYTHON
 run() { "${NT_FOREIGN_PYTHON:-$NT_INTEROP_PYTHON}" tests/interop/foreign.py "$@"; }
@@ -10,6 +11,7 @@ story=$O/tests/data/embedded/story q="--progress none"
 [ -x "$story" ] || skip_all "make $story first"
 "${NT_FOREIGN_PYTHON:-$NT_INTEROP_PYTHON}" -c 'import mlx_lm' 2>/dev/null || skip_all "the package mlx-lm is not installed"
 "$story" -s 7 -n 60000 >"$tmp/text"
+"$story" -s 8 -n 120000 >"$tmp/prose" # not what the quantizers see
 check "a directory for transformers" run model tests/data/embedded "$tmp/m"
 nt-gen-calib $q -m "$tmp/m" --encode <<<"$("$NT_INTEROP_PYTHON" -c 'import json, sys; print(json.dumps(open(sys.argv[1]).read()[-12000:]))' "$tmp/text")" \
     >"$tmp/all" && "$NT_INTEROP_PYTHON" -c 'import json, sys
@@ -35,14 +37,13 @@ tool() { # TOOL SUFFIXES KIND...: tensors with these suffixes come back
     for kind in "$@"; do
         [ -d "$tmp/$t/$kind" ]; ok $? "$t writes $kind"
         same_nll "$tmp/$t/$kind" "$(grep "^$tmp/$t/$kind " "$tmp/$t.nll")"; ok $? "$t $kind: the likelihoods of its own loader"
-        case $kind in *mxfp* | *nvfp*) continue ;; esac # no layout of ours
+        case $kind in *mxfp* | *nvfp* | fp8) continue ;; esac # no layout of ours
         read -r format dtype < <(run layout "$tmp/$t/$kind")
         nt-quant $q -q import "$tmp/$t/$kind" 2>"$tmp/stderr" |
             nt-pack $q -m "$tmp/$t/$kind" --format "$format" --dtype "$dtype" -o "$tmp/$t/$kind.back" 2>"$tmp/stderr" || cat "$tmp/stderr"
         run same "$suffixes" "$tmp/$t/$kind" "$tmp/$t/$kind.back"; ok $? "$t $kind: the imported codes come back as $format"
     done
 }
-tool mlx proj.weight,proj.scales,proj.biases w4-64 w2-32 w3-64-bfloat16 mixed mxfp4 nvfp4 mxfp8
 # OPTIONS of nt-quant -> FORMAT: GPTQModel computes what nt-eval does with what nt-pack writes
 ours() { # NAME FORMAT OPTION...
     local d=$tmp/ours/$1
@@ -50,16 +51,40 @@ ours() { # NAME FORMAT OPTION...
     run nll gptqmodel "$tmp/m" "$tmp/ids" "$d" 2>>"$tmp/ours.log" | grep "^$d " >"$tmp/ours.nll"
     same_nll "$d" "$(cat "$tmp/ours.nll")"; ok $? "GPTQModel loads our $1 as $2: the same likelihoods"
 }
+improved() { # TOOL KIND...: improve.sh finds something to gain, and the norms are all that differs
+    local t=$1 kind from to; shift
+    check "$t: tokens" nt-gen-calib $q -m "$tmp/m" --scheme text --text "$tmp/prose" -n 60 -T 256 -o "$tmp/calib.nts"
+    for kind in "$@"; do
+        from=$tmp/$t/$kind to=$tmp/$t/$kind.better
+        check "$t $kind: improved" pipelines/improve.sh "$tmp/m" "$from" "$tmp/calib.nts" "$to" $q --final-norm --steps 16 --batch 4 \
+            --warmup 2 --lr 5e-4 --eval-every 4
+        "$NT_INTEROP_PYTHON" - "$from" "$to" <<'P'
+import sys
+from safetensors import safe_open
+one, two = (safe_open(d + "/model.safetensors", "pt") for d in sys.argv[1:])
+differ = [k for k in one.keys() if not one.get_tensor(k).equal(two.get_tensor(k))]
+sys.exit(not differ or any("norm" not in k for k in differ))
+P
+        ok $? "$t $kind: norms alone differ"
+    done
+}
+wanted() { [[ " ${NT_FOREIGN_TOOLS:-mlx gptqmodel autoround llmcompressor} " == *" $1 "* ]]; }
+! wanted mlx || tool mlx proj.weight,proj.scales,proj.biases w4-64 w2-32 w3-64-bfloat16 mixed mxfp4 nvfp4 mxfp8
 if [ -n "${NT_FOREIGN_PYTHON:-}" ]; then
-    mkdir "$tmp/ours"
-    ours w4-sym gptq -b 4 -g 64 --sym
-    ours w3-sym gptq -b 3 -g 128 --sym
-    ours w8-sym gptq -b 8 -g 0 --sym
-    ours w4-asym gptq-v2 -b 4 -g 64
-    ours w2-asym gptq-v2 -b 2 -g 32
-    ours w4-awq awq -b 4 -g 64
-    tool gptqmodel .qweight,.qzeros,.scales,.g_idx w2 w3 w4-asym w4-order awq
-    tool autoround .qweight,.qzeros,.scales w2-rtn w4-asym-rtn w8-rtn w4-gptq-rtn w4-awq-rtn
-    tool llmcompressor .weight_packed,.weight_scale w3 w4 w8
+    if wanted gptqmodel; then
+        mkdir "$tmp/ours"
+        ours w4-sym gptq -b 4 -g 64 --sym
+        ours w3-sym gptq -b 3 -g 128 --sym
+        ours w8-sym gptq -b 8 -g 0 --sym
+        ours w4-asym gptq-v2 -b 4 -g 64
+        ours w2-asym gptq-v2 -b 2 -g 32
+        ours w4-awq awq -b 4 -g 64
+        tool gptqmodel .qweight,.qzeros,.scales,.g_idx w2 w3 w4-asym w4-order awq
+    fi
+    ! wanted autoround || tool autoround .qweight,.qzeros,.scales w2-rtn w4-asym-rtn w8-rtn w4-gptq-rtn w4-awq-rtn
+    if wanted llmcompressor; then
+        tool llmcompressor .weight_packed,.weight_scale w3 w4 w4-asym w8 fp8 nvfp4
+        improved llmcompressor w4-asym fp8 nvfp4
+    fi
 fi
 finish
