@@ -176,8 +176,7 @@ static void ring(void)
     if (!pid) { /* the writer comes late */
         close(p[0]);
         usleep(300000);
-        struct stream_writer *w =
-            stream_create(outfile_open_watch(fifo, -1, &e), json_pack("{s:s}", "kind", "acts"), &e);
+        struct stream_writer *w = stream_create(outfile_open(fifo, &e), json_pack("{s:s}", "kind", "acts"), &e);
         _exit(!w || stream_write(w, "note", NULL, NULL, &e) || stream_finish(w, NULL, &e));
     }
     struct stream_reader *r = stream_open_watch(fifo, "acts", p[1], &e);
