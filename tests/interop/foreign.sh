@@ -44,12 +44,13 @@ tool() { # TOOL SUFFIXES KIND...: tensors with these suffixes come back
         run same "$suffixes" "$tmp/$t/$kind" "$tmp/$t/$kind.back"; ok $? "$t $kind: the imported codes come back as $format"
     done
 }
-# OPTIONS of nt-quant -> FORMAT: GPTQModel computes what nt-eval does with what nt-pack writes
-ours() { # NAME FORMAT OPTION...
-    local d=$tmp/ours/$1
-    nt-quant $q -m "$tmp/m" -q rtn "${@:3}" 2>"$tmp/stderr" | nt-pack $q -m "$tmp/m" --format "$2" -o "$d" 2>"$tmp/stderr" || cat "$tmp/stderr"
-    run nll gptqmodel "$tmp/m" "$tmp/ids" "$d" 2>>"$tmp/ours.log" | grep "^$d " >"$tmp/ours.nll"
-    same_nll "$d" "$(cat "$tmp/ours.nll")"; ok $? "GPTQModel loads our $1 as $2: the same likelihoods"
+# OPTIONS of nt-quant -> FORMAT: LOADER's project computes what nt-eval does with what nt-pack writes
+ours() { # LOADER NAME FORMAT OPTION...
+    local d=$tmp/ours/$2
+    mkdir -p "$tmp/ours"
+    nt-quant $q -m "$tmp/m" -q rtn "${@:4}" 2>"$tmp/stderr" | nt-pack $q -m "$tmp/m" --format "$3" -o "$d" 2>"$tmp/stderr" || cat "$tmp/stderr"
+    run nll "$1" "$tmp/m" "$tmp/ids" "$d" 2>>"$tmp/ours.log" | grep "^$d " >"$tmp/ours.nll"
+    same_nll "$d" "$(cat "$tmp/ours.nll")"; ok $? "$1: our $2 as $3 has the same likelihoods"
 }
 improved() { # TOOL KIND...: improve.sh finds something to gain, and the norms are all that differs
     local t=$1 kind from to; shift
@@ -69,16 +70,22 @@ P
     done
 }
 wanted() { [[ " ${NT_FOREIGN_TOOLS:-mlx gptqmodel autoround llmcompressor} " == *" $1 "* ]]; }
+if "${NT_FOREIGN_PYTHON:-$NT_INTEROP_PYTHON}" -c 'import compressed_tensors' 2>/dev/null; then # by way of transformers
+    ours llmcompressor ct4 compressed-tensors -b 4 -g 64 --sym
+    ours llmcompressor ct3 compressed-tensors -b 3 -g 64 --sym
+    ours llmcompressor ct8 compressed-tensors -b 8 -g 0 --sym
+    ours llmcompressor ct4-asym compressed-tensors -b 4 -g 32
+fi
+ours mlx mlx4 mlx -b 4 -g 64
 ! wanted mlx || tool mlx proj.weight,proj.scales,proj.biases w4-64 w2-32 w3-64-bfloat16 mixed mxfp4 nvfp4 mxfp8
 if [ -n "${NT_FOREIGN_PYTHON:-}" ]; then
     if wanted gptqmodel; then
-        mkdir "$tmp/ours"
-        ours w4-sym gptq -b 4 -g 64 --sym
-        ours w3-sym gptq -b 3 -g 128 --sym
-        ours w8-sym gptq -b 8 -g 0 --sym
-        ours w4-asym gptq-v2 -b 4 -g 64
-        ours w2-asym gptq-v2 -b 2 -g 32
-        ours w4-awq awq -b 4 -g 64
+        ours gptqmodel w4-sym gptq -b 4 -g 64 --sym
+        ours gptqmodel w3-sym gptq -b 3 -g 128 --sym
+        ours gptqmodel w8-sym gptq -b 8 -g 0 --sym
+        ours gptqmodel w4-asym gptq-v2 -b 4 -g 64
+        ours gptqmodel w2-asym gptq-v2 -b 2 -g 32
+        ours gptqmodel w4-awq awq -b 4 -g 64
         tool gptqmodel .qweight,.qzeros,.scales,.g_idx w2 w3 w4-asym w4-order awq
     fi
     ! wanted autoround || tool autoround .qweight,.qzeros,.scales w2-rtn w4-asym-rtn w8-rtn w4-gptq-rtn w4-awq-rtn
