@@ -149,20 +149,12 @@ static int files(struct codes_job *j, const char *dir, struct err *e)
     return rc;
 }
 
-const struct codes_format gptq_v1 = {.mixed = true,
-                                     .refusal = refusal,
-                                     .list = list,
-                                     .fill = fill,
-                                     .decode = decode_v1,
-                                     .configure = configure,
-                                     .files = files};
-const struct codes_format gptq_v2 = {.mixed = true,
-                                     .refusal = refusal,
-                                     .list = list,
-                                     .fill = fill,
-                                     .decode = decode_v2,
-                                     .configure = configure,
-                                     .files = files};
+#define FORMAT(decoder)                                                                                      \
+    {                                                                                                        \
+        .mixed = true, .refusal = refusal, .list = list, .fill = fill, .decode = decoder,                    \
+        .configure = configure, .files = files                                                               \
+    }
+const struct codes_format gptq_v1 = FORMAT(decode_v1), gptq_v2 = FORMAT(decode_v2);
 
 const struct packer pack_gptq = {
     .name = "gptq",
