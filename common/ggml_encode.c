@@ -22,7 +22,7 @@ struct block_view {
 
 static struct block_view view(const struct qtensor *q, int row, int b)
 {
-    size_t o = (size_t)row * (size_t)q->n_groups;
+    size_t o = qtensor_param(q, row);
     int width = q->n_groups == 1 ? q->in : q->group, first = b * BLOCK,
         g = q->gidx ? q->gidx[first] : first / width;
     struct block_view v = {.c = q->codes + (size_t)row * (size_t)q->in + first, .s = q->scale[o + (size_t)g],

@@ -35,25 +35,26 @@ struct piece {
 };
 
 /* The arrays of q in their order; sizes follow from the head alone. codes: as packed. */
-static int pieces(const struct pack_tensor *t, struct qtensor *q, uint8_t *codes, struct piece out[5])
+static int pieces(const struct pack_tensor *t, struct qtensor *q, uint8_t *codes, struct piece out[6])
 {
-    uint64_t groups = (uint64_t)q->out * (uint64_t)q->n_groups;
+    uint64_t params = qtensor_params(q);
     int n = 0;
     if (q->form == QF_PLAIN) {
         out[n++] = (struct piece){q->plain.data, q->plain.nbytes};
         return n;
     }
     out[n++] = (struct piece){codes, qtensor_packed_bytes((uint64_t)q->out * (uint64_t)q->in, q->bits)};
-    out[n++] = (struct piece){q->scale, groups * 4};
-    if (t->zero) out[n++] = (struct piece){q->zero, groups};
-    if (t->minimum) out[n++] = (struct piece){q->minimum, groups * 4};
+    out[n++] = (struct piece){q->scale, params * 4};
+    if (t->zero) out[n++] = (struct piece){q->zero, params};
+    if (t->minimum) out[n++] = (struct piece){q->minimum, params * 4};
     if (t->gidx) out[n++] = (struct piece){q->gidx, (uint64_t)q->in * 4};
+    if (q->n_rows) out[n++] = (struct piece){q->ridx, (uint64_t)q->out * 4};
     return n;
 }
 
 static int spool(struct pack *p, struct qtensor *q, struct err *e)
 {
-    struct piece x[5];
+    struct piece x[6];
     uint8_t *codes = NULL;
     uint64_t n = (uint64_t)q->out * (uint64_t)q->in;
     struct pack_tensor t = {
@@ -69,7 +70,7 @@ static int spool(struct pack *p, struct qtensor *q, struct err *e)
     mem_free(codes);
     if (rc < 0) return -1;
     t.head.codes = t.head.zero = NULL, t.head.scale = t.head.minimum = NULL;
-    t.head.gidx = NULL, t.head.info = NULL, t.head.plain.data = NULL;
+    t.head.gidx = t.head.ridx = NULL, t.head.info = NULL, t.head.plain.data = NULL;
     p->q = mem_grow(p->q, &p->q_cap, p->n_q + 1, sizeof *p->q);
     p->q[p->n_q++] = t;
     return 0;
@@ -78,21 +79,21 @@ static int spool(struct pack *p, struct qtensor *q, struct err *e)
 int pack_load(const struct pack *p, int i, struct qtensor *q, struct err *e)
 {
     const struct pack_tensor *t = &p->q[i];
-    uint64_t n = (uint64_t)t->head.out * (uint64_t)t->head.in,
-             groups = (uint64_t)t->head.out * (uint64_t)t->head.n_groups;
+    uint64_t n = (uint64_t)t->head.out * (uint64_t)t->head.in, params = qtensor_params(&t->head);
     uint64_t at = t->at;
     uint8_t *codes = NULL;
-    struct piece x[5];
+    struct piece x[6];
     *q = t->head;
     if (q->form == QF_PLAIN) {
         q->plain.data = mem_array(q->plain.nbytes, 1);
     } else {
         codes = mem_array(qtensor_packed_bytes(n, q->bits), 1);
         q->codes = mem_array(n, 1);
-        q->scale = mem_array(groups, 4);
-        if (t->zero) q->zero = mem_array(groups, 1);
-        if (t->minimum) q->minimum = mem_array(groups, 4);
+        q->scale = mem_array(params, 4);
+        if (t->zero) q->zero = mem_array(params, 1);
+        if (t->minimum) q->minimum = mem_array(params, 4);
         if (t->gidx) q->gidx = mem_array((size_t)q->in, 4);
+        if (q->n_rows) q->ridx = mem_array((size_t)q->out, 4);
     }
     int count = pieces(t, q, codes, x), rc = 0;
     for (int k = 0; k < count && rc == 0; k++) {

@@ -151,6 +151,7 @@ static int plan_linear(struct codes_job *j, const struct pack_whole *w, struct e
     int group = 0, n = 0;
     size_t setting = 0;
     if (pack_whole_load(j->p, w, &q, &why, e) < 0) return -1;
+    if (!why && q.n_rows) why = "has groups that run across rows", anew = "-q gptq";
     if (!why) why = j->f->refusal(j->p, &q, &group, &anew);
     if (!why) {
         setting = add_setting(j, &q, group);

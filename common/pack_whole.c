@@ -182,6 +182,7 @@ static const char *different(const struct qtensor *a, const struct qtensor *b)
     if (a->form == QF_PLAIN) return a->plain.dtype == b->plain.dtype ? NULL : "has parts of different types";
     if (a->bits != b->bits || a->group != b->group || a->n_groups != b->n_groups)
         return "has parts of different bits or groups";
+    if (a->n_rows || b->n_rows) return "has parts with groups across rows";
     if (a->sym != b->sym || !a->zero != !b->zero || !a->minimum != !b->minimum || a->divisor != b->divisor)
         return "has parts with and without symmetry";
     if (!a->gidx != !b->gidx || (a->gidx && memcmp(a->gidx, b->gidx, (size_t)a->in * sizeof *a->gidx) != 0))
@@ -194,7 +195,7 @@ static void like(struct qtensor *all, const struct qtensor *q, int rows)
 {
     size_t out = (size_t)rows, params = out * (size_t)q->n_groups;
     *all = *q;
-    all->out = rows, all->info = NULL;
+    all->out = rows, all->info = NULL, all->ridx = NULL;
     if (q->form == QF_PLAIN) {
         all->plain.shape[0] = out, all->plain.nbytes = q->plain.nbytes / (uint64_t)q->out * out;
         all->plain.data = mem_array(all->plain.nbytes, 1);

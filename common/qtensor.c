@@ -54,9 +54,11 @@ static void free_parts(struct qtensor *q)
     mem_free(q->zero);
     mem_free(q->minimum);
     mem_free(q->gidx);
+    mem_free(q->ridx);
     q->codes = q->zero = NULL;
     q->scale = q->minimum = NULL;
-    q->gidx = NULL;
+    q->gidx = q->ridx = NULL;
+    q->n_rows = 0;
     memset(&q->plain, 0, sizeof q->plain);
 }
 
@@ -161,9 +163,10 @@ void qtensor_init_plain(struct qtensor *q, int out, int in, const float *W)
 static void dequant_row(const struct qtensor *q, int o, float *w)
 {
     const uint8_t *c = q->codes + (size_t)o * q->in;
-    const float *scale = q->scale + (size_t)o * q->n_groups;
-    const uint8_t *zero = q->zero ? q->zero + (size_t)o * q->n_groups : NULL;
-    const float *minimum = q->minimum ? q->minimum + (size_t)o * q->n_groups : NULL;
+    size_t at = qtensor_param(q, o);
+    const float *scale = q->scale + at;
+    const uint8_t *zero = q->zero ? q->zero + at : NULL;
+    const float *minimum = q->minimum ? q->minimum + at : NULL;
     int group = q->n_groups == 1 ? q->in : q->group;
 
     for (int a = 0, g = 0; a < q->in; g++) {
@@ -218,9 +221,9 @@ void qtensor_dequant(const struct qtensor *q, float *w)
 
 /* ---- parts: the one list that size, writer and reader share ---- */
 
-enum part { PART_DATA, PART_CODES, PART_SCALE, PART_ZERO, PART_MINIMUM, PART_GIDX, PART_COUNT };
+enum part { PART_DATA, PART_CODES, PART_SCALE, PART_ZERO, PART_MINIMUM, PART_GIDX, PART_RIDX, PART_COUNT };
 static const char *const form_name[] = {"plain", "uniform", "codebook"};
-static const char *const part_name[PART_COUNT] = {"data", "codes", "scale", "zero", "minimum", "gidx"};
+static const char *const part_name[PART_COUNT] = {"data", "codes", "scale", "zero", "minimum", "gidx", "ridx"};
 
 static bool has_part(const struct qtensor *q, enum part p)
 {
@@ -237,6 +240,8 @@ static bool has_part(const struct qtensor *q, enum part p)
         return q->minimum != NULL;
     case PART_GIDX:
         return q->gidx != NULL;
+    case PART_RIDX:
+        return q->n_rows > 0;
     default:
         return false;
     }
@@ -245,7 +250,7 @@ static bool has_part(const struct qtensor *q, enum part p)
 /* dtype, shape and size of a part as it lies in the stream; data is not set. */
 static struct tensor part_tensor(const struct qtensor *q, enum part p)
 {
-    uint64_t groups = (uint64_t)q->out * q->n_groups;
+    uint64_t params = qtensor_params(q);
     struct tensor t = {.dtype = DT_U8, .rank = 1};
     switch (p) {
     case PART_DATA:
@@ -254,19 +259,20 @@ static struct tensor part_tensor(const struct qtensor *q, enum part p)
     case PART_CODES:
     case PART_ZERO:
         t.shape[0] = t.nbytes =
-            qtensor_packed_bytes(p == PART_ZERO ? groups : (uint64_t)q->out * q->in, q->bits);
+            qtensor_packed_bytes(p == PART_ZERO ? params : (uint64_t)q->out * q->in, q->bits);
         return t;
     case PART_GIDX:
+    case PART_RIDX:
         t.dtype = DT_I32;
-        t.shape[0] = (uint64_t)q->in;
-        t.nbytes = 4 * (uint64_t)q->in;
+        t.shape[0] = (uint64_t)(p == PART_GIDX ? q->in : q->out);
+        t.nbytes = 4 * t.shape[0];
         return t;
     default:
         t.dtype = q->scale_dtype;
         t.rank = 2;
-        t.shape[0] = (uint64_t)q->out;
+        t.shape[0] = qtensor_rows(q);
         t.shape[1] = (uint64_t)q->n_groups;
-        t.nbytes = groups * (uint64_t)dtype_block_bytes(q->scale_dtype);
+        t.nbytes = params * (uint64_t)dtype_block_bytes(q->scale_dtype);
         return t;
     }
 }
@@ -295,12 +301,14 @@ static int write_part(struct stream_writer *w, const struct qtensor *q, enum par
         if (p == PART_CODES)
             qtensor_pack(made, q->codes, (uint64_t)q->out * q->in, q->bits);
         else
-            qtensor_pack(made, q->zero, (uint64_t)q->out * q->n_groups, q->bits);
+            qtensor_pack(made, q->zero, qtensor_params(q), q->bits);
     } else if (p == PART_SCALE || p == PART_MINIMUM) {
         t.data = made = mem_array(t.nbytes, 1);
-        dtype_from_f32(made, t.dtype, p == PART_SCALE ? q->scale : q->minimum, (size_t)q->out * q->n_groups);
+        dtype_from_f32(made, t.dtype, p == PART_SCALE ? q->scale : q->minimum, qtensor_params(q));
     } else if (p == PART_GIDX) {
         t.data = q->gidx;
+    } else if (p == PART_RIDX) {
+        t.data = q->ridx;
     }
     json_t *meta = json_pack("{s:s, s:s}", "name", q->name, "part", part_name[p]);
     if (q->layer >= 0) json_object_set_new(meta, "layer", json_integer(q->layer));
@@ -321,6 +329,7 @@ int qtensor_write(struct stream_writer *w, const struct qtensor *q, struct err *
         json_object_set_new(meta, "group", json_integer(q->group));
         json_object_set_new(meta, "sym", json_boolean(q->sym));
     }
+    if (q->n_rows) json_object_set_new(meta, "rows", json_integer(q->n_rows));
     if (q->form == QF_CODEBOOK) json_object_set_new(meta, "levels", json_string(q->levels));
     if (q->form == QF_CODEBOOK && q->divisor != 0)
         json_object_set_new(meta, "divisor", json_real((double)q->divisor));
@@ -394,6 +403,8 @@ static int read_meta(struct stream_reader *r, const json_t *meta, struct qtensor
         if (!json_is_boolean(json_object_get(meta, "sym"))) return bad(r, e, "sym is missing");
         q->sym = json_is_true(json_object_get(meta, "sym"));
         q->n_groups = qtensor_groups(q->in, q->group);
+        if (json_object_get(meta, "rows") && get_int(meta, "rows", 1, q->out, &q->n_rows))
+            return bad(r, e, "rows is not in 1..out");
         if (q->form == QF_CODEBOOK && read_levels(r, meta, q, e)) return -1;
     } else {
         return stream_err(r, e, "the form '%.40s' is not known here", form ? form : "");
@@ -414,7 +425,7 @@ static int same_shape(const struct tensor *a, const struct tensor *b)
 static int read_floats(struct stream_reader *r, struct record *rec, struct qtensor *q, float **dst,
                        struct err *e)
 {
-    size_t n = (size_t)q->out * q->n_groups;
+    size_t n = qtensor_params(q);
     if (stream_payload(r, rec, NULL, e)) return -1;
     *dst = MEM_NEW(float, n);
     dtype_to_f32(*dst, rec->t.dtype, rec->t.data, n);
@@ -471,7 +482,7 @@ static int read_part(struct stream_reader *r, struct record *rec, enum part p, s
     case PART_CODES:
         return read_packed(r, q, (uint64_t)q->out * q->in, &q->codes, e);
     case PART_ZERO:
-        return read_packed(r, q, (uint64_t)q->out * q->n_groups, &q->zero, e);
+        return read_packed(r, q, qtensor_params(q), &q->zero, e);
     case PART_SCALE:
         return read_floats(r, rec, q, &q->scale, e);
     case PART_MINIMUM:
@@ -480,9 +491,12 @@ static int read_part(struct stream_reader *r, struct record *rec, enum part p, s
         break;
     }
     if (stream_payload(r, rec, NULL, e)) return -1;
-    q->gidx = rec->t.data;
-    for (int i = 0; i < q->in; i++)
-        if (q->gidx[i] < 0 || q->gidx[i] >= q->n_groups) return bad(r, e, "a group index is out of range");
+    int32_t *index = rec->t.data;
+    int n = p == PART_GIDX ? q->in : q->out, end = p == PART_GIDX ? q->n_groups : q->n_rows;
+    *(p == PART_GIDX ? &q->gidx : &q->ridx) = index;
+    for (int i = 0; i < n; i++)
+        if (index[i] < 0 || index[i] >= end)
+            return bad(r, e, p == PART_GIDX ? "a group index is out of range" : "a row index is out of range");
     return 0;
 }
 
@@ -491,6 +505,7 @@ static int check_parts(struct stream_reader *r, const struct qtensor *q, unsigne
 {
     unsigned need = q->form == QF_PLAIN ? 1u << PART_DATA : 1u << PART_CODES | 1u << PART_SCALE;
     unsigned may = q->form == QF_PLAIN ? 0 : 1u << PART_GIDX;
+    if (q->n_rows) need |= 1u << PART_RIDX;
     if (q->form == QF_UNIFORM && !q->sym) {
         if (!(parts & 1u << PART_ZERO) == !(parts & 1u << PART_MINIMUM))
             return bad(r, e, "an asymmetric tensor needs either zeros or minima");

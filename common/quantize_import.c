@@ -32,9 +32,10 @@ static int code_rows(const struct model *m, const struct weight_part *p, struct 
     if (checkpoint_codes(m->ck, p->t, together ? (int)p->row0 : 0, together ? (int)p->rows : all, q, e)) return -1;
     if (together) return 0;
     take(q->codes, p, (size_t)q->in);
-    take(q->scale, p, (size_t)q->n_groups * sizeof *q->scale);
-    take(q->zero, p, (size_t)q->n_groups);
-    take(q->minimum, p, (size_t)q->n_groups * sizeof *q->minimum);
+    take(q->ridx, p, sizeof *q->ridx);
+    take(q->n_rows ? NULL : q->scale, p, (size_t)q->n_groups * sizeof *q->scale);
+    take(q->n_rows ? NULL : q->zero, p, (size_t)q->n_groups);
+    take(q->n_rows ? NULL : q->minimum, p, (size_t)q->n_groups * sizeof *q->minimum);
     q->out = (int)p->rows;
     return 0;
 }

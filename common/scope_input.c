@@ -22,10 +22,11 @@ static void count_tensor(struct scope_input *in, const json_t *meta)
     json_int_t out = json_integer_value(json_array_get(dims, 0)),
                cols = json_integer_value(json_array_get(dims, 1));
     json_int_t bits = json_integer_value(json_object_get(meta, "bits")),
-               group = json_integer_value(json_object_get(meta, "group"));
+               group = json_integer_value(json_object_get(meta, "group")),
+               rows = json_integer_value(json_object_get(meta, "rows"));
     if (out < 1 || out > INT32_MAX || cols < 1 || cols > INT32_MAX || group < 0 || group > INT32_MAX) return;
     uint64_t n = (uint64_t)out * (uint64_t)cols,
-             scales = (uint64_t)out * (uint64_t)qtensor_groups((int)cols, (int)group);
+             scales = (uint64_t)(rows > 0 && rows < out ? rows : out) * (uint64_t)qtensor_groups((int)cols, (int)group);
     if (has_part(meta, "data")) {
         in->packed_bytes += 4 * n;
         return;

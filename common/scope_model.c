@@ -72,7 +72,7 @@ static void place_values(struct scope *s)
             bool has = s->o->scales && trains(s, i / s->in->per) && q->out && q->form == QF_UNIFORM &&
                        (!kind || q->minimum);
             (kind ? s->min_at : s->scale_at)[i] = has ? n : SCOPE_NONE;
-            if (has) n += (size_t)q->out * (size_t)q->n_groups;
+            if (has) n += qtensor_params(q);
         }
     s->n = s->o->all ? scope_all_place(s, n) : n;
 }
@@ -131,9 +131,7 @@ void scope_start(struct scope *s)
         if (s->norm_at[i] != SCOPE_NONE)
             memcpy(v + s->norm_at[i], s->in->norms + from[i], (from[i + 1] - from[i]) * sizeof *v);
     for (int i = 0; i < s->L * s->in->per; i++)
-        for (size_t k = 0;
-             s->scale_at[i] != SCOPE_NONE && k < (size_t)s->in->t[i].q.out * (size_t)s->in->t[i].q.n_groups;
-             k++)
+        for (size_t k = 0; s->scale_at[i] != SCOPE_NONE && k < qtensor_params(&s->in->t[i].q); k++)
             v[s->scale_at[i] + k] = 1;
     if (s->o->all) memcpy(v + s->n_norms, s->first, (s->n - s->n_norms) * sizeof *v);
     scope_put(s, v);
@@ -149,7 +147,7 @@ static size_t most_groups(const struct scope_input *in)
 {
     size_t most = 0;
     for (int i = 0; i < in->n_layers * in->per; i++) {
-        size_t n = (size_t)in->t[i].q.out * (size_t)in->t[i].q.n_groups;
+        size_t n = qtensor_params(&in->t[i].q);
         if (n > most) most = n;
     }
     return most;
@@ -236,7 +234,7 @@ static int round_to(enum dtype t, float *v, size_t n)
 int scope_scales(struct scope *s, int layer, int r, struct err *e)
 {
     const struct qtensor *q = &s->in->t[layer * s->in->per + r].q;
-    size_t n = (size_t)q->out * (size_t)q->n_groups, at = s->scale_at[layer * s->in->per + r],
+    size_t n = qtensor_params(q), at = s->scale_at[layer * s->in->per + r],
            min_at = s->min_at[layer * s->in->per + r];
     int rc = 0;
     if (at == SCOPE_NONE) return 0;
@@ -306,7 +304,7 @@ static int forward(struct scope *s, const int32_t *ids, struct err *e)
 static void reduce_row(const struct qtensor *q, const float *dw, int o, float *dscale, float *dmin)
 {
     const uint8_t *c = q->codes + (size_t)o * (size_t)q->in;
-    size_t row = (size_t)o * (size_t)q->n_groups;
+    size_t row = qtensor_param(q, o);
     double sum[2] = {0, 0};
     int group = q->n_groups == 1 ? q->in : q->group;
     for (int i = 0, g = 0; i < q->in; i++) {
@@ -321,7 +319,17 @@ static void reduce_row(const struct qtensor *q, const float *dw, int o, float *d
         sum[1] += dw[i];
         if (i == q->in - 1) dscale[row + (size_t)g] += (float)sum[0], dmin[row + (size_t)g] += (float)sum[1];
     }
-    for (size_t g = row; g < row + (size_t)q->n_groups; g++) dscale[g] *= q->scale[g], dmin[g] *= q->scale[g];
+}
+
+/* Of all rows that share row `row` of the scales. */
+static void reduce_rows(const struct qtensor *q, const float *dw, size_t row, float *dscale, float *dmin)
+{
+    int from = q->n_rows ? 0 : (int)row, end = q->n_rows ? q->out : from + 1;
+    size_t first = row * (size_t)q->n_groups;
+    for (int o = from; o < end; o++)
+        if (qtensor_row(q, o) == row) reduce_row(q, dw + (size_t)o * (size_t)q->in, o, dscale, dmin);
+    for (size_t g = first; g < first + (size_t)q->n_groups; g++)
+        dscale[g] *= q->scale[g], dmin[g] *= q->scale[g];
 }
 
 static int scale_gradients(struct scope *s, int layer, struct err *e)
@@ -331,13 +339,13 @@ static int scale_gradients(struct scope *s, int layer, struct err *e)
         struct qtensor q;
         if (s->scale_at[i] == SCOPE_NONE) continue;
         if (scope_input_view(s->in, layer, r, &q, e)) return -1;
-        size_t n = (size_t)q.out * (size_t)q.n_groups;
+        size_t n = qtensor_params(&q);
         s->be->get(s->w, s->dw[r], role_size(&s->m->c, r, &out) * sizeof(float));
         memset(s->scale, 0, n * sizeof(float));
         memset(s->minimum, 0, n * sizeof(float));
 #pragma omp parallel for schedule(static)
-        for (int o = 0; o < q.out; o++)
-            reduce_row(&q, s->w + (size_t)o * (size_t)q.in, o, s->scale, s->minimum);
+        for (size_t row = 0; row < qtensor_rows(&q); row++)
+            reduce_rows(&q, s->w, row, s->scale, s->minimum);
         memcpy(s->grad + s->scale_at[i], s->scale, n * sizeof(float));
         if (s->min_at[i] != SCOPE_NONE) memcpy(s->grad + s->min_at[i], s->minimum, n * sizeof(float));
     }

@@ -41,6 +41,8 @@ static void test_sizes(void)
     CHECK(qtensor_bits(&q) == 4 + 32.0 / 256 && q.n_groups == 1, "one group per row");
     q.gidx = MEM_NEW(int32_t, 256);
     CHECK(qtensor_stored_bytes(&q) == 8 * 128 + 8 * 4 + 256 * 4, "a group index counts");
+    q.n_rows = 2, q.ridx = MEM_NEW(int32_t, 8);
+    CHECK(qtensor_stored_bytes(&q) == 8 * 128 + 2 * 4 + 256 * 4 + 8 * 4, "shared scales count once");
     qtensor_clear(&q);
     CHECK(qtensor_groups(576, 128) == 5 && qtensor_groups(512, 128) == 4 && qtensor_groups(5, 128) == 1 &&
               qtensor_groups(5, 0) == 1,
@@ -52,7 +54,7 @@ static void test_dequant(void)
     enum { OUT = 19, IN = 37, GROUP = 10 };
     struct qtensor q = {.layer = -1};
     float w[OUT * IN];
-    for (int kind = 0; kind < 4; kind++) {
+    for (int kind = 0; kind < 5; kind++) {
         int good = 1;
         qtensor_init_uniform(&q, OUT, IN, 3, GROUP, kind == 0, DT_F32);
         for (int i = 0; i < OUT * IN; i++) q.codes[i] = (uint8_t)(rng_u32(1, 2, (uint64_t)i) & 7);
@@ -70,15 +72,21 @@ static void test_dequant(void)
             q.gidx = MEM_NEW(int32_t, IN);
             for (int i = 0; i < IN; i++) q.gidx[i] = (IN - 1 - i) / GROUP;
         }
+        if (kind == 4) {
+            q.n_rows = 7, q.ridx = MEM_NEW(int32_t, OUT);
+            for (int o = 0; o < OUT; o++) q.ridx[o] = o * 3 % 7;
+        }
         qtensor_dequant(&q, w);
         for (int o = 0; o < OUT; o++)
             for (int i = 0; i < IN; i++) {
-                int g = o * q.n_groups + (q.gidx ? q.gidx[i] : i / GROUP), c = q.codes[o * IN + i];
+                int g = (kind == 4 ? o * 3 % 7 : o) * q.n_groups + (q.gidx ? q.gidx[i] : i / GROUP),
+                    c = q.codes[o * IN + i];
                 float want = kind == 2 ? q.scale[g] * (float)c + q.minimum[g]
                                        : q.scale[g] * (float)(c - (q.zero ? q.zero[g] : 4));
                 good &= w[o * IN + i] == want;
             }
-        static const char *const what[] = {"symmetric", "integer zeros", "float minima", "group index"};
+        static const char *const what[] = {"symmetric", "integer zeros", "float minima", "group index",
+                                           "rows that share scales"};
         CHECK(good, "dequantization: %s", what[kind]);
         float rows[(OUT - 2) * IN];
         qtensor_dequant_rows(&q, 1, OUT - 2, rows);
@@ -140,6 +148,10 @@ static void fill(struct qtensor *q, int out, int in, int bits, int group, int ki
         q->gidx = MEM_NEW(int32_t, in);
         for (int i = 0; i < in; i++) q->gidx[i] = i % q->n_groups;
     }
+    if (kind == 4) {
+        q->n_rows = out / 2, q->ridx = MEM_NEW(int32_t, out);
+        for (int o = 0; o < out; o++) q->ridx[o] = (o + 1) % q->n_rows;
+    }
     json_decref(q->info);
     q->info = json_pack("{s:s}", "method", "test");
 }
@@ -151,14 +163,15 @@ static int same_bytes(const void *a, const void *b, size_t n)
 
 static int same(const struct qtensor *a, const struct qtensor *b)
 {
-    size_t n = (size_t)a->out * a->in, g = (size_t)a->out * a->n_groups;
+    size_t n = (size_t)a->out * a->in, g = (size_t)(a->n_rows ? a->n_rows : a->out) * a->n_groups;
     return !strcmp(a->name, b->name) && !strcmp(a->role, b->role) && a->layer == b->layer &&
            a->form == b->form && a->out == b->out && a->in == b->in && a->bits == b->bits &&
            a->group == b->group && a->sym == b->sym && a->n_groups == b->n_groups &&
            a->scale_dtype == b->scale_dtype && json_equal(a->info, b->info) &&
            same_bytes(a->codes, b->codes, n) && same_bytes(a->scale, b->scale, 4 * g) &&
            same_bytes(a->zero, b->zero, g) && same_bytes(a->minimum, b->minimum, 4 * g) &&
-           same_bytes(a->gidx, b->gidx, 4 * (size_t)a->in) &&
+           same_bytes(a->gidx, b->gidx, 4 * (size_t)a->in) && a->n_rows == b->n_rows &&
+           same_bytes(a->ridx, b->ridx, 4 * (size_t)a->out) &&
            qtensor_stored_bytes(a) == qtensor_stored_bytes(b);
 }
 
@@ -172,6 +185,7 @@ static void test_stream(void)
                  {5, 33, 5, 0, 2, DT_BF16},
                  {3, 50, 8, 16, 3, DT_F16},
                  {333, 4097, 3, 128, 1, DT_F16}, /* read in several pieces */
+                 {12, 40, 3, 1, 4, DT_F32},
                  {1, 1, 2, 128, 1, DT_F16}};
     enum { N = sizeof shape / sizeof shape[0] };
     struct qtensor q[N + 1] = {{.layer = 0}}, got;
@@ -280,6 +294,10 @@ static void test_damage(void)
         {"parts out of order", "parts", "[\"codes\",\"zero\",\"scale\"]", "misplaced"},
         {"a part that never comes", "parts", "[\"codes\",\"scale\",\"zero\",\"gidx\"]",
          "gidx of t is missing"},
+        {"0 rows of scales", "rows", "0", "1..out"},
+        {"more of them than rows", "rows", "3", "1..out"},
+        {"fewer rows without their index", "rows", "1", "do not fit"},
+        {"an index without fewer rows", "parts", "[\"codes\",\"scale\",\"zero\",\"ridx\"]", "do not fit"},
         {"a role over 15 bytes", "role", "\"0123456789abcdef\"", "role"},
         {"a plain form with codes", "form", "\"plain\"", "do not fit"}};
     struct damage none = {"", NULL, NULL, NULL};

@@ -26,7 +26,8 @@ static int near(double a, double b, double rel)
 
 /* ---- a qweights stream with the codes of model.json ---- */
 
-enum variant { HALF, SINGLE, MINIMA }; /* MINIMA: single precision, float minima for zeros, groups permuted */
+/* MINIMA: single precision, float minima for zeros, groups permuted; SHARED: of these, several rows have the same */
+enum variant { HALF, SINGLE, MINIMA, SHARED };
 
 static void fill_tensor(struct qtensor *q, const json_t *j, enum variant kind, int layer)
 {
@@ -34,8 +35,8 @@ static void fill_tensor(struct qtensor *q, const json_t *j, enum variant kind, i
     for (size_t i = 0; c[i]; i++) q->codes[i] = (uint8_t)(c[i] - '0');
     for (size_t i = 0; z[i]; i++)
         q->scale[i] = (float)json_number_value(json_array_get(json_object_get(j, "scale"), i));
-    for (size_t i = 0; z[i] && kind != MINIMA; i++) q->zero[i] = (uint8_t)(z[i] - '0');
-    if (kind != MINIMA) return;
+    for (size_t i = 0; z[i] && kind < MINIMA; i++) q->zero[i] = (uint8_t)(z[i] - '0');
+    if (kind < MINIMA) return;
     size_t n = strlen(z);
     mem_free(q->zero);
     q->zero = NULL;
@@ -43,6 +44,10 @@ static void fill_tensor(struct qtensor *q, const json_t *j, enum variant kind, i
     q->gidx = MEM_NEW(int32_t, (size_t)q->in);
     for (size_t i = 0; i < n; i++) q->minimum[i] = -q->scale[i] * ((float)(z[i] - '0') + 0.25f);
     for (int i = 0; i < q->in; i++) q->gidx[i] = (i * 7 + layer) % q->in / q->group;
+    if (kind != SHARED) return;
+    q->n_rows = q->out / 4; /* scales and minima of the others are left out */
+    q->ridx = MEM_NEW(int32_t, (size_t)q->out);
+    for (int o = 0; o < q->out; o++) q->ridx[o] = (o * 5 + layer) % q->n_rows;
 }
 
 static int write_tensors(struct stream_writer *w, const struct model *m, enum variant kind, struct err *e)
@@ -189,19 +194,18 @@ static void check_slope(struct fixture *f, const int32_t *ids, const char *what,
     mem_free(u);
 }
 
-static void test_differences(void)
+static void test_differences(enum variant kind, const char *what)
 {
     struct fixture f;
     struct scope_opts o = options(json_array_get(json_object_get(expected, "gradients"), 0));
     double kl, ce;
-    if (!CHECK(write_stream(MINIMA) == 0 && fixture_open(&f, 2, true, &o) == 0,
-               "minima and permuted groups: opens"))
-        return;
+    if (!CHECK(write_stream(kind) == 0 && fixture_open(&f, 2, true, &o) == 0, "%s: opens", what)) return;
     int32_t *ids = MEM_NEW(int32_t, (size_t)f.s->R);
     CHECK(prepare(&f, 0, ids) == 0 && scope_gradient(f.s, ids, &kl, &ce, &f.e) == 0,
-          "minima and permuted groups: runs");
+          "%s: runs", what);
     size_t minima = f.s->min_at[0];
     CHECK(f.s->n == minima + (minima - f.s->n_norms), "as many minima as scales");
+    CHECK(kind != SHARED || f.s->in->n_scales == minima - f.s->n_norms, "as many as the stream said");
     check_slope(&f, ids, "norms", 0, f.s->final_at);
     check_slope(&f, ids, "final norm", f.s->final_at, f.s->n_norms);
     check_slope(&f, ids, "scales", f.s->n_norms, minima);
@@ -348,7 +352,8 @@ int main(void)
     snprintf(state_path, sizeof state_path, "%s/state.nts", dir);
     CHECK(write_stream(SINGLE) == 0, "writes a stream");
     json_array_foreach(json_object_get(expected, "gradients"), i, c) test_gradient(c);
-    test_differences();
+    test_differences(MINIMA, "minima and permuted groups");
+    test_differences(SHARED, "groups across rows");
     json_array_foreach(json_object_get(expected, "runs"), i, c) test_steps(c);
     test_same_bytes();
     test_resume();
