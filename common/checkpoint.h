@@ -60,6 +60,11 @@ int checkpoint_rows(const struct checkpoint *c, const struct checkpoint_tensor *
 /* Rows of a packed weight as they are coded: q becomes a tensor of n rows; its name, layer and role stay. */
 int checkpoint_codes(const struct checkpoint *c, const struct checkpoint_tensor *t, int r0, int n,
                      struct qtensor *q, struct err *e) NT_MUST_CHECK;
+/* Where those codes lie: the part that has them, or t itself where it is not packed. */
+const struct checkpoint_tensor *checkpoint_codes_part(const struct checkpoint_tensor *t);
+/* The codes of one row of a packed weight into the bytes of that part: the way back from checkpoint_codes. bytes are
+ * those of the whole part, aligned, and zeros where this row's codes go. */
+void checkpoint_put_codes(const struct checkpoint_tensor *t, uint64_t row, const uint8_t *codes, uint8_t *bytes);
 /* sha256 over names, dtypes, shapes and bytes of all tensors as they lie (lower-case hex); reads the whole
  * file once. */
 const char *checkpoint_sha256(struct checkpoint *c);

@@ -26,7 +26,8 @@ int checkpoint_add(struct checkpoint *c, const char *name, size_t len, const str
 
 enum { PACKED_PARTS = 20 };
 
-/* What a layout knows of one weight. `rows` makes the codes of rows r0 .. r0+n-1. */
+/* What a layout knows of one weight. The codes lie in part 0. `rows` makes tensors of rows r0 .. r0+n-1; `put`
+ * writes the codes of one row to where they belong in part 0's bytes, which start as zeros. */
 struct packed {
     int out, in, bits, group, groups;
     bool sym;
@@ -35,6 +36,7 @@ struct packed {
     const struct checkpoint_tensor *part[PACKED_PARTS]; /* those that it consumes; NULL: no such part */
     int (*rows)(const struct checkpoint *c, const struct packed *p, int r0, int n, struct qtensor *q,
                 struct err *e);
+    void (*put)(const struct packed *p, uint64_t row, const uint8_t *codes, uint8_t *bytes);
 };
 
 /* A tensor of the file: base + suffix. NULL: not there. */
@@ -60,6 +62,11 @@ int packed_group(int in, int64_t groups, int64_t said);
 /* n codes of `bits` bits from a stream of little-endian 32-bit words that are `stride` words apart. */
 void packed_unpack(uint8_t *codes, const void *words, size_t stride, size_t n, int bits);
 uint32_t packed_word(const void *words, uint64_t i);
+/* And back into one, of zeros, in aligned memory. */
+void packed_pack(const uint8_t *codes, void *words, size_t stride, size_t n, int bits);
+/* Two codes of four bits to a byte, even ones low. */
+void packed_nibbles(uint8_t *codes, const uint8_t *bytes, size_t n);
+void packed_put_nibbles(const uint8_t *codes, uint8_t *bytes, size_t n);
 /* Code i of such a stream. */
 uint32_t packed_code(const void *words, uint64_t i, int bits);
 /* The same where the words of a stream lie `stride` apart. */

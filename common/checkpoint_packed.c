@@ -2,6 +2,7 @@
  * Weights that quantized checkpoints store as several tensors: what the layouts in common/checkpoints/ share,
  * and reading them. A layout describes one weight (struct packed) and makes codes of its rows; everything
  * else follows from those. */
+#include "common/bitwords.h"
 #include "common/checkpoint_impl.h"
 #include "common/mem.h"
 #include "common/qtensor.h"
@@ -23,6 +24,21 @@ void packed_unpack(uint8_t *codes, const void *words, size_t stride, size_t n, i
         codes[i] = (uint8_t)(have & mask);
         have >>= bits, left -= bits;
     }
+}
+
+void packed_pack(const uint8_t *codes, void *words, size_t stride, size_t n, int bits)
+{
+    for (size_t i = 0; i < n; i++) bits_put(words, stride, i, bits, codes[i]);
+}
+
+void packed_nibbles(uint8_t *codes, const uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) codes[i] = bytes[i / 2] >> 4 * (i & 1) & 15;
+}
+
+void packed_put_nibbles(const uint8_t *codes, uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) bytes[i / 2] |= (uint8_t)(codes[i] << 4 * (i & 1));
 }
 
 uint32_t packed_code_apart(const void *words, uint64_t stride, uint64_t i, int bits)
@@ -118,6 +134,16 @@ int checkpoint_codes(const struct checkpoint *c, const struct checkpoint_tensor 
                      struct qtensor *q, struct err *e)
 {
     return t->packed->rows(c, t->packed, r0, n, q, e);
+}
+
+const struct checkpoint_tensor *checkpoint_codes_part(const struct checkpoint_tensor *t)
+{
+    return t->packed ? t->packed->part[0] : t;
+}
+
+void checkpoint_put_codes(const struct checkpoint_tensor *t, uint64_t row, const uint8_t *codes, uint8_t *bytes)
+{
+    t->packed->put(t->packed, row, codes, bytes);
 }
 
 int checkpoint_rows(const struct checkpoint *c, const struct checkpoint_tensor *t, uint64_t r0, uint64_t n,

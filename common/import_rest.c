@@ -90,19 +90,8 @@ static int by_place(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-/* Scales, zeros and indices are small, and readers look at them to tell one layout from another. */
-static const struct checkpoint_tensor *largest_part(const struct checkpoint_tensor *t)
-{
-    const struct checkpoint_tensor *most = NULL;
-    if (!t || !t->packed) return t;
-    for (int i = 0; i < PACKED_PARTS; i++) {
-        const struct checkpoint_tensor *x = t->packed->part[i];
-        if (x && (!most || x->t.nbytes > most->t.nbytes)) most = x;
-    }
-    return most;
-}
-
-/* Sorted: the tensors whose codes are in the stream. */
+/* Sorted: the tensors whose codes are in the stream. Scales, zeros and indices are small, and readers look at them to
+ * tell one layout from another: those stay in the rest. */
 static struct place *list_codes(const struct model *m, int first, int end, size_t *n)
 {
     struct place *list = NULL;
@@ -110,8 +99,9 @@ static struct place *list_codes(const struct model *m, int first, int end, size_
     *n = 0;
     for (int l = first; l < end; l++)
         for (int i = 0; i < block_linears(&m->c.block); i++) {
-            const struct checkpoint_tensor *t = largest_part(m->layers[l].w[i].t);
+            const struct checkpoint_tensor *t = m->layers[l].w[i].t;
             if (!t) continue;
+            t = checkpoint_codes_part(t);
             list = mem_grow(list, &cap, *n + 1, sizeof *list);
             list[(*n)++] = (struct place){t->file, t->offset};
         }

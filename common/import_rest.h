@@ -10,7 +10,7 @@
 #include "common/model.h"
 #include "common/stream.h"
 
-/* All but the largest part of the linears of layers [first, end): their codes are in the stream already. */
+/* All but the codes of the linears of layers [first, end): their codes are in the stream already. */
 int import_rest_write(struct model *m, int first, int end, struct stream_writer *w,
                       struct err *e) NT_MUST_CHECK;
 

@@ -12,10 +12,11 @@ enum { QWEIGHT, QZEROS, SCALES };
 
 static const enum dtype words[3] = {DT_I32, DT_U32, DT_I32}, floats[3] = {DT_F16, DT_BF16, DT_F32};
 
+static const int shift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
+
 /* Column o of row i. */
 static uint8_t nibble(const struct checkpoint_tensor *t, uint64_t i, uint64_t o)
 {
-    static const int shift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
     return packed_word(t->t.data, i * t->t.shape[1] + o / 8) >> shift[o % 8] & 15;
 }
 
@@ -37,10 +38,17 @@ static int rows(const struct checkpoint *c, const struct packed *p, int r0, int 
     return 0;
 }
 
+static void put(const struct packed *p, uint64_t row, const uint8_t *codes, uint8_t *bytes)
+{
+    uint32_t *word = (uint32_t *)(void *)bytes + row / 8;
+    for (uint64_t i = 0; i < (uint64_t)p->in; i++)
+        word[i * p->part[QWEIGHT]->t.shape[1]] |= (uint32_t)codes[i] << shift[row % 8];
+}
+
 static int add_linear(struct checkpoint *c, const char *base, const struct checkpoint_tensor *qw,
                       struct err *e)
 {
-    struct packed p = {.part = {qw}, .rows = rows, .bits = 4};
+    struct packed p = {.part = {qw}, .rows = rows, .put = put, .bits = 4};
     const struct checkpoint_tensor *sc = packed_part(c, base, ".scales");
     if (qw->t.rank != 2 || !sc || sc->t.rank != 2 || sc->t.shape[1] != 8 * qw->t.shape[1] ||
         !sc->t.shape[0] || qw->t.shape[0] > 1 << 24 || qw->t.shape[1] > 1 << 24 ||

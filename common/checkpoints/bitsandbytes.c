@@ -48,6 +48,18 @@ static int rows4(const struct checkpoint *c, const struct packed *p, int r0, int
     return 0;
 }
 
+static void put4(const struct packed *p, uint64_t row, const uint8_t *codes, uint8_t *bytes)
+{
+    uint64_t in = (uint64_t)p->in, at = row * in;
+    for (uint64_t i = 0; i < in; i++) bytes[(at + i) / 2] |= (uint8_t)(codes[i] << ((at + i) % 2 ? 0 : 4));
+}
+
+static void put8(const struct packed *p, uint64_t row, const uint8_t *codes, uint8_t *bytes)
+{
+    size_t in = (size_t)p->in;
+    for (size_t i = 0; i < in; i++) bytes[row * in + i] = codes[i] ^ 0x80;
+}
+
 static int rows8(const struct checkpoint *c, const struct packed *p, int r0, int n, struct qtensor *q,
                  struct err *e)
 {
@@ -135,7 +147,7 @@ static int check_state(const struct checkpoint *c, const char *base, const json_
 
 static int add4(struct checkpoint *c, const char *base, const struct checkpoint_tensor *absmax, struct err *e)
 {
-    struct packed p = {.bits = 4, .sym = true, .rows = rows4};
+    struct packed p = {.bits = 4, .sym = true, .rows = rows4, .put = put4};
     p.part[WEIGHT] = packed_part(c, base, ".weight");
     p.part[ABSMAX] = absmax;
     p.part[STATE] = packed_part(c, base, ".weight.quant_state.bitsandbytes__nf4");
@@ -158,7 +170,7 @@ static int add4(struct checkpoint *c, const char *base, const struct checkpoint_
 
 static int add8(struct checkpoint *c, const char *base, const struct checkpoint_tensor *scb, struct err *e)
 {
-    struct packed p = {.bits = 8, .sym = true, .rows = rows8, .groups = 1};
+    struct packed p = {.bits = 8, .sym = true, .rows = rows8, .put = put8, .groups = 1};
     const struct checkpoint_tensor *w = packed_part(c, base, ".weight"),
                                    *format = packed_part(c, base, ".weight_format");
     p.part[WEIGHT] = w, p.part[SCB] = scb, p.part[FORMAT] = format;

@@ -72,7 +72,7 @@ static void codes_of(const struct packed *p, uint64_t o, uint8_t *codes)
     size_t in = (size_t)p->in, row = (size_t)t->nbytes / (size_t)p->out;
     const uint8_t *at = (const uint8_t *)t->data + o * row;
     if (p->variant & NIBBLES)
-        for (size_t i = 0; i < in; i++) codes[i] = at[i / 2] >> 4 * (i & 1) & 15;
+        packed_nibbles(codes, at, in);
     else if (p->variant & INTEGERS)
         for (size_t i = 0; i < in; i++) codes[i] = at[i] ^ 0x80;
     else if (p->variant & PADDED)
@@ -81,6 +81,24 @@ static void codes_of(const struct packed *p, uint64_t o, uint8_t *codes)
         memcpy(codes, at, in);
     else
         packed_unpack(codes, at, 1, in, p->bits);
+}
+
+static void put(const struct packed *p, uint64_t row, const uint8_t *codes, uint8_t *bytes)
+{
+    const struct tensor *t = &p->part[WEIGHT]->t;
+    size_t in = (size_t)p->in, each = 32 / (size_t)p->bits;
+    uint8_t *at = bytes + row * (t->nbytes / (uint64_t)p->out);
+    uint32_t *word = (uint32_t *)(void *)at; /* of those that have words */
+    if (p->variant & NIBBLES)
+        packed_put_nibbles(codes, at, in);
+    else if (p->variant & INTEGERS)
+        for (size_t i = 0; i < in; i++) at[i] = codes[i] ^ 0x80;
+    else if (p->variant & PADDED)
+        for (size_t i = 0; i < in; i++) word[i / each] |= (uint32_t)codes[i] << i % each * (size_t)p->bits;
+    else if (t->dtype == DT_F8_E4M3)
+        memcpy(at, codes, in);
+    else
+        packed_pack(codes, word, 1, in, p->bits);
 }
 
 static int rows(const struct checkpoint *c, const struct packed *p, int r0, int n, struct qtensor *q,
@@ -144,7 +162,7 @@ static int finish(struct checkpoint *c, const char *base, struct packed *p, stru
     p->part[INPUT_SCALE] = packed_part(c, base, ".input_scale");
     if (!p->part[INPUT_SCALE]) p->part[INPUT_SCALE] = packed_part(c, base, ".input_global_scale");
     p->part[INPUT_ZERO] = packed_part(c, base, ".input_zero_point");
-    p->rows = rows;
+    p->rows = rows, p->put = put;
     return packed_add(c, base, p, e);
 }
 

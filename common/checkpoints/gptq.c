@@ -46,6 +46,11 @@ static int rows(const struct checkpoint *c, const struct packed *p, int r0, int 
     return 0;
 }
 
+static void put(const struct packed *p, uint64_t row, const uint8_t *codes, uint8_t *bytes)
+{
+    packed_pack(codes, bytes + 4 * row, (size_t)p->out, (size_t)p->in, p->bits);
+}
+
 /* Are the groups those of columns in a row? -1: an index is out of range. */
 static int check_groups(const struct checkpoint *c, const char *base, struct packed *p, struct err *e)
 {
@@ -83,7 +88,7 @@ static int check_zeros(const struct checkpoint *c, const char *base, bool said_s
 static int add_linear(struct checkpoint *c, const char *base, const struct checkpoint_tensor *qw,
                       struct err *e)
 {
-    struct packed p = {.part = {qw}, .rows = rows};
+    struct packed p = {.part = {qw}, .rows = rows, .put = put};
     const struct checkpoint_tensor *qz = packed_part(c, base, ".qzeros");
     const char *format = json_string_value(json_object_get(c->quantization, "checkpoint_format"));
     if (qw->t.rank != 2 || !qz || qz->t.rank != 2 || qw->t.shape[1] < 32 || qw->t.shape[1] > 1 << 24 ||

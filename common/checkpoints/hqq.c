@@ -3,8 +3,8 @@
  * as small tensors. The matrix is laid out as one of groups, R x C: a group is a row (axis 1), or a column
  * (axis 0). R is cut into as many parts as codes go into a word, the first in the highest bits; the words of
  * all parts lie in W_q [ceil(R / codes), C], by whatever type it is viewed. w = (code - zero) * scale. Groups
- * of axis 1 become groups of rows, with minima -zero * scale. Those of axis 0 run across rows, which no form
- * of codes has: such weights are read as floats. */
+ * of axis 1 become groups of rows, with minima -zero * scale; so do those of axis 0, of one column each, whose
+ * scales several rows share. */
 #include <string.h>
 #include "common/checkpoint_impl.h"
 #include "common/mem.h"
@@ -42,69 +42,105 @@ static void sizes(const struct packed *p, uint64_t *R, uint64_t *C)
     *C = n / *R;
 }
 
+/* Where the code in row r and column c of the R x C matrix lies. */
+static uint64_t word_of(const struct packed *p, uint64_t r, uint64_t c, int *shift)
+{
+    const struct packing *k = &packings[p->variant & 7];
+    uint64_t R, C;
+    sizes(p, &R, &C);
+    uint64_t step = (R + (uint64_t)k->each - 1) / (uint64_t)k->each;
+    *shift = k->bits * (k->each - 1 - (int)(r / step));
+    return r % step * C + c;
+}
+
 /* n codes of row r of the R x C matrix from column c on. */
 static void codes_of(const struct packed *p, uint64_t r, uint64_t c, size_t n, uint8_t *codes)
 {
     const struct packing *k = &packings[p->variant & 7];
     const uint8_t *data = p->part[W_Q]->t.data;
-    uint64_t R, C, each = (uint64_t)k->each;
-    sizes(p, &R, &C);
-    uint64_t step = (R + each - 1) / each, at = r % step * C + c;
-    int shift = k->bits * (k->each - 1 - (int)(r / step));
+    int shift;
+    uint64_t at = word_of(p, r, c, &shift);
     uint32_t mask = (1u << k->bits) - 1;
     for (size_t i = 0; i < n; i++)
         codes[i] = (uint8_t)((k->bytes == 4 ? packed_word(data, at + i) : data[at + i]) >> shift & mask);
 }
 
-static void rows_along(const struct packed *p, int r0, int n, struct qtensor *q)
+/* Codes i .. i+n-1 of the matrix as it lies in one piece; they may be of several of the R rows. */
+static void codes_from(const struct packed *p, uint64_t i, uint64_t n, uint8_t *codes)
 {
-    uint64_t in = (uint64_t)p->in, groups = (uint64_t)p->groups, width = in / groups, R, C;
+    uint64_t R, C, k;
     sizes(p, &R, &C);
-    qtensor_init_uniform(q, n, p->in, p->bits, p->group, false, DT_F32);
-    mem_free(q->zero);
-    q->zero = NULL;
-    q->minimum = MEM_NEW(float, (size_t)n *groups);
-#pragma omp parallel for schedule(static) if (n > 15)
-    for (int r = 0; r < n; r++)
-        for (uint64_t g = 0; g < groups; g++) {
-            uint64_t at = (uint64_t)(r0 + r) * in + g * width, to = (uint64_t)r * groups + g;
-            codes_of(p, at / C, at % C, width, q->codes + (size_t)r * in + g * width);
-            q->scale[to] = packed_float(p->part[SCALE], at / C);
-            q->minimum[to] = -packed_float(p->part[ZERO], at / C) * q->scale[to];
-        }
+    for (uint64_t end = i + n; i < end; i += k, codes += k) {
+        k = C - i % C < end - i ? C - i % C : end - i;
+        codes_of(p, i / C, i % C, k, codes);
+    }
 }
 
-static void rows_across(const struct packed *p, int r0, int n, struct qtensor *q)
+static void put(const struct packed *p, uint64_t row, const uint8_t *codes, uint8_t *bytes)
 {
+    bool words = packings[p->variant & 7].bytes == 4;
     uint64_t in = (uint64_t)p->in, R, C;
-    uint8_t *codes = MEM_NEW(uint8_t, in);
-    float *w = MEM_NEW(float, (size_t)n *in);
     sizes(p, &R, &C);
-    for (uint64_t r = 0; r < (uint64_t)n; r++) {
-        uint64_t at = ((uint64_t)r0 + r) * in;
-        for (uint64_t i = 0, k; i < in; i += k) { /* a row may lie in several of the R rows */
-            k = C - (at + i) % C < in - i ? C - (at + i) % C : in - i;
-            codes_of(p, (at + i) / C, (at + i) % C, k, codes + i);
-        }
-        for (uint64_t i = 0; i < in; i++) {
-            uint64_t group = (at + i) % C;
-            w[r * in + i] =
-                ((float)codes[i] - packed_float(p->part[ZERO], group)) * packed_float(p->part[SCALE], group);
-        }
+    for (uint64_t i = 0; i < in; i++) {
+        int shift;
+        uint64_t at = word_of(p, (row * in + i) / C, (row * in + i) % C, &shift);
+        if (words)
+            ((uint32_t *)(void *)bytes)[at] |= (uint32_t)codes[i] << shift;
+        else
+            bytes[at] |= (uint8_t)(codes[i] << shift);
     }
-    mem_free(codes);
-    qtensor_init_plain(q, n, p->in, w);
-    mem_free(w);
+}
+
+/* Group `from` of the file as group `to` of q. */
+static void take_group(const struct packed *p, uint64_t from, struct qtensor *q, uint64_t to)
+{
+    q->scale[to] = packed_float(p->part[SCALE], from);
+    q->minimum[to] = -packed_float(p->part[ZERO], from) * q->scale[to];
+}
+
+static uint64_t common_divisor(uint64_t a, uint64_t b)
+{
+    while (b) {
+        uint64_t c = a % b;
+        a = b, b = c;
+    }
+    return a;
+}
+
+/* Element i of the whole is of group i % C: after so many rows the groups come again. */
+static uint64_t period(const struct packed *p)
+{
+    uint64_t R, C;
+    sizes(p, &R, &C);
+    return C / common_divisor(C, (uint64_t)p->in);
 }
 
 static int rows(const struct checkpoint *c, const struct packed *p, int r0, int n, struct qtensor *q,
                 struct err *e)
 {
+    bool across = p->variant & ACROSS;
+    uint64_t in = (uint64_t)p->in, groups = (uint64_t)p->groups, width = in / groups, R, C;
     (void)c, (void)e;
-    if (p->variant & ACROSS)
-        rows_across(p, r0, n, q);
-    else
-        rows_along(p, r0, n, q);
+    sizes(p, &R, &C);
+    qtensor_init_uniform(q, n, p->in, p->bits, p->group, false, DT_F32);
+    if (across) {
+        q->n_rows = (int)period(p);
+        q->ridx = MEM_NEW(int32_t, (size_t)n);
+        for (int r = 0; r < n; r++) q->ridx[r] = (r0 + r) % q->n_rows;
+    }
+    mem_free(q->scale);
+    mem_free(q->zero);
+    q->zero = NULL;
+    q->scale = MEM_NEW(float, qtensor_params(q));
+    q->minimum = MEM_NEW(float, qtensor_params(q));
+#pragma omp parallel for schedule(static) if (n > 15)
+    for (int r = 0; r < n; r++) {
+        uint64_t at = (uint64_t)(r0 + r) * in;
+        codes_from(p, at, in, q->codes + (size_t)r * in);
+        for (uint64_t g = 0; g < groups && !across; g++)
+            take_group(p, (at + g * width) / C, q, (uint64_t)r * groups + g);
+    }
+    for (uint64_t g = 0; across && g < qtensor_params(q); g++) take_group(p, g % C, q, g);
     return 0;
 }
 
@@ -143,15 +179,6 @@ static int read_shape(const struct checkpoint_tensor *t, struct packed *p)
     return 0;
 }
 
-static uint64_t common_divisor(uint64_t a, uint64_t b)
-{
-    while (b) {
-        uint64_t c = a % b;
-        a = b, b = c;
-    }
-    return a;
-}
-
 static int check_sizes(const struct checkpoint *c, const char *base, struct packed *p, struct err *e)
 {
     const struct packing *k = &packings[p->variant & 7];
@@ -161,7 +188,7 @@ static int check_sizes(const struct checkpoint *c, const char *base, struct pack
     sizes(p, &R, &C);
     if (p->part[W_Q]->t.nbytes != (R + (uint64_t)k->each - 1) / (uint64_t)k->each * C * (uint64_t)k->bytes)
         return packed_bad(c, base, "W_q does not fit its shape, scales and packing", e);
-    p->groups = (int)((uint64_t)p->in / common_divisor((uint64_t)p->in, C));
+    p->groups = p->variant & ACROSS ? p->in : (int)((uint64_t)p->in / common_divisor((uint64_t)p->in, C));
     p->group = p->groups == 1 ? 0 : p->in / p->groups;
     return 0;
 }
@@ -182,7 +209,7 @@ static int add_linear(struct checkpoint *c, const char *base, const struct check
     if (axis != 0 && axis != 1) return packed_bad(c, base, "its axis is neither 0 nor 1", e);
     if (!p.part[SCALE] || !p.part[ZERO] || !is_float(p.part[SCALE]) || !is_float(p.part[ZERO]))
         return packed_bad(c, base, "no scale or zero of type F16, BF16 or F32", e);
-    p.bits = packings[packing].bits, p.variant = packing | (axis ? 0 : ACROSS);
+    p.put = put, p.bits = packings[packing].bits, p.variant = packing | (axis ? 0 : ACROSS);
     return check_sizes(c, base, &p, e) < 0 ? -1 : packed_add(c, base, &p, e);
 }
 

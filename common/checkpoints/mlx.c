@@ -38,6 +38,11 @@ static int rows(const struct checkpoint *c, const struct packed *p, int r0, int 
     return 0;
 }
 
+static void put(const struct packed *p, uint64_t row, const uint8_t *codes, uint8_t *bytes)
+{
+    packed_pack(codes, bytes + row * p->part[WEIGHT]->t.shape[1] * 4, 1, (size_t)p->in, p->bits);
+}
+
 /* The group of one module: its own (null: the mode's default, as mlx-lm's mixed recipes have it), or that of
  * all. */
 static json_int_t group_of(const struct checkpoint *c, const char *base)
@@ -54,7 +59,7 @@ static json_int_t group_of(const struct checkpoint *c, const char *base)
 static int add_linear(struct checkpoint *c, const char *base, const struct checkpoint_tensor *s,
                       struct err *e)
 {
-    struct packed p = {.part = {packed_part(c, base, ".weight"), s}, .rows = rows};
+    struct packed p = {.part = {packed_part(c, base, ".weight"), s}, .rows = rows, .put = put};
     const struct checkpoint_tensor *w = p.part[WEIGHT];
     json_int_t group = group_of(c, base);
     if (!w || w->t.rank != 2 || s->t.rank != 2 || group < 1 || group > 1 << 16 || w->t.shape[0] > 1 << 24 ||

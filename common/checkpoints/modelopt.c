@@ -26,7 +26,7 @@ static int rows(const struct checkpoint *c, const struct packed *p, int r0, int 
     for (size_t r = 0; r < (size_t)n; r++) {
         uint8_t *codes = q->codes + r * in;
         if (small)
-            for (size_t i = 0; i < in; i++) codes[i] = from[r * row + i / 2] >> 4 * (i & 1) & 15;
+            packed_nibbles(codes, from + r * row, in);
         else
             memcpy(codes, from + r * row, in);
         for (size_t g = 0; g < groups; g++) {
@@ -35,6 +35,15 @@ static int rows(const struct checkpoint *c, const struct packed *p, int r0, int 
         }
     }
     return 0;
+}
+
+static void put(const struct packed *p, uint64_t row, const uint8_t *codes, uint8_t *bytes)
+{
+    size_t in = (size_t)p->in;
+    if (p->bits == 4)
+        packed_put_nibbles(codes, bytes + row * (in / 2), in);
+    else
+        memcpy(bytes + row * in, codes, in);
 }
 
 static int check_fp4(const struct checkpoint *c, const char *base, struct packed *p, struct err *e)
@@ -69,7 +78,7 @@ static int add_linear(struct checkpoint *c, const char *base, const struct check
                       struct err *e)
 {
     static const char *const aside[] = {".input_scale", ".k_scale", ".v_scale", ".input_scale_ub"};
-    struct packed p = {.part = {packed_part(c, base, ".weight"), s}, .sym = true, .rows = rows};
+    struct packed p = {.part = {packed_part(c, base, ".weight"), s}, .sym = true, .rows = rows, .put = put};
     const struct checkpoint_tensor *w = p.part[WEIGHT];
     if (!w || w->t.rank != 2 || w->t.shape[0] > 1 << 24 || w->t.shape[1] > 1 << 23 ||
         (w->t.dtype != DT_U8 && w->t.dtype != DT_F8_E4M3))

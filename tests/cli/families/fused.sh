@@ -22,6 +22,13 @@ file() { # NAME
     nt-pack $q -m "$m" "$t.nts" --format gguf --like "$m.gguf" -o "$t.gguf" && seen gguf "$1" "${t/chatglm/glm}.hf" "$t.gguf"
 }
 
+again() { # PATH: from the imported stream alone, the same bytes
+    nt-quant $q -q import "$1" -o "$t.again.nts" && nt-pack $q --format same "$t.again.nts" -o "$t.again" && diff -rx nt-norms.json "$1" "$t.again"
+    local rc=$?
+    rm -rf "$t.again"
+    return $rc
+}
+
 py make "$tmp" >"$tmp/names"; ok $? "models are made"
 while read -r name; do
     check "$name: W4 g32 symmetric" begin "$name" w4 -b 4 --sym
@@ -33,6 +40,7 @@ while read -r name; do
         esac
     done
     check "$name: gguf" file "$name"
+    for made in "$m" "$t.gptq" "$t.gguf"; do check "${made##*/}: --format same" again "$made"; done
     [ "$name" = glm ] || # GGUF's name for it is chatglm
         check "$name: gguf, the template itself as the model" \
             nt-pack $q -m "$m.gguf" "$t.nts" --format gguf -o "$t.2.gguf"

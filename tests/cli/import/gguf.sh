@@ -17,6 +17,10 @@ check "the file is imported" import "$tmp/one.gguf" "$tmp/one.nts"
 check "the parts are imported" import "$tmp/s-00001-of-00003.gguf" "$tmp/s.nts"
 cmp "$tmp/one.nts.hf/model.safetensors" "$tmp/s.nts.hf/model.safetensors"; ok $? "the same weights"
 
+same() { nt-pack --format same "$1" -o "$2" --progress none; }
+check "the file again, from its stream alone" eval 'same "$tmp/one.nts" "$tmp/same.gguf" && cmp "$tmp/one.gguf" "$tmp/same.gguf"'
+check "and the parts" eval 'same "$tmp/s.nts" "$tmp/same" && for i in 1 2 3; do cmp "$tmp/s-0000$i-of-00003.gguf" "$tmp/same/s-0000$i-of-00003.gguf" || exit; done'
+
 refused() { # PATTERN CHANGE...
     rm -f "$tmp"/d-*; lay split "$tmp/one.gguf" "$tmp/d" "${@:2}"
     try "parts with ${*:2}" 65 "$1" logits "$tmp/d-00001-of-00003.gguf" "$tmp/out"
@@ -44,6 +48,7 @@ for t in F16 BF16; do
     check "$t: imported" nt-quant -q import "$g" --progress none -o "$tmp/$t.nts"
     "$PYTHON" tests/cli/nt-pack/oracle.py retune "$tmp/$t.nts" "$tmp/$t-new.nts" positive new
     check "$t: norms-into" nt-pack "$tmp/$t-new.nts" --norms-into "$g" -o "$tmp/$t-new.gguf" --progress none
+    check "$t: --format same without the file" eval 'same "$tmp/$t-new.nts" "$tmp/$t-same.gguf" && cmp "$tmp/$t-new.gguf" "$tmp/$t-same.gguf"'
     check "$t: every byte but the norms' stays, the norms are the new ones rounded" lay norms "$tmp/$t-new.nts" "$g" "$tmp/$t-new.gguf" $t
 done
 finish

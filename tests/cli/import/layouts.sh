@@ -7,6 +7,8 @@ for kind in gptq4-order awq ct-nvfp4 mlx3; do check "$kind: the logits of the fl
 
 # ---- what nt-pack writes of imported codes is what was there, byte by byte ----
 
+same_all
+
 pack() { # FORMAT KIND...
     for kind in "${@:2}"; do
         nt-pack -m "$tmp/$kind/q" --format "$1" --dtype f16 "$tmp/$kind/q.nts" -o "$tmp/$kind/back" --progress none 2>"$tmp/stderr" || cat "$tmp/stderr"

@@ -23,6 +23,14 @@ import_all() { # all kinds, into $kinds and $tmp/KIND/{q,f}: they have the value
     for kind in $kinds; do import "$tmp/$kind/q" && values "$tmp/$kind/q" "$tmp/$kind/hf"; done
     verdicts "what import gives has the values of the float model" < <(for kind in $kinds; do echo "$kind hf f"; done)
 }
+same_all() { # $kinds: from the stream alone, the very files
+    for kind in $kinds; do
+        local d="$tmp/$kind"
+        nt-pack --format same "$d/q.nts" -o "$d/same" --progress none 2>"$tmp/stderr" && diff -rx nt-norms.json "$d/q" "$d/same" >>"$tmp/stderr"
+        ok $? "$kind: --format same gives the checkpoint byte by byte$(sed 's/^/: /' "$tmp/stderr")"
+        rm -rf "$d/same"
+    done
+}
 same_logits() { # KIND: of the directory as it lies, and of the float model
     local d="$tmp/$1"
     nt-eval -m "$d/q" --ids "$d/ids.json" --dump logits -o "$d/q.logits" --progress none &&

@@ -78,8 +78,7 @@ def hqq(bits, axis, size=16, dtype=np.float16, config=True, view=None):
                   "channel_wise", "optimize", "round_zero"):
             t[k] = scalar("U8", np.uint8(k in ("encoded_state_dict", "stores_quant_config", "channel_wise", "optimize")))
         s, z, c = scale.astype(np.float32), zero.astype(np.float32), codes.astype(np.float32)
-        w = s * c + -z * s if axis else (c - z) * s
-        return t, w.reshape(out, inn)
+        return t, (s * c + -z * s).reshape(out, inn)
     said = {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": bits, "group_size": size, "axis": axis}},
             "skip_modules": ["lm_head"]}
     return linear, said, "config.json" if config else "none"
@@ -114,7 +113,8 @@ KINDS = {
     "nf4-long": lambda: bnb4(block=4096), "nf4-float": lambda: bnb4(storage=np.float32), "int8": bnb8,
     "hqq8": lambda: hqq(8, 1), "hqq4": lambda: hqq(4, 1, 64), "hqq3": lambda: hqq(3, 1), "hqq2": lambda: hqq(2, 1, 32),
     "hqq1": lambda: hqq(1, 1), "hqq4-across": lambda: hqq(4, 0, 64), "hqq3-across": lambda: hqq(3, 0),
-    "hqq2-across": lambda: hqq(2, 0, 128, np.float32), "hqq4-float": lambda: hqq(4, 1, 64, view=np.float16),
+    "hqq2-across": lambda: hqq(2, 0, 128, np.float32), "hqq8-across": lambda: hqq(8, 0, 32),
+    "hqq1-wide": lambda: hqq(1, 1, 16, np.float32), "hqq4-float": lambda: hqq(4, 1, 64, view=np.float16),
     "hqq4-bare": lambda: hqq(4, 1, 32, config=False),
     "modelopt-nvfp4": modelopt4, "modelopt-old": lambda: modelopt4("hf_quant_config.json"),
     "modelopt-fp8": lambda: fp8("modelopt", False), "fbgemm": lambda: fp8("fbgemm_fp8", True),

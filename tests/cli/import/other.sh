@@ -12,6 +12,10 @@ logits() { # KIND: of the directory as it lies, and of the imported stream
 }
 for kind in nf4-double int8 hqq3 hqq1 hqq4-across modelopt-nvfp4; do check "$kind: the logits of the float model" logits "$kind"; done
 
+# ---- the checkpoint again, from its stream alone ----
+
+same_all
+
 # ---- norms into them: every byte but the norms' stays ----
 
 need_python
@@ -20,6 +24,7 @@ norms() { # KIND
     $oracle retune "$d/q.nts" "$d/t.nts" positive new &&
         nt-pack "$d/t.nts" --norms-into "$d/q" -o "$d/n" --progress none &&
         $oracle norms "$d/t.nts" "$d/q/model.safetensors" "$d/n/model.safetensors" new &&
+        nt-pack "$d/t.nts" --format same -o "$d/s" --progress none && cmp "$d/n/model.safetensors" "$d/s/model.safetensors" &&
         cmp "$d/q/config.json" "$d/n/config.json" &&
         nt-pack -m "$d/q" "$d/t.nts" --format overlay -o "$d/o.safetensors" --progress none &&
         nt-pack --apply "$d/o.safetensors" -m "$d/q" -o "$d/a" --progress none && cmp "$d/a/model.safetensors" "$d/n/model.safetensors"

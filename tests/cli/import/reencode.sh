@@ -68,6 +68,14 @@ no ct8 awq 'bits other than 4: .*\(nt-quant -b 4 would quantize anew\)$'
 no mlx4 gptq 'has float minima .*\(nt-quant -q gptq would quantize anew\)$'
 no mlx4 compressed-tensors 'has float minima .*\(nt-quant -q gptq would quantize anew\)$'
 
+# ---- the layout that it came from, without a model: new norms and nothing else ----
+
+same() { try "$1" "$2" "$3" pack --format same "${@:4}" -o "$tmp/out"; }
+"$PYTHON" tests/cli/nt-pack/oracle.py rescale "$tmp/gptq4/q.nts" "$tmp/scaled.nts"
+same "a scale that is another" 65 'layers.0.self_attn.q_proj.weight has other codes or scales than the checkpoint it came from' "$tmp/scaled.nts"
+same "with -m" 2 'takes no -m' -m "$tmp/gptq4/q" "$tmp/gptq4/q.nts"
+same "a stream that was not imported" 2 'no model: -m MODEL' <(nt-quant --progress none -m tests/data/pack/tiny -q rtn -b 4 -g 32)
+
 # ---- BF16 scales: exact in F16 where its range has them, never clamped ----
 
 for f in 1 2e-6 1e7; do

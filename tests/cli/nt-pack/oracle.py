@@ -7,6 +7,7 @@
   oracle.py gptq|awq|ct|mlx STREAM MODEL DIR [WHICH]     oracle.py overlay STREAM FILE [WHICH]
   oracle.py norms STREAM FROM TO [WHICH]          FROM and TO are files; prints the number of changed elements
   oracle.py shards DIR BYTES                      how many files there are, none larger than asked for
+  oracle.py rescale IN OUT                        the first scale is twice as large
   oracle.py mix FIRST SECOND PATTERN OUT, order IN OUT     streams of two settings, of groups by activation order
   oracle.py harm IN OUT KIND KEY VALUE            the first record of a kind says something else
   oracle.py kinds DIR SUFFIX DTYPE                element type of the tensors that end in .SUFFIX
@@ -112,6 +113,17 @@ def harm(source, target, kind, key, value):
     i = next(i for i, r in enumerate(records) if r[0] == kind)
     meta = dict(records[i][1], **{key: int(value) if value.lstrip("-").isdigit() else value})
     records[i] = (kind, meta, records[i][2])
+    write_nts(target, header, records, {})
+
+
+def rescale(source, target):
+    """The first scale of the stream is another one, as training scales would make it."""
+    header, records, _ = read_nts(source)
+    i = next(i for i, r in enumerate(records) if r[0] == "QPart" and r[1]["part"] == "scale")
+    t = {"F16": "<f2", "F32": "<f4"}[records[i][1]["dtype"]]
+    x = np.frombuffer(records[i][2], t).copy()
+    x[0] *= 2
+    records[i] = (*records[i][:2], x.tobytes())
     write_nts(target, header, records, {})
 
 
@@ -489,4 +501,5 @@ def count_types(path):
 if __name__ == "__main__":
     {"retune": retune, "hf": check_hf, "gguf": check_gguf, **{k: functools.partial(check_codes, k) for k in LAYOUTS},
      "overlay": check_overlay, "norms": check_norms,
-     "rounded": check_rounded, "sidecar": check_sidecar, "mix": mix, "order": order, "harm": harm, "kinds": check_kinds, "types": count_types, "shards": check_shards}[sys.argv[1]](*sys.argv[2:])
+     "rounded": check_rounded, "sidecar": check_sidecar, "mix": mix, "order": order, "harm": harm, "rescale": rescale,
+     "kinds": check_kinds, "types": count_types, "shards": check_shards}[sys.argv[1]](*sys.argv[2:])
