@@ -4,8 +4,8 @@
                                 makes the very tensors of DIR of them
   layouts.py load HF DIR        transformers loads DIR; logits are those of HF up to half precision
   layouts.py mlx HF DIR         MLX dequantizes every linear to the values of the float directory
-  layouts.py kquant MODEL.gguf STATS OURS.gguf THEIRS.gguf
-                                tr((W-Q)H(W-Q)') of the down projections: ours is below theirs in every layer"""
+  layouts.py kquant MODEL.gguf STATS OURS.gguf THEIRS.gguf N
+                                tr((W-Q)H(W-Q)') of the down projections: ours is below theirs in each of the first N layers"""
 import json
 import sys
 
@@ -88,12 +88,12 @@ def hessians(path):
     return out
 
 
-def kquant(model, stats, ours, theirs):
+def kquant(model, stats, ours, theirs, n):
     import gguf
     from gguf.quants import dequantize
     files = [{t.name: t for t in gguf.GGUFReader(p).tensors} for p in (model, ours, theirs)]
     totals, shares = np.zeros(3), []
-    for layer, h in hessians(stats).items():
+    for layer, h in list(hessians(stats).items())[:int(n)]:
         tensors = [f[f"blk.{layer}.ffn_down.weight"] for f in files]
         assert tensors[1].tensor_type == tensors[2].tensor_type, (tensors[1].tensor_type, tensors[2].tensor_type)
         w, a, b = (dequantize(t.data, t.tensor_type).reshape(-1, len(h)).astype("f8") for t in tensors)

@@ -38,17 +38,18 @@ ok $? "an upstream error travels down the pipe: $(cat "$tmp/e3")"
 # SIGTERM in the middle of a large record: exit 143, an error trailer behind the segment, no partial file
 mkfifo "$tmp/in"
 large() { [ "$(find "$tmp" -path "$1" -size +50000k)" ]; } # PATTERN
+fed() { soon ended $feeder || kill $feeder; wait $feeder; } # it would write for ever if the stage were gone
 exec 7<>"$tmp/in" # keeps it open when all of it is read
 head -c 60000000 "$tmp/big.nts" >&7 & feeder=$!
 nt-stream cat "$tmp/in" >"$tmp/term.nts" 2>"$tmp/e1" 7>&- & stage=$!
-soon large "$tmp/term.nts"; wait $feeder
+soon large "$tmp/term.nts"; fed
 kill -TERM $stage; wait $stage; [ $? = 143 ]; ok $? "SIGTERM: exit 143"
 try 65 "upstream error: nt-stream: terminated" "its output says why it ends" nt-stream verify "$tmp/term.nts"
 [ "$(grep -c terminated "$tmp/e1")" = 1 ]; ok $? "and so does its one line"
 exec 7>&- 7<>"$tmp/in"
 head -c 60000000 "$tmp/big.nts" >&7 & feeder=$!
 nt-stream cat "$tmp/in" -o "$tmp/none.nts" 2>/dev/null 7>&- & stage=$!
-soon large "$tmp/.none*"; wait $feeder
+soon large "$tmp/.none*"; fed
 kill -TERM $stage; wait $stage; [ $? = 143 ] && [ -z "$(find "$tmp" -name '*none*')" ]; ok $? "SIGTERM with -o: nothing is left"
 exec 7>&-
 
