@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Gemma 3 270M (tests/data/model/gemma3.py says where it is): the ids and the perplexity of llama.cpp; the whole line, short,
-# to a GGUF of 4-bit codes, which both measure alike (a model that few bits and little calibration have ruined magnifies what
-# llama.cpp rounds).
+# to a GGUF of 4-bit codes, which both measure alike.
 . tests/interop/lib.bash
 need NT_GEMMA3 NT_LLAMA_BIN
 m=$NT_GEMMA3 q="--progress none" chunks=4
@@ -15,16 +14,14 @@ ids() {
 }
 check "ids of $(wc -c <"$tmp/text") bytes of text equal llama-tokenize's" ids
 
-# llama.cpp quantizes activations to 8 bits for such a file
 same_ppl() {
     local a b
     a=$(nt-eval $q -m "$m" --ppl "$tmp/text" --protocol llama.cpp-512 --windows $chunks | value ppl)
-    b=$("$NT_LLAMA_BIN/llama-perplexity" -m "$m" -f "$tmp/text" -c 512 --chunks $chunks -t "$(nproc)" 2>&1 |
-        sed -n 's/.*Final estimate: PPL = \([0-9.]*\).*/\1/p')
+    b=$(llama_ppl "$m" "$tmp/text" $chunks)
     echo "# nt-eval $a, llama.cpp $b" >>"$tmp/log"
-    near "$a" "$b" 0.01
+    near "$a" "$b" $llama_near
 }
-check "perplexity equals llama.cpp's within 1 %" same_ppl
+check "perplexity equals llama.cpp's within $llama_near" same_ppl
 
 line() {
     nt-gen-calib $q -m "$m" -n 8 -T 40 --seed 1 -o "$tmp/c.nts" &&
@@ -34,6 +31,6 @@ line() {
 }
 check "calibrated, collected, quantized, tweaked and packed" line
 m=$tmp/q.gguf chunks=2
-check "perplexity of the packed file (Q4_0) equals llama.cpp's within 1 %" same_ppl
+check "perplexity of the packed file (Q4_0) equals llama.cpp's within $llama_near" same_ppl
 cat "$tmp/log"
 finish

@@ -8,3 +8,17 @@ near() { # near A B RELATIVE: |A - B| <= RELATIVE * |B|
 # English prose of a few ten thousand tokens that is always there: the project's own man pages.
 prose() { for p in man/*.[157]; do LC_ALL=C MANWIDTH=100 man -l "$p" 2>/dev/null | col -b; done >"$1"; }
 value() { awk -F'\t' -v m="$1" '$2 == m { print $5; exit }'; } # value METRIC <table of nt-eval
+# llama_ppl MODEL TEXT CHUNKS: llama.cpp's perplexity over the first windows of 512, keys and values in F32. Linked with a BLAS
+# it multiplies in F32, and $llama_near is a thousandth; else it rounds activations to 8 bits where weights are quantized, which
+# moves the perplexity by up to a hundredth. It may end before its log's last lines are out.
+llama_near=0.01
+if ldd "${NT_LLAMA_BIN:-}/llama-perplexity" 2>/dev/null | grep -q blas; then llama_near=0.001; fi
+llama_ppl() {
+    local i
+    for i in {1..5}; do
+        "$NT_LLAMA_BIN/llama-perplexity" -m "$1" -f "$2" -c 512 --chunks "$3" -t "$(nproc)" -nr -fa off -ctk f32 -ctv f32 >"$tmp/llama.log" 2>&1 || break
+        sed -n 's/.*Final estimate: PPL = \([0-9.]*\).*/\1/p' "$tmp/llama.log" | grep . && return
+    done
+    tail -n 4 "$tmp/llama.log" >&2
+    return 1
+}

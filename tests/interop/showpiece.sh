@@ -60,14 +60,12 @@ done
 
 # ---- llama.cpp measures the same ----
 head -c 60000 "$NT_TEXT" >"$tmp/text"
-llama() { "$NT_LLAMA_BIN/llama-perplexity" -m "$1" -f "$tmp/text" -c 512 --chunks 16 2>&1 | sed -n 's/.*Final estimate: PPL = \([0-9.]*\).*/\1/p'; }
 ours() { nt-eval $q -m "$1" --ppl "$tmp/text" --protocol llama.cpp-512 --windows 16 | value ppl; }
 for f in $files; do
     case $f in *.gguf) ;; *) continue ;; esac
     for which in theirs better; do
-        theirs=$(llama "$dir/$which/$f") ours=$(ours "$dir/$which/$f")
-        # its products round activations to 8 bits where weights are quantized
-        near "$ours" "$theirs" 0.02; ok $? "$which/$f: nt-eval $ours, llama-perplexity $theirs"
+        theirs=$(llama_ppl "$dir/$which/$f" "$tmp/text" 16) ours=$(ours "$dir/$which/$f")
+        near "$ours" "$theirs" "$llama_near"; ok $? "$which/$f: nt-eval $ours, llama-perplexity $theirs"
     done
 done
 finish
