@@ -403,8 +403,8 @@ static int read_meta(struct stream_reader *r, const json_t *meta, struct qtensor
         if (!json_is_boolean(json_object_get(meta, "sym"))) return bad(r, e, "sym is missing");
         q->sym = json_is_true(json_object_get(meta, "sym"));
         q->n_groups = qtensor_groups(q->in, q->group);
-        if (json_object_get(meta, "rows") && get_int(meta, "rows", 1, q->out, &q->n_rows))
-            return bad(r, e, "rows is not in 1..out");
+        if (json_object_get(meta, "rows") && get_int(meta, "rows", 1, 1 << 24, &q->n_rows))
+            return bad(r, e, "rows is not in 1..2^24");
         if (q->form == QF_CODEBOOK && read_levels(r, meta, q, e)) return -1;
     } else {
         return stream_err(r, e, "the form '%.40s' is not known here", form ? form : "");

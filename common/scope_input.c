@@ -26,7 +26,7 @@ static void count_tensor(struct scope_input *in, const json_t *meta)
                rows = json_integer_value(json_object_get(meta, "rows"));
     if (out < 1 || out > INT32_MAX || cols < 1 || cols > INT32_MAX || group < 0 || group > INT32_MAX) return;
     uint64_t n = (uint64_t)out * (uint64_t)cols,
-             scales = (uint64_t)(rows > 0 && rows < out ? rows : out) * (uint64_t)qtensor_groups((int)cols, (int)group);
+             scales = (uint64_t)(rows > 0 && rows < INT32_MAX ? rows : out) * (uint64_t)qtensor_groups((int)cols, (int)group);
     if (has_part(meta, "data")) {
         in->packed_bytes += 4 * n;
         return;

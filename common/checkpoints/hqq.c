@@ -122,15 +122,14 @@ static int rows(const struct checkpoint *c, const struct packed *p, int r0, int 
     uint64_t in = (uint64_t)p->in, groups = (uint64_t)p->groups, width = in / groups, R, C;
     (void)c, (void)e;
     sizes(p, &R, &C);
-    qtensor_init_uniform(q, n, p->in, p->bits, p->group, false, DT_F32);
+    qtensor_init_uniform(q, n, p->in, p->bits, 0, true, DT_F32); /* for the codes; the rest is other than usual */
+    q->group = p->group, q->n_groups = p->groups, q->sym = false;
     if (across) {
         q->n_rows = (int)period(p);
         q->ridx = MEM_NEW(int32_t, (size_t)n);
         for (int r = 0; r < n; r++) q->ridx[r] = (r0 + r) % q->n_rows;
     }
     mem_free(q->scale);
-    mem_free(q->zero);
-    q->zero = NULL;
     q->scale = MEM_NEW(float, qtensor_params(q));
     q->minimum = MEM_NEW(float, qtensor_params(q));
 #pragma omp parallel for schedule(static) if (n > 15)
