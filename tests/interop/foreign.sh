@@ -37,7 +37,8 @@ tool() { # TOOL SUFFIXES KIND...: tensors with these suffixes come back
     for kind in "$@"; do
         [ -d "$tmp/$t/$kind" ]; ok $? "$t writes $kind"
         same_nll "$tmp/$t/$kind" "$(grep "^$tmp/$t/$kind " "$tmp/$t.nll")"; ok $? "$t $kind: the likelihoods of its own loader"
-        case $kind in *mxfp* | *nvfp* | fp8) continue ;; esac # no layout of ours
+        again "$tmp/$t/$kind"; ok $? "$t $kind: --format same gives it back byte by byte"
+        case $kind in *mxfp* | *nvfp* | fp8) continue ;; esac # no other format of ours
         read -r format dtype < <(run layout "$tmp/$t/$kind")
         nt-quant $q -q import "$tmp/$t/$kind" 2>"$tmp/stderr" |
             nt-pack $q -m "$tmp/$t/$kind" --format "$format" --dtype "$dtype" -o "$tmp/$t/$kind.back" 2>"$tmp/stderr" || cat "$tmp/stderr"

@@ -22,3 +22,12 @@ llama_ppl() {
     tail -n 4 "$tmp/llama.log" >&2
     return 1
 }
+# again CKPT: imported, and written from the stream alone: the same bytes
+again() {
+    local f new=$tmp/again rc=0
+    rm -rf "$new"
+    nt-quant -q import "$1" --progress none 2>"$tmp/again.log" | nt-pack --format same -o "$new" --progress none 2>>"$tmp/again.log" || { cat "$tmp/again.log" >&2; return 1; }
+    if [ -d "$1" ]; then for f in "$1"/*.safetensors "$1"/*.json; do cmp "$f" "$new/${f##*/}" || rc=1; done; else cmp "$1" "$new" || rc=1; fi
+    rm -rf "$new"
+    return $rc
+}

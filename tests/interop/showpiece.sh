@@ -58,6 +58,9 @@ for f in $files; do
     ok $? "$f: $(kl "$f" before), then $(kl "$f" after)"
 done
 
+# ---- the stream has all of each ----
+for f in $files; do again "$dir/theirs/$f"; ok $? "$f: --format same gives it back byte by byte"; done
+
 # ---- llama.cpp measures the same ----
 head -c 60000 "$NT_TEXT" >"$tmp/text"
 ours() { nt-eval $q -m "$1" --ppl "$tmp/text" --protocol llama.cpp-512 --windows 16 | value ppl; }
