@@ -5,7 +5,8 @@
 # llama-perplexity sees what nt-eval sees. An hour and a half on two cores, so it runs only if NT_SHOWPIECE names a directory to
 # work in; what is there already is kept. NT_FOREIGN_PYTHON as in foreign.sh. Three texts, none of which shares prose with another
 # (texts.py makes the first two of a package from PyPI): NT_QUANT_TEXT for the quantizers, NT_CALIB_TEXT for the tweak, NT_TEXT to
-# measure on. NT_SHOWPIECE_FILES chooses among the files. With the argument make only the quantized files are made.
+# measure on. WORDS, as pipelines/showpiece.sh has it, names LAMBADA. NT_SHOWPIECE_FILES chooses among the files. With the argument
+# make only the quantized files are made.
 . tests/interop/lib.bash
 need NT_SHOWPIECE NT_SMOLLM2 NT_LLAMA_BIN NT_FOREIGN_PYTHON NT_QUANT_TEXT NT_CALIB_TEXT NT_TEXT
 files=${NT_SHOWPIECE_FILES:-q3_k_s.gguf q2_k-pure.gguf iq2_xs.gguf gptqmodel-w3 autoround-w3 llmcompressor-w3 mlx-w3}
@@ -49,7 +50,7 @@ done
 once "$dir/calib.nts" nt-gen-calib $q -m "$NT_SMOLLM2" --scheme text --text "$NT_CALIB_TEXT" -n 272 -T 256 --holdout 1/17 -o "$dir/calib.nts"
 # shellcheck disable=SC2086
 pipelines/showpiece.sh "$NT_SMOLLM2" "$dir/calib.nts" "$NT_TEXT" "$dir/better" "${theirs[@]}" -- $q --final-norm \
-    ${NT_SHOWPIECE_OPTIONS:---steps 12 --batch 4 --seq 256 --lr 3e-3 --eval-every 12} >"$dir/table.tsv" 2>"$tmp/stderr"
+    ${NT_SHOWPIECE_OPTIONS:---steps 24 --batch 4 --seq 256 --eval-every 24} >"$dir/table.tsv" 2>"$tmp/stderr"
 ok $? "the divergence falls for every file"
 sed 's/^/# /' "$tmp/stderr" "$dir/table.tsv"
 kl() { awk -F'\t' -v f="$1" -v w="$2" '$1 == f && $2 == w { print $4 }' "$dir/table.tsv"; }
