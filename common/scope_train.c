@@ -23,7 +23,7 @@ void scope_window(const struct scope_opts *o, const struct tokens *tk, int step,
 
 double scope_rate(const struct scope_opts *o, double lr, int step, int steps)
 {
-    double rise = o->warmup > step + 1 ? (double)(step + 1) / o->warmup : 1;
+    double warmup = (double)o->warmup * steps / o->steps, rise = warmup > step + 1 ? (step + 1) / warmup : 1;
     return lr * rise * 0.5 * (1 + cos(M_PI * step / steps));
 }
 

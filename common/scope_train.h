@@ -10,7 +10,8 @@
 /* Window i of step `step`: which training sequence, from which token on. A pure function of its arguments. */
 void scope_window(const struct scope_opts *o, const struct tokens *tk, int step, int i, int *sequence,
                   int *offset);
-/* lr * min(1, (step + 1) / warmup) * (1 + cos(pi step / steps)) / 2, step from 0. */
+/* lr * min(1, (step + 1) / warmup) * (1 + cos(pi step / steps)) / 2, step from 0; a run of other `steps` than o's is
+ * o's whole schedule in short, warm-up too. */
 double scope_rate(const struct scope_opts *o, double lr, int step, int steps);
 /* What --lr auto tries, with absolute and with relative steps; the second is the default. */
 #define SCOPE_RATES 3
