@@ -5,10 +5,9 @@
 #   improve.sh FLOAT CKPT TOKENS.nts NEW [OPTION of nt-tweak]...
 # FLOAT and CKPT are anything that nt.7 lists, of one configuration; TOKENS is text that neither the quantizer saw nor you
 # will measure on. The norms' type in CKPT, to which they are rounded while they are trained, is looked up there; NORM_DTYPE
-# overrules it. Steps are shares of the gains (--norms-step relative), unless options say otherwise. Exit 1, and no NEW, if the
-# norms do not lower the divergence on the held-out sequences.
+# overrules it. Exit 1, and no NEW, if the norms do not lower the divergence on the held-out sequences.
 set -euo pipefail
-[ $# -ge 4 ] || { sed -n '3,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 4 ] || { sed -n '3,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 float=$1 ckpt=$2 tokens=$3 new=$4
 shift 4
 [ ! -e "$new" ] || { echo "improve.sh: $new is there already" >&2; exit 74; }
@@ -28,8 +27,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 status=0
 nt-quant -q import "$ckpt" |
-    nt-tweak -m "$float" --tokens "$tokens" --scope model --norms-step relative --norm-dtype "$dtype" --require-gain "$@" \
-        -o "$tmp/q.nts" || status=$?
+    nt-tweak -m "$float" --tokens "$tokens" --scope model --norm-dtype "$dtype" --require-gain "$@" -o "$tmp/q.nts" || status=$?
 [ $status -ne 1 ] || echo "improve.sh: no gain on the held-out sequences; $new is not written" >&2
 [ $status -eq 0 ] || exit $status
 nt-pack --norms-into "$ckpt" "$tmp/q.nts" -o "$new"

@@ -59,7 +59,7 @@ improved() { # TOOL KIND...: improve.sh finds something to gain, and the norms a
     for kind in "$@"; do
         from=$tmp/$t/$kind to=$tmp/$t/$kind.better
         check "$t $kind: improved" pipelines/improve.sh "$tmp/m" "$from" "$tmp/calib.nts" "$to" $q --final-norm --steps 16 --batch 4 \
-            --warmup 2 --eval-every 4
+            --warmup 2 --lr 5e-4 --eval-every 4
         "$NT_INTEROP_PYTHON" - "$from" "$to" <<'P'
 import sys
 from safetensors import safe_open

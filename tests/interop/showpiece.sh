@@ -50,7 +50,7 @@ done
 once "$dir/calib.nts" nt-gen-calib $q -m "$NT_SMOLLM2" --scheme text --text "$NT_CALIB_TEXT" -n 272 -T 256 --holdout 1/17 -o "$dir/calib.nts"
 # shellcheck disable=SC2086
 pipelines/showpiece.sh "$NT_SMOLLM2" "$dir/calib.nts" "$NT_TEXT" "$dir/better" "${theirs[@]}" -- $q --final-norm \
-    ${NT_SHOWPIECE_OPTIONS:---steps 24 --batch 4 --seq 256 --eval-every 24} >"$dir/table.tsv" 2>"$tmp/stderr"
+    ${NT_SHOWPIECE_OPTIONS:---norms-step relative --steps 24 --batch 4 --seq 256 --eval-every 24} >"$dir/table.tsv" 2>"$tmp/stderr"
 ok $? "the divergence falls for every file"
 sed 's/^/# /' "$tmp/stderr" "$dir/table.tsv"
 kl() { awk -F'\t' -v f="$1" -v w="$2" '$1 == f && $2 == w { print $4 }' "$dir/table.tsv"; }
