@@ -204,12 +204,10 @@ static int put(struct import_rest *r, const struct file *f, uint64_t at, bool cr
     int64_t n = 0;
     if (fd < 0 || (create && ftruncate(fd, (off_t)f->size)))
         rc = err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
-    while (!rc && (n = stream_payload_some(s, buf, PIECE, e)) > 0)
-        for (int64_t done = 0, k; done < n && !rc; done += k)
-            if ((k = pwrite(fd, buf + done, (size_t)(n - done), (off_t)(at + (uint64_t)done))) < 0)
-                rc = err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
-            else if (done + k == n)
-                at += (uint64_t)n;
+    while (!rc && (n = stream_payload_some(s, buf, PIECE, e)) > 0) {
+        if (file_write_at(fd, buf, (size_t)n, at)) rc = err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
+        at += (uint64_t)n;
+    }
     if (fd >= 0 && close(fd) && !rc) rc = err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
     mem_free(buf);
     mem_free(path);

@@ -50,16 +50,23 @@ uint64_t tempfile_size(const struct tempfile *t)
     return t->size;
 }
 
-int tempfile_append(struct tempfile *t, const void *p, size_t n, struct err *e)
+int file_write_at(int fd, const void *p, size_t n, uint64_t at)
 {
     for (size_t k = 0; k < n;) {
-        ssize_t w = pwrite(t->fd, (const char *)p + k, n - k, (off_t)t->size);
+        ssize_t w = pwrite(fd, (const char *)p + k, n - k, (off_t)(at + k));
         if (w < 0 && errno == EINTR) continue;
-        if (w <= 0)
-            return err_set(e, NT_EXIT_IO, "temporary file in %s: %s", tempfile_dir(), strerror(errno));
+        if (w == 0) errno = EIO;
+        if (w <= 0) return -1;
         k += (size_t)w;
-        t->size += (uint64_t)w;
     }
+    return 0;
+}
+
+int tempfile_append(struct tempfile *t, const void *p, size_t n, struct err *e)
+{
+    if (file_write_at(t->fd, p, n, t->size))
+        return err_set(e, NT_EXIT_IO, "temporary file in %s: %s", tempfile_dir(), strerror(errno));
+    t->size += n;
     return 0;
 }
 

@@ -10,6 +10,9 @@
 
 struct tempfile;
 
+/* n bytes at `at` of any file, all of them. -1: errno says why. */
+int file_write_at(int fd, const void *p, size_t n, uint64_t at);
+
 const char *tempfile_dir(void); /* where they lie: for predictions of disk */
 /* NULL and an error on failure. Not inherited by other programs. */
 struct tempfile *tempfile_open(struct err *e) NT_MUST_CHECK;

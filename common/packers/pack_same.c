@@ -49,14 +49,7 @@ static int put_rows(const struct pack *p, const struct pack_item *it, const stru
 
 static int write_at(const char *path, const uint8_t *bytes, uint64_t n, uint64_t at, struct err *e)
 {
-    int fd = open(path, O_WRONLY | O_CLOEXEC), rc = fd < 0 ? -1 : 0;
-    for (uint64_t done = 0; done < n && !rc;) {
-        ssize_t k = pwrite(fd, bytes + done, (size_t)(n - done), (off_t)(at + done));
-        if (k > 0)
-            done += (uint64_t)k;
-        else if (k < 0 && errno != EINTR)
-            rc = -1;
-    }
+    int fd = open(path, O_WRONLY | O_CLOEXEC), rc = fd < 0 ? -1 : file_write_at(fd, bytes, (size_t)n, at);
     if (rc) err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
     if (fd >= 0 && close(fd) && !rc) rc = err_set(e, NT_EXIT_IO, "%s: %s", path, strerror(errno));
     return rc;
